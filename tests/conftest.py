@@ -1,0 +1,25 @@
+"""Fixtures that several rooms share. The engine is imported under its guard, with its settings in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes run side by side
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.fixture(scope="session")
+def tiny_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """data.yaml of an embedded data set of 24 + 8 + 8 images of 64 px."""
+    from edgekd.data.digits import generate
+
+    return generate(tmp_path_factory.mktemp("digits") / "set", imgsz=64, train=24, val=8, test=8, seed=0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the engine's settings file out of the home folder, in child processes too."""
+    os.environ["YOLO_CONFIG_DIR"] = str(tmp_path_factory.mktemp("engine"))
