@@ -1,0 +1,1 @@
+"""Budgets of a recipe and the verdict on what was measured."""

@@ -1,0 +1,89 @@
+"""The `gate:` section of a recipe: what a model must reach on its devices. Every budget is optional."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from edgekd.errors import unknown
+
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class GateConfig(BaseModel):
+    """Budgets. AP is 0..1; names of artifacts on devices are written `target@device`.
+
+    Attributes:
+        min_ap: least AP of the torch student and of every artifact.
+        max_p90_ms: artifact on device -> largest 90th percentile of the end-to-end latency.
+        max_ap_drop: how much less AP than the torch student an artifact may have.
+        min_gain: how much more AP than the baseline (the same student without a teacher) the student must have.
+        min_ap_per_class: class name -> least AP of the torch student and of every artifact.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    min_ap: Fraction | None = Field(None, description="least AP of the student and of every artifact")
+    max_p90_ms: dict[str, Milliseconds] = Field(
+        default_factory=dict, description="target@device: largest p90 of the end-to-end latency in ms"
+    )
+    max_ap_drop: Fraction | None = Field(
+        None, description="largest loss of AP of an artifact against the torch student"
+    )
+    min_gain: float | None = Field(
+        None, ge=-1, le=1, allow_inf_nan=False, description="least AP(student) - AP(baseline)"
+    )
+    min_ap_per_class: dict[str, Fraction] = Field(
+        default_factory=dict, description="class name: least AP of the student and of every artifact"
+    )
+
+    @field_validator("min_ap_per_class", mode="before")
+    @classmethod
+    def _numbers_are_names(cls, budgets: Any) -> Any:
+        """YAML reads the class name `7` as a number."""
+        if not isinstance(budgets, dict):
+            return budgets
+        return {str(name) if type(name) is int else name: value for name, value in budgets.items()}
+
+    @field_validator("max_p90_ms")
+    @classmethod
+    def _named_by_target_and_device(cls, budgets: dict[str, float]) -> dict[str, float]:
+        for name in budgets:
+            target, _, device = name.partition("@")
+            if not target or not device or "@" in device:
+                raise ValueError(
+                    f"'{name}' does not name an artifact on a device; write target@device, e.g. onnx-fp32@local"
+                )
+        return budgets
+
+
+def check_names(
+    config: GateConfig,
+    targets: Iterable[str],
+    devices: Iterable[str],
+    class_names: Iterable[str],
+    where: str,
+) -> list[str]:
+    """Problems with names that the budgets use, one line each, for an `InputError`; empty if all are known.
+
+    Args:
+        config: the budgets.
+        targets, devices, class_names: what the recipe exports, where it measures, what the data holds.
+        where: prefix of each line, e.g. `recipes/x.yaml: gate`.
+    """
+    targets, devices, class_names = list(targets), list(devices), list(class_names)
+    problems = []
+    for name in config.max_p90_ms:
+        target, _, device = name.partition("@")
+        for kind, part, known in (("target", target, targets), ("device", device, devices)):
+            if part not in known:
+                problems.append(f"{where}.max_p90_ms.{name}: {unknown(kind, part, known)}")
+    problems += [
+        f"{where}.min_ap_per_class.{name}: {unknown('class', name, class_names)}"
+        for name in config.min_ap_per_class
+        if name not in class_names
+    ]
+    return problems

@@ -1,0 +1,215 @@
+"""Judge what was measured by the budgets of a recipe. Every budget gives at least one check; nothing is passed over.
+
+The verdict is that of the worst check: fail, then invalid, then inconclusive, then pass. A budget that is broken by a
+valid measurement stays broken whatever else could not be measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from edgekd.gate.policy import GateConfig
+
+SCHEMA = "edgekd.verdict/1"
+Status = Literal["pass", "fail", "inconclusive", "invalid"]
+_WORST_FIRST: tuple[Status, ...] = ("fail", "invalid", "inconclusive", "pass")
+_EXIT_CODES: dict[Status, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
+_ROUNDING = 1e-9  # a budget met exactly is met, whatever floating-point subtraction makes of it
+
+
+@dataclass(frozen=True)
+class ArtifactFacts:
+    """What was measured of one artifact on one device; None where it was not.
+
+    Attributes:
+        target, device: which artifact, where.
+        ap: on the validation split, 0..1.
+        p90_ms: end-to-end; None also where the samples were too few for it.
+        latency_valid: whether the latency figures may be used.
+        invalid_reasons: why not.
+        per_class: class name -> AP; None: the per-class budgets are applied to the torch student alone.
+    """
+
+    target: str
+    device: str
+    ap: float | None = None
+    p90_ms: float | None = None
+    latency_valid: bool = True
+    invalid_reasons: tuple[str, ...] = ()
+    per_class: Mapping[str, float | None] | None = None
+
+    @property
+    def name(self) -> str:
+        """As the recipe's budgets name it."""
+        return f"{self.target}@{self.device}"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run measured; None where it did not.
+
+    Attributes:
+        student_ap, baseline_ap: of the torch models.
+        per_class: class name -> AP of the torch student; None where the class has no ground truth.
+        artifacts: every target on every device.
+    """
+
+    student_ap: float | None
+    baseline_ap: float | None
+    per_class: Mapping[str, float | None]
+    artifacts: Sequence[ArtifactFacts]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One budget applied to one subject.
+
+    Attributes:
+        metric: key of the budget, e.g. `max_p90_ms`.
+        subject: `student`, `target@device`, for a class with `: class` behind it.
+        value: what was measured, in the metric's unit.
+        limit: the budget.
+        op: how value must compare with limit.
+        status: outcome.
+        detail: the outcome in words, with value, limit and distance.
+    """
+
+    metric: str
+    subject: str
+    value: float | None
+    limit: float
+    op: Literal[">=", "<="]
+    status: Status
+    detail: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of all checks.
+
+    Attributes:
+        status: of the worst check.
+        reasons: details of every check that did not pass, worst first.
+        checks: all, in the order of the budgets.
+    """
+
+    status: Status
+    reasons: tuple[str, ...]
+    checks: tuple[Check, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 fail, 3 inconclusive, 4 invalid (the environment kept the device from being measured)."""
+        return _EXIT_CODES[self.status]
+
+    def as_json(self) -> dict[str, Any]:
+        """Content of `verdict.json`."""
+        return {
+            "schema": SCHEMA,
+            "status": self.status,
+            "reasons": list(self.reasons),
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+def judge(config: GateConfig, facts: Facts) -> Verdict:
+    """Apply every budget to what was measured."""
+    checks = tuple(check for rule in _RULES for check in rule(config, facts))
+    if not checks:
+        return Verdict("pass", ("no budget in gate:, so nothing was judged",), ())
+    order = {status: rank for rank, status in enumerate(_WORST_FIRST)}
+    worst_first = sorted(checks, key=lambda check: order[check.status])
+    reasons = tuple(check.detail for check in worst_first if check.status != "pass")
+    return Verdict(worst_first[0].status, reasons, checks)
+
+
+@dataclass(frozen=True)
+class _Budget:
+    """One limit, and how to speak of it. `quantity` is what is compared, `missing` why it may be absent."""
+
+    metric: str
+    quantity: str
+    op: Literal[">=", "<="]
+    limit: float
+    missing: str
+    unit: str = ""
+
+    def check(self, subject: str, value: float | None) -> Check:
+        if value is None:
+            return self.record(subject, None, "inconclusive", self.missing)
+        slack = value - self.limit if self.op == ">=" else self.limit - value
+        status: Status = "pass" if slack >= -_ROUNDING else "fail"
+        outcome = "within the budget by" if status == "pass" else "missed by"
+        detail = f"{self.quantity} {self._show(value)}, must be {self.op} {self._show(self.limit)}: {outcome}"
+        return self.record(subject, value, status, f"{detail} {self._show(abs(slack))}")
+
+    def record(self, subject: str, value: float | None, status: Status, why: str) -> Check:
+        return Check(self.metric, subject, value, self.limit, self.op, status, f"{self.metric}: {subject}: {why}")
+
+    def _show(self, number: float) -> str:
+        return f"{number:.4g} {self.unit}".rstrip()
+
+
+def _least_ap(config: GateConfig, facts: Facts) -> list[Check]:
+    if config.min_ap is None:
+        return []
+    budget = _Budget("min_ap", "AP", ">=", config.min_ap, "it was not validated; run edgekd validate")
+    return [
+        budget.check("student", facts.student_ap),
+        *(budget.check(artifact.name, artifact.ap) for artifact in facts.artifacts),
+    ]
+
+
+def _latency(config: GateConfig, facts: Facts) -> list[Check]:
+    measured = {artifact.name: artifact for artifact in facts.artifacts}
+    missing = "no p90 was measured, or of too few samples (it needs at least 64); run edgekd profile"
+    checks = []
+    for name, limit in config.max_p90_ms.items():
+        budget = _Budget("max_p90_ms", "p90", "<=", limit, missing, "ms")
+        artifact = measured.get(name)
+        if artifact is None or artifact.latency_valid:
+            checks.append(budget.check(name, artifact.p90_ms if artifact else None))
+        else:
+            why = "; ".join(artifact.invalid_reasons) or "no reason given"
+            why = f"the profile is invalid ({why}); profile it again on a quiet device"
+            checks.append(budget.record(name, artifact.p90_ms, "invalid", why))
+    return checks
+
+
+def _drop(config: GateConfig, facts: Facts) -> list[Check]:
+    if config.max_ap_drop is None:
+        return []
+    missing = "the student or the artifact was not validated; run edgekd validate"
+    budget = _Budget("max_ap_drop", "AP below the student's", "<=", config.max_ap_drop, missing)
+    if not facts.artifacts:
+        return [budget.record("artifacts", None, "inconclusive", "nothing was exported; name targets in export:")]
+    return [budget.check(one.name, _difference(facts.student_ap, one.ap)) for one in facts.artifacts]
+
+
+def _gain(config: GateConfig, facts: Facts) -> list[Check]:
+    if config.min_gain is None:
+        return []
+    no_baseline = "there is no baseline to compare with; set baseline: true"
+    missing = no_baseline if facts.baseline_ap is None else "the student was not validated; run edgekd validate"
+    budget = _Budget("min_gain", "AP above the baseline's", ">=", config.min_gain, missing)
+    return [budget.check("student", _difference(facts.student_ap, facts.baseline_ap))]
+
+
+def _classes(config: GateConfig, facts: Facts) -> list[Check]:
+    sources = [("student", facts.per_class)]
+    sources += [(artifact.name, artifact.per_class) for artifact in facts.artifacts if artifact.per_class is not None]
+    missing = "it was not validated, or the split has no ground truth of the class"
+    checks = []
+    for name, limit in config.min_ap_per_class.items():
+        budget = _Budget("min_ap_per_class", "AP", ">=", limit, missing)
+        checks += [budget.check(f"{subject}: {name}", per_class.get(name)) for subject, per_class in sources]
+    return checks
+
+
+def _difference(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first - second
+
+
+_RULES: tuple[Callable[[GateConfig, Facts], list[Check]], ...] = (_least_ap, _latency, _drop, _gain, _classes)

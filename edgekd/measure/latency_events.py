@@ -1,0 +1,92 @@
+"""From the agent's events of one or more processes to the content of a latency summary file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgekd.errors import EnvironmentFault
+from edgekd.measure.latency import PHASES, Phase, Protocol, nearest_rank, summarise
+from edgekd.types import IntArray
+
+SCHEMA = "edgekd.latency/1"
+_BYTES_PER_MB = 1e6
+
+Events = Sequence[Mapping[str, Any]]
+
+
+def summarise_events(events: Sequence[Events], *, protocol: Protocol, target: str, device: str) -> dict[str, Any]:
+    """Content of `profile/<target>@<device>.json`.
+
+    Load and first-inference times are medians (nearest rank) over the processes, peak memory (10^6 bytes) is the
+    largest, the environment is the first process's, with the device's state after the run as `telemetry_after`.
+
+    Args:
+        events: per process, the agent's events in order.
+        protocol: what makes the run valid.
+        target, device: what was timed, and where.
+
+    Raises:
+        EnvironmentFault: a process reported an error or no samples.
+    """
+    where = f"profile {target}@{device}"
+    samples = [_samples(process, f"{where}: process {number}") for number, process in enumerate(events, start=1)]
+    if not samples:
+        raise EnvironmentFault(f"{where}: no process was run, so there is nothing to summarise")
+    warmups = [_last(process, "warmup") for process in events]
+    summary = summarise(samples, protocol, [bool(warmup.get("steady", True)) for warmup in warmups])
+    loads = [_last(process, "load") for process in events]
+    peaks = [_last(process, "memory").get("peak_memory_bytes") for process in events]
+    environment = {key: value for key, value in _last(events[0], "environment").items() if key != "event"}
+    after = _last(events[0], "telemetry").get("telemetry")
+    return {
+        "schema": SCHEMA,
+        "target": target,
+        "device": device,
+        "protocol": protocol.name,
+        "processes": len(events),
+        "latency_ms": summary.latency_ms,
+        "first_inference_ms": _median_of([load.get("first_inference_ms") for load in loads]),
+        "load_ms": _median_of([load.get("load_ms") for load in loads]),
+        "peak_memory_mb": max((peak / _BYTES_PER_MB for peak in peaks if peak is not None), default=None),
+        "cv": summary.cv,
+        "drift_percent": summary.drift_percent,
+        "process_p50_ms": list(summary.process_p50_ms),
+        "valid": summary.valid,
+        "invalid_reasons": list(summary.invalid_reasons),
+        "notes": list(summary.notes),
+        "environment": environment if after is None else {**environment, "telemetry_after": after},
+        "histogram": summary.histogram,
+    }
+
+
+def _samples(process: Events, where: str) -> dict[Phase, IntArray]:
+    """The chunks of one process, joined in order.
+
+    Raises:
+        EnvironmentFault: an error event, or no samples.
+    """
+    for event in process:
+        if event.get("event") == "error":
+            raise EnvironmentFault(f"{where}: {event.get('kind', 'error')}: {event.get('message', 'no message')}")
+    chunks = [event for event in process if event.get("event") == "samples"]
+    joined = {
+        phase: np.array([time for chunk in chunks for time in chunk[f"{phase}_ns"]], dtype=np.int64) for phase in PHASES
+    }
+    counts = {phase: len(times) for phase, times in joined.items()}
+    if len(set(counts.values())) != 1 or 0 in counts.values():
+        shown = ", ".join(f"{phase} {count}" for phase, count in counts.items())
+        raise EnvironmentFault(f"{where}: the agent gave unequal or no samples ({shown}); run the profile again")
+    return joined
+
+
+def _last(process: Events, kind: str) -> Mapping[str, Any]:
+    """The last event of a kind, or an empty one."""
+    return next((event for event in reversed(process) if event.get("event") == kind), {})
+
+
+def _median_of(values: Sequence[float | None]) -> float | None:
+    known = sorted(value for value in values if value is not None)
+    return float(known[nearest_rank(len(known), 50)]) if known else None

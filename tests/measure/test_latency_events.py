@@ -1,0 +1,86 @@
+"""From the agent's events to a latency summary file."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from edgekd.errors import EnvironmentFault
+from edgekd.measure.latency import Protocol
+from edgekd.measure.latency_events import summarise_events
+
+ANY = Protocol("quick", 1, warmup_seconds=0, min_count=1, min_seconds=0, needs_steady=True)
+
+
+def chunk(*end_to_end_ms):
+    whole = [round(time * 1e6) for time in end_to_end_ms]
+    return {
+        "event": "samples",
+        "pre_ns": [100_000] * len(whole),
+        "inference_ns": [time - 300_000 for time in whole],
+        "post_ns": [200_000] * len(whole),
+        "end_to_end_ns": whole,
+    }
+
+
+def events(*chunks, load_ms=5.0, first_ms=9.0, peak=2_000_000, steady=True):
+    return [
+        {"event": "environment", "machine": "box", "load": load_ms},
+        {"event": "load", "load_ms": load_ms, "first_inference_ms": first_ms},
+        {"event": "warmup", "steady": steady},
+        *chunks,
+        {"event": "memory", "peak_memory_bytes": peak},
+        {"event": "telemetry", "telemetry": {"load_1min": load_ms + 1}},
+        {"event": "end", "count": 5, "sha256": "00"},
+    ]
+
+
+def summarised(*processes):
+    return summarise_events(processes, protocol=ANY, target="onnx-fp32", device="local")
+
+
+def test_summary_of_two_processes():
+    content = summarised(
+        events(chunk(1, 2), chunk(3), load_ms=7.0, first_ms=20.0, peak=3_500_000), events(chunk(2, 2, 9), load_ms=6.0)
+    )
+    assert content["schema"] == "edgekd.latency/1"
+    assert (content["target"], content["device"], content["protocol"]) == ("onnx-fp32", "local", "quick")
+    assert (content["processes"], content["process_p50_ms"]) == (2, [2, 2])
+    assert set(content["latency_ms"]) == {"pre", "inference", "post", "end_to_end"}
+    assert content["latency_ms"]["end_to_end"]["count"] == 6
+    assert content["latency_ms"]["end_to_end"]["max"] == 9
+    assert content["latency_ms"]["inference"]["min"] == 0.7
+    assert (content["load_ms"], content["first_inference_ms"], content["peak_memory_mb"]) == (6.0, 9.0, 3.5)
+    assert content["environment"] == {"machine": "box", "load": 7.0, "telemetry_after": {"load_1min": 8.0}}
+    assert (content["valid"], content["invalid_reasons"]) == (True, [])
+    assert sum(content["histogram"]["counts"]) == 6
+    json.dumps(content, allow_nan=False)
+
+
+def test_chunks_keep_their_order():
+    rising = summarised(events(chunk(10, 11), chunk(12, 13)))
+    assert rising["drift_percent"] > 0
+    assert summarised(events(chunk(12, 13), chunk(10, 11)))["drift_percent"] < 0
+
+
+def test_unsteady_warm_up_makes_it_invalid():
+    content = summarised(events(chunk(1)), events(chunk(1), steady=False))
+    assert content["valid"] is False
+    assert content["invalid_reasons"] == ["the warm-up never became steady (process 2 of 2)"]
+
+
+def test_what_the_agent_did_not_say_is_none():
+    content = summarised([chunk(1, 2)])
+    assert (content["load_ms"], content["first_inference_ms"], content["peak_memory_mb"]) == (None, None, None)
+    assert content["environment"] == {}
+
+
+def test_failures_name_target_device_process_and_cause():
+    failed = [{"event": "error", "kind": "runtime", "message": "provider refused"}]
+    with pytest.raises(EnvironmentFault, match="profile onnx-fp32@local: process 2: runtime: provider refused"):
+        summarised(events(chunk(1)), failed)
+    with pytest.raises(EnvironmentFault, match=r"process 1: the agent gave unequal or no samples \(pre 0, "):
+        summarised(events())
+    with pytest.raises(EnvironmentFault, match="no process was run"):
+        summarised()
