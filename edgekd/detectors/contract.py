@@ -1,0 +1,195 @@
+"""What edgekd asks of a detector, of any family, as teacher and as student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Role = Literal["backbone", "neck", "head_cls", "head_box", "encoder", "decoder"]
+Branch = Literal["one2many", "one2one"]
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A place in a detector whose output a distiller may read.
+
+    Attributes:
+        role: part of the detector.
+        path: module path as in `named_modules()`.
+        stride: input pixels per cell.
+        channels: C of the (B, C, H, W) output.
+    """
+
+    role: Role
+    path: str
+    stride: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a detector is, without its weights. `edgekd check` prints it; distillers decide by it whether they can serve.
+
+    Attributes:
+        family: registry name, e.g. `ultralytics`.
+        name: e.g. `yolo26n`; used in messages.
+        class_names: index = class id of the logits.
+        input_channels: C of the input images.
+        size_multiple: height and width of an input must be multiples of this.
+        taps: every tap, by role then stride.
+        head_kind: `dense` (points on a grid), `query` (decoder queries), `two_stage`.
+        box_form: `distribution` (reg_max bins per edge), `distance` (four distances), `box`.
+        reg_max: bins per edge; 1 where there is no distribution.
+        branches: prediction branches of a dense head.
+        point_offset: where a point lies in its cell (YOLO 0.5, RTMDet 0), in cells.
+        parameters: number of weights.
+    """
+
+    family: str
+    name: str
+    class_names: tuple[str, ...]
+    input_channels: int
+    size_multiple: int
+    taps: tuple[Tap, ...]
+    head_kind: Literal["dense", "query", "two_stage"]
+    box_form: Literal["distribution", "distance", "box"]
+    reg_max: int
+    branches: tuple[Branch, ...]
+    point_offset: float
+    parameters: int
+
+    def taps_of(self, role: str) -> tuple[Tap, ...]:
+        """Taps of one role, by stride."""
+        return tuple(sorted((tap for tap in self.taps if tap.role == role), key=lambda tap: tap.stride))
+
+
+@dataclass
+class DensePredictions:
+    """Predictions of one branch of a dense head. A = all points of all levels, finest level first.
+
+    Attributes:
+        class_logits: (B, A, K).
+        box_logits: (B, A, 4, bins) of left, top, right, bottom; None without a distribution.
+        points_px: (A, 2) x, y.
+        point_strides: (A,).
+        level_sizes: (H, W) per level; their products sum to A.
+        decode: gives boxes (B, A, 4), x1 y1 x2 y2 px; called at most once, and only when boxes are asked for.
+        known_classes: (K,) bool; False where the detector does not know the class (its logits are meaningless there).
+            None: all known.
+    """
+
+    class_logits: Tensor
+    box_logits: Tensor | None
+    points_px: Tensor
+    point_strides: Tensor
+    level_sizes: tuple[tuple[int, int], ...]
+    decode: Callable[[], Tensor] = field(repr=False)
+    known_classes: Tensor | None = None
+
+    @cached_property
+    def boxes_px(self) -> Tensor:
+        """(B, A, 4), x1 y1 x2 y2 in input pixels."""
+        return self.decode()
+
+
+@dataclass
+class QueryPredictions:
+    """Predictions of a query head, denoising queries removed.
+
+    Attributes:
+        class_logits: (D, B, Q, K), decoder layers first to last.
+        boxes_px: (D, B, Q, 4), x1 y1 x2 y2 px.
+    """
+
+    class_logits: Tensor
+    boxes_px: Tensor
+
+
+@dataclass
+class DetectorOutput:
+    """One forward pass.
+
+    Attributes:
+        taps: module path -> (B, C, H, W), for the taps that were asked for.
+        dense: branch -> predictions, for dense heads.
+        queries: predictions of a query head.
+    """
+
+    taps: Mapping[str, Tensor]
+    dense: Mapping[str, DensePredictions] = field(default_factory=dict)
+    queries: QueryPredictions | None = None
+
+
+class Detector(Protocol):
+    """Any teacher or student of any family.
+
+    `module` is the family's own network: what is trained, saved and exported, without a wrapper.
+    """
+
+    spec: Spec
+    module: nn.Module
+
+    def forward(self, images: Tensor, taps: tuple[str, ...] = (), needs: frozenset[str] = frozenset()) -> DetectorOutput:
+        """Run on (B, C, H, W) RGB in 0..1. `needs` names the outputs that are used: `class_logits`, `boxes`."""
+        ...
+
+    def read(self, raw: object, taps: Mapping[str, Tensor], images: Tensor) -> DetectorOutput:
+        """Bring what the module's training forward returned into the common form, without computing it again."""
+        ...
+
+    def export_module(self, head: Branch | None = None) -> nn.Module:
+        """A plain module from images to (boxes xyxy px (B, N, 4), scores (B, N, K)), or (B, k, 6) for end-to-end heads."""
+        ...
+
+    def loss_scale(self, batch_size: int) -> float:
+        """What the family multiplies its mean losses with (v8-type: the batch size; RT-DETR: 1)."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """Columns of a teacher's class logits, brought into the order of the data set's classes.
+
+    Attributes:
+        index: (K,) int64, the teacher's column per class of the data set; 0 where unknown.
+        known: (K,) bool.
+    """
+
+    index: Tensor
+    known: Tensor
+
+    @classmethod
+    def by_name(cls, teacher: tuple[str, ...], data: tuple[str, ...]) -> ClassMap:
+        """Match names without regard to case and outer blanks."""
+        columns = {name.strip().lower(): column for column, name in enumerate(teacher)}
+        index = [columns.get(name.strip().lower(), -1) for name in data]
+        known = torch.tensor([column >= 0 for column in index], dtype=torch.bool)
+        return cls(torch.tensor(index, dtype=torch.int64).clamp_min(0), known)
+
+    @property
+    def is_identity(self) -> bool:
+        """Same classes in the same order (the teacher may still know more behind them)."""
+        return bool(self.known.all()) and bool((self.index == torch.arange(len(self.index))).all())
+
+    def apply(self, output: DetectorOutput) -> DetectorOutput:
+        """A copy of `output` whose class logits stand in the data set's order."""
+        index = self.index
+
+        def mapped(logits: Tensor) -> Tensor:
+            return logits.index_select(-1, index.to(logits.device))
+
+        dense: dict[str, DensePredictions] = {
+            branch: replace(
+                predictions,
+                class_logits=mapped(predictions.class_logits),
+                known_classes=self.known.to(predictions.class_logits.device),
+            )
+            for branch, predictions in output.dense.items()
+        }
+        queries = output.queries and replace(output.queries, class_logits=mapped(output.queries.class_logits))
+        return DetectorOutput(output.taps, dense, queries)
