@@ -1,0 +1,136 @@
+"""Watches the loss terms: a report over the first steps, and every term's value over time.
+
+A distiller that is silently inactive is the worst bug of this field, so the first steps state per term its value, its
+gradient norm at the student's taps and its share of the total, and a term without gradient ends the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgekd.errors import InputError
+
+REPORT_STEPS = 3
+LOW_SHARE, HIGH_SHARE = 0.01, 0.50
+
+
+@dataclass(frozen=True)
+class Term:
+    """One loss term of one step.
+
+    Attributes:
+        name: e.g. `logit.class`, or `detection` for the student's own loss.
+        value: scalar, unweighted.
+        weight: the recipe's weight.
+        factor: the schedule's factor at this step, 0..1.
+        scale: what the family multiplies its losses with (the batch size, or 1).
+    """
+
+    name: str
+    value: Tensor
+    weight: float = 1.0
+    factor: float = 1.0
+    scale: float = 1.0
+
+    @property
+    def weighted(self) -> Tensor:
+        """What enters the total."""
+        return self.value * (self.weight * self.factor * self.scale)
+
+
+@dataclass
+class Balance:
+    """Collects terms; `rows` becomes `terms.csv`, `report()` becomes `first_steps.json`."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    _pending: list[tuple[int, float, list[Term]]] = field(default_factory=list)
+    _norms: dict[str, list[float]] = field(default_factory=dict)
+    _shares: dict[str, list[float]] = field(default_factory=dict)
+    _values: dict[str, list[float]] = field(default_factory=dict)
+    _weights: dict[str, float] = field(default_factory=dict)
+
+    def observe(self, step: int, epoch: float, terms: Sequence[Term], anchors: Mapping[str, Tensor]) -> None:
+        """Note one step.
+
+        Args:
+            terms: the detection loss first, then every distillation term.
+            anchors: the student's tensors at which gradients are measured (taps and head outputs).
+
+        Raises:
+            InputError: in the first steps, a term has no gradient at any anchor.
+        """
+        if step < REPORT_STEPS:
+            self._first_step(terms, anchors)
+        self._pending.append((step, epoch, [replace(term, value=term.value.detach()) for term in terms]))
+
+    def flush(self) -> None:
+        """Move noted values to `rows`; one device synchronisation per call, so call it once an epoch."""
+        for step, epoch, terms in self._pending:
+            weighted = [float(term.weighted) for term in terms]
+            total = sum(weighted)
+            self.rows += [
+                {
+                    "step": step, "epoch": round(epoch, 4), "term": term.name, "value": float(term.value),
+                    "weight": term.weight * term.factor, "weighted": value, "share": value / total if total else 0.0,
+                }
+                for term, value in zip(terms, weighted, strict=True)
+            ]  # fmt: skip
+        self._pending.clear()
+
+    def report(self) -> dict[str, Any]:
+        """Means over the first steps, with a warning where a share is out of bounds."""
+        terms = []
+        for name, norms in self._norms.items():
+            share = _mean(self._shares[name])
+            terms.append({
+                "term": name, "value": _mean(self._values[name]), "weight": self._weights[name],
+                "gradient_norm": _mean(norms), "share": share, "warning": _warning(name, share),
+            })  # fmt: skip
+        return {"steps": REPORT_STEPS, "terms": terms}
+
+    def _first_step(self, terms: Sequence[Term], anchors: Mapping[str, Tensor]) -> None:
+        full = {term.name: float(term.value.detach()) * term.weight * term.scale for term in terms}  # no warm-up
+        total = sum(full.values())
+        for term in terms:
+            norm = _gradient_norm(term.value, list(anchors.values()))
+            if norm is None:
+                raise InputError(
+                    f"distill: term '{term.name}' has no gradient at the student ({', '.join(anchors)}); "
+                    f"a distiller must not detach the student's outputs"
+                )
+            self._norms.setdefault(term.name, []).append(norm * term.weight * term.scale)
+            self._values.setdefault(term.name, []).append(float(term.value.detach()))
+            self._shares.setdefault(term.name, []).append(full[term.name] / total if total else 0.0)
+            self._weights[term.name] = term.weight
+
+
+def _gradient_norm(value: Tensor, anchors: list[Tensor]) -> float | None:
+    """L2 norm of d value / d anchors over all anchors together; None if no anchor is connected to the value.
+
+    Zero is no error: a student that starts from its teacher's weights has nothing to learn in the first step.
+    """
+    usable = [anchor for anchor in anchors if anchor.requires_grad]
+    if not value.requires_grad or not usable:
+        return None
+    gradients = torch.autograd.grad(value, usable, retain_graph=True, allow_unused=True)
+    connected = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
+    return float(torch.stack(connected).sum().sqrt()) if connected else None
+
+
+def _warning(name: str, share: float) -> str | None:
+    if name == "detection":
+        return None
+    if share < LOW_SHARE:
+        return f"{share:.2%} of the total loss (under 1 %): the method hardly acts; raise its weight"
+    if share > HIGH_SHARE:
+        return f"{share:.0%} of the total loss (over 50 %): it drowns the detection loss; lower its weight"
+    return None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,141 @@
+"""What a training leaves behind, and that the control and the student see the same things."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from edgekd.errors import DivergedError, EnvironmentFault, InputError
+from edgekd.training.fit import fit, make_trainer
+from tests.training.helpers import TRAIN, methods, plan, teacher
+
+ALL = {"logit": {}, "ld": {}, "cwd": {}, "pkd": {}, "fitnet": {}, "score_l2": {}}
+
+
+def state(path: Path) -> dict[str, torch.Tensor]:
+    from ultralytics.nn.tasks import torch_safe_load
+
+    return torch_safe_load(str(path), safe_only=True)[0]["model"].state_dict()
+
+
+def test_without_distillers_it_is_the_engines_own_training(tiny_digits: Path, tmp_path: Path) -> None:
+    fit(plan(tiny_digits, "yolo11n"), None, tmp_path / "ours", "control")
+    torch.set_num_threads(1)
+    from ultralytics import YOLO
+
+    model = YOLO("yolo11n.yaml")
+    model.train(data=str(tiny_digits), seed=3, save_dir=str(tmp_path / "theirs"), plots=False, workers=0, **TRAIN)
+    ours, theirs = state(tmp_path / "ours" / "student.pt"), state(tmp_path / "theirs" / "weights" / "best.pt")
+    assert ours.keys() == theirs.keys()
+    assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
+
+
+def first_sight(data: Path, tmp_path: Path, distillers: Any, holder: Any) -> tuple[str, list[str]]:
+    """Hash of the initial student weights, and of every batch of an epoch."""
+    trainer = make_trainer(plan(data, distillers=distillers, epochs=2), holder, tmp_path)
+    weights: list[str] = []
+    batches: list[str] = []
+    preprocess = trainer.preprocess_batch
+
+    def watched(batch: dict[str, Any]) -> dict[str, Any]:
+        digest = hashlib.sha256(batch["img"].numpy().tobytes() + batch["bboxes"].numpy().tobytes())
+        batches.append(digest.hexdigest())
+        return preprocess(batch)  # type: ignore[no-any-return]
+
+    def start(engine: Any) -> None:
+        module = getattr(engine.model, "student_model", engine.model)
+        weights.append(hashlib.sha256(b"".join(value.numpy().tobytes() for value in module.state_dict().values())).hexdigest())
+
+    trainer.preprocess_batch = watched
+    trainer.add_callback("on_train_start", start)
+    trainer.train()
+    return weights[0], batches
+
+
+def test_control_and_student_see_the_same_weights_and_batches(tiny_digits: Path, tmp_path: Path) -> None:
+    control = first_sight(tiny_digits, tmp_path / "control", (), None)
+    student = first_sight(tiny_digits, tmp_path / "student", methods(cwd={}, logit={}), teacher())
+    assert control == student
+    assert len(set(control[1])) == len(control[1]) >= 6
+
+
+def test_all_six_methods_train_together(tiny_digits: Path, tmp_path: Path) -> None:
+    holder = teacher()
+    before = {name: value.clone() for name, value in holder.detector.module.state_dict().items()}
+    fit(plan(tiny_digits, distillers=methods(**ALL)), holder, tmp_path, "student")
+    report = json.loads((tmp_path / "first_steps.json").read_text())
+    terms = {term["term"]: term for term in report["terms"]}
+    assert set(terms) == {"detection", "logit.class", "ld.box", *(f"{name}.feature" for name in ("cwd", "pkd", "fitnet", "score_l2"))}
+    assert all(term["gradient_norm"] > 0 for term in terms.values())
+    assert sum(term["share"] for term in terms.values()) == pytest.approx(1)
+    holder.assert_frozen()
+    for name, value in holder.detector.module.state_dict().items():
+        assert torch.equal(value, before[name]), f"the teacher's {name} changed"
+    assert not [name for name in state(tmp_path / "student.pt") if "distill" in name or "adapter" in name]
+    assert not (tmp_path / "engine").exists()
+
+
+@pytest.mark.parametrize(("student", "tutor"), [("yolo26p", "yolo26n"), ("yolo26p", "yolo11n"), ("yolo11p", "yolo26n")])
+def test_heads_of_one_and_two_branches_mix(student: str, tutor: str, tiny_digits: Path, tmp_path: Path) -> None:
+    fit(plan(tiny_digits, student, methods(logit={}, pkd={})), teacher(tutor), tmp_path, "student")
+    assert (tmp_path / "student.pt").is_file()
+
+
+@pytest.mark.slow
+def test_rtdetr_as_student_and_as_teacher(tiny_digits: Path, tmp_path: Path) -> None:
+    fit(plan(tiny_digits, "rtdetr-l", methods(pkd={}), batch=4, fraction=0.4), teacher(), tmp_path / "a", "student")
+    fit(plan(tiny_digits, "yolo11p", methods(pkd={}, cwd={})), teacher("rtdetr-l"), tmp_path / "b", "student")
+    assert (tmp_path / "a" / "student.pt").is_file()
+    assert (tmp_path / "b" / "student.pt").is_file()
+
+
+def test_a_detached_term_is_an_error(tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekd.distill.head.logit import Logit
+
+    original = Logit.terms
+    monkeypatch.setattr(Logit, "terms", lambda *given: {key: value.detach() for key, value in original(*given).items()})
+    with pytest.raises(InputError, match=r"distill: term 'logit.class' has no gradient at the student"):
+        fit(plan(tiny_digits, distillers=methods(logit={})), teacher(), tmp_path, "student")
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekd.distill.head.logit import Logit
+
+    original = Logit.terms
+    monkeypatch.setattr(Logit, "terms", lambda *given: {key: value * float("nan") for key, value in original(*given).items()})
+    with pytest.raises(DivergedError, match="the loss is not finite in epoch 1"):
+        fit(plan(tiny_digits, distillers=methods(logit={}), epochs=2), teacher(), tmp_path, "student")
+
+
+def test_batch_halving_ends_the_run(tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgekd.distill.head.logit import Logit
+
+    def exhausted(*_: Any) -> Any:
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(Logit, "terms", exhausted)
+    with pytest.raises(EnvironmentFault, match="set train.batch to 4 for control and student"):
+        fit(plan(tiny_digits, distillers=methods(logit={})), teacher(), tmp_path, "student")
+
+
+def test_student_opens_without_edgekd(tiny_digits: Path, tmp_path: Path) -> None:
+    fit(plan(tiny_digits, distillers=methods(cwd={})), teacher(), tmp_path, "student")
+    program = (
+        "import sys; sys.modules['edgekd'] = None\n"
+        "from ultralytics import YOLO\n"
+        f"model = YOLO({str(tmp_path / 'student.pt')!r})\n"
+        "import numpy as np\n"
+        "print(len(model.predict(np.zeros((64, 64, 3), np.uint8), verbose=False)), model.names[9])"
+    )
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert out.stdout.strip().endswith("1 nine")
+    content = (tmp_path / "student.pt").read_bytes()
+    assert str(tmp_path).encode() not in content
+    assert b"edgekd" not in content
