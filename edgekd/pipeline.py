@@ -1,0 +1,89 @@
+"""The stages in order: the table of contents of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekd.atomic import read_json
+from edgekd.errors import InputError
+from edgekd.run_dir import LOCKED_RECIPE, RunDir
+from edgekd.stages.binding import Bound, bind_recipe
+from edgekd.stages.check import check_budgets
+from edgekd.stages.context import Context
+from edgekd.stages.data import data_stage
+from edgekd.stages.export import export_stage
+from edgekd.stages.judge import gate_stage, report_stage
+from edgekd.stages.on_device import profile_stage, validate_stage
+from edgekd.stages.train import baseline_stage, student_stage, teacher_stage
+
+STAGES: dict[str, Callable[[Context], None]] = {
+    "data": data_stage,  # images and labels, validated; a view for the engine
+    "teacher": teacher_stage,  # its AP on val, before anything is trained
+    "baseline": baseline_stage,  # the control
+    "student": student_stage,  # the distilled student
+    "export": export_stage,  # artifacts with sidecar and parity
+    "validate": validate_stage,  # AP of each artifact on each device
+    "profile": profile_stage,  # latency of each artifact on each device
+    "gate": gate_stage,  # budgets -> verdict
+    "report": report_stage,  # report.html, .md, .json
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command shows.
+
+    Attributes:
+        result: for `--json`.
+        text: for people.
+        exit_code: the verdict's where the gate was asked, else 0.
+    """
+
+    result: Any
+    text: str
+    exit_code: int
+
+
+def run(recipe: Path, out: Path, overrides: tuple[str, ...] = (), fresh: bool = False, last: str = "report") -> Outcome:
+    """Do all stages up to `last`; what is done already is kept."""
+    bound = bind_recipe(recipe, overrides)
+    run_dir = RunDir.open(out, bound.recipe.name, bound.base, bound.locked(), fresh)
+    names = list(STAGES)
+    return _do(bound, run_dir, names[: names.index(last) + 1])
+
+
+def again(path: Path, overrides: tuple[str, ...], stage: str) -> Outcome:
+    """Do one stage of an existing run directory, from its locked recipe.
+
+    Raises:
+        InputError: no run directory, or a stage before this one has not been done.
+    """
+    run_dir = RunDir.existing(path)
+    bound = bind_recipe(path / LOCKED_RECIPE, overrides, Path(run_dir.manifest["base"]))
+    run_dir = RunDir.open(path, bound.recipe.name, bound.base, bound.locked())
+    if "student" not in run_dir.manifest["stages"] and stage != "report":
+        raise InputError(f"{path}: has no trained student yet; run 'edgekd distill RECIPE --out {path}' first")
+    return _do(bound, run_dir, [stage])
+
+
+def _do(bound: Bound, run_dir: RunDir, names: list[str]) -> Outcome:
+    with run_dir.locked():
+        context = Context(bound, run_dir)
+        check_budgets(bound, context.data.class_names)  # a typing error must not cost a training
+        for name in names:
+            STAGES[name](context)
+    return _outcome(run_dir, names[-1])
+
+
+def _outcome(run_dir: RunDir, last: str) -> Outcome:
+    """The last stage's own file, shown; the verdict decides the exit code of `run` and `gate`."""
+    from edgekd.stages.show import show
+
+    verdict_path = run_dir.path / "verdict.json"
+    verdict = read_json(verdict_path) if last in ("gate", "report") and verdict_path.is_file() else None
+    codes = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
+    result, text = show(run_dir.path, last)
+    return Outcome(result, text, codes[verdict["status"]] if verdict else 0)

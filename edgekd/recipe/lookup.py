@@ -1,0 +1,60 @@
+"""Finds what users write (recipes, export targets, devices): by path, in the current folder, or built in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import edgekd
+from edgekd.errors import InputError, unknown
+
+Kind = Literal["recipes", "export", "devices"]
+
+_NOUNS: dict[Kind, str] = {"recipes": "recipe", "export": "export target", "devices": "device"}
+_SUFFIXES = (".yaml", ".yml")
+
+
+def find(kind: Kind, name: str, search: Sequence[Path] = ()) -> Path:
+    """The file of a recipe, target or device.
+
+    Args:
+        kind: the folder it is kept in.
+        name: a path to a YAML file, or a name such as `quickstart` (`sub/name` for one in a subfolder).
+        search: folders to look in before `./<kind>` and the built-in ones.
+
+    Raises:
+        InputError: there is no such file; says which names are known.
+    """
+    path = Path(name)
+    if path.suffix in _SUFFIXES and path.is_file():
+        return path
+    known = available(kind, search)
+    if name in known:
+        return known[name]
+    if path.suffix in _SUFFIXES:
+        bare = path.with_suffix("").name
+        hint = f"; did you mean '{bare}'?" if bare in known else ""
+        raise InputError(f"{name}: no such {_NOUNS[kind]} file; give a path or one of: {_listed(known)}{hint}")
+    raise InputError(f"{unknown(_NOUNS[kind], name, known)}; give one of these or the path of a YAML file")
+
+
+def available(kind: Kind, search: Sequence[Path] = ()) -> dict[str, Path]:
+    """Name -> file of everything of a kind that `find` finds by name; the first folder that has a name wins."""
+    found: dict[str, Path] = {}
+    for folder in (*search, Path(kind), *_built_in(kind)):
+        for path in sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES and path.is_file()):
+            found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
+    return found
+
+
+def _built_in(kind: Kind) -> Iterator[Path]:
+    """The folder inside the package, and that of a source tree from which edgekd is used in place."""
+    package = Path(edgekd.__file__).parent
+    yield package / "builtin" / kind
+    if (package.parent / "pyproject.toml").is_file():
+        yield package.parent / kind
+
+
+def _listed(known: dict[str, Path]) -> str:
+    return ", ".join(sorted(known)) or "none"

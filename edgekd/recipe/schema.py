@@ -1,0 +1,135 @@
+"""The recipe: envelopes only. What an envelope carries beyond its name is checked by the room that owns it.
+
+`distill: [{method: cwd, tau: 2}]` knows `method` here and hands the rest to the method's own config type; data, targets
+and devices likewise. `edgekd.pipeline.check` binds them and reports all problems together.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+SCHEMA = "edgekd.recipe/1"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Envelope(BaseModel):
+    """A name and whatever belongs to it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @property
+    def rest(self) -> dict[str, Any]:
+        """Keys beside the name, as given."""
+        return dict(self.model_extra or {})
+
+
+class DataEnvelope(Envelope):
+    """Where images and labels come from."""
+
+    format: Literal["digits", "yolo", "coco"] = Field(description="digits (embedded), yolo (data.yaml) or coco (JSON)")
+
+
+class DistillEnvelope(Envelope):
+    """One distillation method with its parameters."""
+
+    method: str = Field(description="name of a distiller; `edgekd check` lists them")
+
+
+class TargetEnvelope(Envelope):
+    """One export target, with keys of its YAML overridden where wanted."""
+
+    target: str = Field(description="file in export/ (or its name)")
+
+
+class DetectorRecipe(_Strict):
+    """A teacher or a student."""
+
+    family: Literal["ultralytics"] = "ultralytics"
+    model: str | None = Field(None, description="name such as yolo26n, yolo11p, rtdetr-l, or a model YAML")
+    weights: str | None = Field(None, description=".pt or .safetensors; relative to the recipe, then the current folder")
+
+    @model_validator(mode="after")
+    def _something_given(self) -> DetectorRecipe:
+        if self.model is None and self.weights is None:
+            raise ValueError("give 'model' (a name such as yolo26n) or 'weights' (a file)")
+        return self
+
+
+class StudentRecipe(DetectorRecipe):
+    """The student. `head` governs checkpoint selection, validation, export and report alike."""
+
+    head: Literal["one2many", "one2one"] | None = Field(
+        None, description="branch to use of a two-branch head (YOLO26); default one2many; RT-DETR has none"
+    )
+
+
+class ValidateRecipe(_Strict):
+    """How AP is measured."""
+
+    conf: float = Field(0.001, gt=0, lt=1)
+    iou: float = Field(0.7, gt=0, le=1, description="NMS IoU")
+    max_det: int = Field(300, ge=1)
+    operating_threshold: float = Field(0.25, gt=0, lt=1, description="score at which precision and recall are stated")
+
+
+class ProfileRecipe(_Strict):
+    """How latency is measured."""
+
+    protocol: Literal["quick", "full"] = "full"
+
+
+class ReportRecipe(_Strict):
+    """What the report shows."""
+
+    images: bool = Field(True, description="false leaves every image out of the report")
+    examples: int = Field(6, ge=0, le=50)
+
+
+class Recipe(_Strict):
+    """One run: what to distil, on what data, into what, measured where, judged how."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = Field(0, ge=0)
+    threads: int | None = Field(None, ge=1, description="CPU threads; default: all cores of the process")
+    data: DataEnvelope
+    teacher: DetectorRecipe | None = None
+    student: StudentRecipe
+    distill: tuple[DistillEnvelope, ...] = ()
+    baseline: bool = Field(False, description="train the control too: same student, seed and batches, no teacher")
+    train: dict[str, Any] = Field(default_factory=dict, description="the engine's own arguments: epochs, imgsz, batch ...")
+    export: tuple[TargetEnvelope, ...] = ()
+    devices: tuple[str, ...] = ()
+    validate_: ValidateRecipe = Field(ValidateRecipe(), alias="validate")
+    profile: ProfileRecipe = ProfileRecipe()
+    gate: dict[str, Any] = Field(default_factory=dict, description="budgets; see docs/recipes.md")
+    report: ReportRecipe = ReportRecipe()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        """`export: [onnx-fp32]` is short for `export: [{target: onnx-fp32}]`; likewise for `distill`."""
+        if not isinstance(value, dict):
+            return value
+        short = {"export": "target", "distill": "method"}
+        expanded = {
+            key: [{name: item} if isinstance(item, str) else item for item in value[key]]
+            for key, name in short.items()
+            if isinstance(value.get(key), (list, tuple))
+        }
+        return {**value, **expanded}
+
+    @model_validator(mode="after")
+    def _distill_needs_teacher(self) -> Recipe:
+        if self.distill and self.teacher is None:
+            raise ValueError("'distill' needs a 'teacher'")
+        return self
+
+    @property
+    def imgsz_px(self) -> int:
+        """Training and default export size."""
+        return int(self.train.get("imgsz", 640))

@@ -1,0 +1,114 @@
+"""AP of a model: in torch on this machine, or of an artifact on a device; one NMS, one AP, one form of file for both."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd.agent.postprocess import postprocess
+from edgekd.atomic import write_json, write_text
+from edgekd.data.pack import Pack
+from edgekd.detectors.contract import Branch
+from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.errors import InputError
+from edgekd.measure.average_precision import evaluate, operating_point
+from edgekd.progress import progress
+from edgekd.recipe.schema import ValidateRecipe
+from edgekd.types import Detections, Split
+
+_BATCH = 16
+
+
+def detect_in_torch(
+    detector: UltralyticsDetector, head: Branch | None, pack: Pack, columns: np.ndarray[Any, Any] | None, settings: ValidateRecipe, title: str
+) -> list[Detections]:
+    """Detections of a torch detector on a pack, boxes in original-image pixels.
+
+    Args:
+        columns: (K,) class columns of the detector per class of the data, -1 where it does not know the class; None
+            where the classes are the same.
+    """
+    import torch
+
+    module = detector.export_module(head).eval()
+    arrays = pack.arrays()
+    found: list[Detections] = []
+    with progress(title, len(arrays)) as advance, torch.inference_mode():
+        for start in range(0, len(arrays), _BATCH):
+            block = np.ascontiguousarray(np.asarray(arrays[start : start + _BATCH]).transpose(0, 3, 1, 2))
+            outputs = module(torch.from_numpy(block).float() / 255)
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            rows = [output.numpy() for output in outputs]
+            for index in range(len(block)):
+                raw = [row[index] for row in rows]
+                if columns is not None:
+                    raw = _in_data_classes(raw, columns)
+                boxes, scores, classes = postprocess(raw, settings.conf, settings.iou, settings.max_det)
+                found.append(Detections(pack.restore(start + index, boxes), scores, classes))
+            advance(len(block))
+    return found
+
+
+def _in_data_classes(raw: list[np.ndarray[Any, Any]], columns: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+    """Reorder dense score columns, or rename the class of end-to-end rows and drop foreign ones."""
+    if len(raw) == 2:
+        boxes, scores = raw
+        return [boxes, np.where(columns >= 0, scores[:, np.maximum(columns, 0)], 0).astype(np.float32)]
+    rows = raw[0]
+    new_id = np.full(int(max(columns.max(), rows[:, 5].max(initial=0))) + 1, -1)
+    new_id[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
+    classes = new_id[rows[:, 5].astype(int)]
+    return [np.column_stack([rows[:, :5], classes])[classes >= 0].astype(np.float32)]
+
+
+def summarise(
+    split: Split, found: Sequence[Detections], class_names: tuple[str, ...], settings: ValidateRecipe, head: str | None
+) -> dict[str, Any]:
+    """AP overall, by size and per class, and precision and recall at the operating threshold."""
+    if len(found) != len(split.images):
+        raise InputError(f"{split.name}: {len(found)} images were detected on, the split has {len(split.images)}")
+    by_image = {truth.image_id: detections for truth, detections in zip(split.images, found, strict=True)}
+    point = operating_point(split.images, by_image, settings.operating_threshold)
+    return {
+        **asdict(evaluate(split.images, by_image, class_names)),
+        "operating_point": asdict(point),
+        "images": len(found),
+        "settings": {"conf": settings.conf, "iou": settings.iou, "max_det": settings.max_det, "head": head},
+    }
+
+
+def write_accuracy(
+    folder: Path, model: str, device: str, summary: Mapping[str, Any], split: Split, found: Sequence[Detections], seconds: float
+) -> list[str]:
+    """Write `validate/<model>@<device>.json` and the raw detections beside it; returns their names below the run."""
+    name = f"{model}@{device}"
+    lines = [
+        json.dumps({
+            "image_id": truth.image_id,
+            "boxes_px": np.round(detections.boxes_px.astype(float), 3).tolist(),
+            "scores": np.round(detections.scores.astype(float), 6).tolist(),
+            "class_ids": detections.class_ids.tolist(),
+        })
+        for truth, detections in zip(split.images, found, strict=True)
+    ]  # fmt: skip
+    write_text(folder / "validate" / f"{name}.detections.jsonl", "".join(line + "\n" for line in lines))
+    content = {"schema": "edgekd.accuracy/1", "model": model, "device": device, "seconds": round(seconds, 3), **summary}
+    write_json(folder / "validate" / f"{name}.json", content)
+    return [f"validate/{name}.json", f"validate/{name}.detections.jsonl"]
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def seconds(self) -> float:
+        """Elapsed time."""
+        return time.monotonic() - self._started

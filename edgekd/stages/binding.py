@@ -1,0 +1,168 @@
+"""Binds a recipe to the rooms that own its parts, and reports every problem of the file at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import TypeAdapter
+
+from edgekd.data.config import CocoData, DigitsData, YoloData
+from edgekd.devices import catalog
+from edgekd.devices.contract import DeviceSpec
+from edgekd.distill.contract import DistillerConfig, distiller_type
+from edgekd.errors import InputError
+from edgekd.export.contract import TargetSpec
+from edgekd.export.targets import load_target
+from edgekd.gate.policy import GateConfig
+from edgekd.recipe.load import bind, load_recipe
+from edgekd.recipe.schema import DetectorRecipe, Recipe
+
+DataConfig = DigitsData | YoloData | CocoData
+_DATA_TYPES: dict[str, type[DataConfig]] = {"digits": DigitsData, "yolo": YoloData, "coco": CocoData}
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A recipe whose every part is resolved and typed.
+
+    Attributes:
+        path: the recipe's file.
+        base: the folder against which its relative paths are looked up first.
+    """
+
+    path: Path
+    base: Path
+    recipe: Recipe
+    data: DataConfig
+    distillers: tuple[tuple[str, DistillerConfig], ...]
+    targets: tuple[TargetSpec, ...]
+    devices: tuple[DeviceSpec, ...]
+    gate: GateConfig
+
+    @property
+    def where(self) -> str:
+        """The recipe's name in messages."""
+        return str(self.path)
+
+    def weights_path(self, detector: DetectorRecipe) -> Path | None:
+        """The weights file: beside the recipe, else in the current folder."""
+        if detector.weights is None:
+            return None
+        beside = self.base / detector.weights
+        return beside if beside.is_file() else Path(detector.weights)
+
+    def locked(self) -> str:
+        """The recipe with every default filled in, as YAML; a recipe itself, from which a stage can be done again."""
+        content: dict[str, Any] = self.recipe.model_dump(mode="json", by_alias=True)
+        content["data"] = self.data.model_dump(mode="json")
+        content["distill"] = [{"method": name, **config.model_dump(mode="json")} for name, config in self.distillers]
+        content["export"] = [
+            {"target": target.name, **target.model_dump(mode="json", exclude={"name"})} for target in self.targets
+        ]
+        content["gate"] = self.gate.model_dump(mode="json")
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None = None) -> Bound:
+    """Read, validate and bind a recipe. Opens no weights and no data.
+
+    Args:
+        base: folder for relative paths, where it is not the recipe's own.
+
+    Raises:
+        InputError: one line per problem.
+    """
+    from edgekd.training.arguments import check_arguments
+
+    recipe = load_recipe(path, overrides)
+    where = str(path)
+    problems: list[str] = []
+
+    def attempt(action: Callable[[], Result]) -> Result | None:
+        try:
+            return action()
+        except InputError as error:
+            problems.extend(error.problems)
+            return None
+
+    data = attempt(lambda: _data(recipe, where))
+    distillers = [attempt(lambda i=index: _distiller(recipe, i, where)) for index in range(len(recipe.distill))]  # type: ignore[misc]
+    targets = [attempt(lambda i=index: _target(recipe, i, where)) for index in range(len(recipe.export))]  # type: ignore[misc]
+    devices = [attempt(lambda i=index: _device(recipe, i, where)) for index in range(len(recipe.devices))]  # type: ignore[misc]
+    gate = attempt(lambda: bind(GateConfig, recipe.gate, where, "gate"))
+    attempt(lambda: check_arguments(recipe.train, bool(recipe.distill), where))
+    attempt(lambda: _no_repeats([entry.target for entry in recipe.export], f"{where}: export"))
+    attempt(lambda: _no_repeats(list(recipe.devices), f"{where}: devices"))
+    if problems:
+        raise InputError(*problems)
+    assert data is not None
+    assert gate is not None
+    return Bound(
+        path, base or path.parent, recipe, data,
+        tuple(entry for entry in distillers if entry), tuple(entry for entry in targets if entry),
+        tuple(entry for entry in devices if entry), gate,
+    )  # fmt: skip
+
+
+def recipe_json_schema() -> dict[str, Any]:
+    """JSON Schema of a recipe for editors, with every method's and layout's own keys."""
+    from edgekd.distill.contract import distiller_names
+
+    schema = Recipe.model_json_schema(by_alias=True)
+    definitions = schema["$defs"]
+
+    def variants(key: str, types: dict[str, Any]) -> list[dict[str, Any]]:
+        branches = []
+        for name, model in types.items():
+            part = TypeAdapter(model).json_schema(ref_template="#/$defs/{model}")
+            definitions.update(part.pop("$defs", {}))
+            part["properties"] = {key: {"const": name}, **part["properties"]}
+            part["required"] = sorted({key, *part.get("required", [])})
+            branches.append(part)
+        return branches
+
+    methods = {name: distiller_type(name).config_type for name in distiller_names()}
+    definitions["DistillEnvelope"] = {"anyOf": [{"enum": list(methods)}, *variants("method", methods)]}
+    definitions["DataEnvelope"] = {"anyOf": variants("format", dict(_DATA_TYPES))}
+    gate = GateConfig.model_json_schema(ref_template="#/$defs/{model}")
+    definitions.update(gate.pop("$defs", {}))
+    schema["properties"]["gate"] = gate
+    schema["properties"]["export"]["items"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/TargetEnvelope"}]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "edgekd recipe", **schema}
+
+
+def _data(recipe: Recipe, where: str) -> DataConfig:
+    model = _DATA_TYPES[recipe.data.format]
+    return bind(model, {"format": recipe.data.format, **recipe.data.rest}, where, "data")  # type: ignore[type-var]
+
+
+def _distiller(recipe: Recipe, index: int, where: str) -> tuple[str, DistillerConfig]:
+    entry = recipe.distill[index]
+    try:
+        kind = distiller_type(entry.method)
+    except KeyError as error:
+        raise InputError(f"{where}: distill[{index}].method: {error.args[0]}") from None
+    return entry.method, bind(kind.config_type, entry.rest, where, f"distill[{index}]")
+
+
+def _target(recipe: Recipe, index: int, where: str) -> TargetSpec:
+    entry = recipe.export[index]
+    return load_target(entry.target, entry.rest, f"{where}: export[{index}]")
+
+
+def _device(recipe: Recipe, index: int, where: str) -> DeviceSpec:
+    try:
+        return catalog.load(recipe.devices[index])
+    except InputError as error:
+        raise InputError(*(f"{where}: devices[{index}]: {problem}" for problem in error.problems)) from None
+
+
+def _no_repeats(names: list[str], where: str) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"{where}: given twice: {', '.join(repeated)}; remove one")

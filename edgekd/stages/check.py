@@ -1,0 +1,137 @@
+"""`edgekd check`: resolves a recipe and shows what a run would do, without doing it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from edgekd.data import config as data_config
+from edgekd.detectors.contract import Spec
+from edgekd.distill.contract import distiller_type
+from edgekd.errors import InputError
+from edgekd.gate.policy import check_names
+from edgekd.stages.binding import Bound, bind_recipe
+from edgekd.stages.models import build_pair
+
+
+def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bool, dry_step: bool) -> dict[str, Any]:
+    """Build the models, bind everything, and describe it.
+
+    Args:
+        architecture_only: open no weights and no data (for recipes whose files lie on another machine).
+        dry_step: run one training step on the CPU.
+
+    Raises:
+        InputError: one line per problem.
+    """
+    bound = bind_recipe(recipe, overrides)
+    if architecture_only and dry_step:
+        raise InputError("check: --dry-step needs data and weights; leave out --architecture-only")
+    with tempfile.TemporaryDirectory() as scratch:
+        class_names, channels, data = _data(bound, Path(scratch), architecture_only)
+        pair = build_pair(bound, class_names, channels, architecture_only)
+        check_budgets(bound, class_names)
+        result: dict[str, Any] = {
+            "recipe": bound.recipe.name,
+            "data": data,
+            "student": _describe(pair.student.spec, pair.head),
+            "teacher": _describe(pair.teacher.spec, None) if pair.teacher else None,
+            "distill": [
+                {"method": name, **config.model_dump(mode="json"), "taps": _taps(name, config, pair)}
+                for name, config in bound.distillers
+            ],
+            "train": dict(bound.recipe.train),
+            "targets": [target.name for target in bound.targets],
+            "devices": [device.name for device in bound.devices],
+        }
+        if dry_step:
+            result["dry_step"] = _dry_step(bound, Path(scratch))
+    return result
+
+
+def check_budgets(bound: Bound, class_names: tuple[str, ...]) -> None:
+    """Refuse budgets that name an unknown artifact, device or class.
+
+    Raises:
+        InputError: one line per problem.
+    """
+    names = class_names or tuple(bound.gate.min_ap_per_class)  # without data, any class may exist
+    targets, devices = [target.name for target in bound.targets], [device.name for device in bound.devices]
+    problems = check_names(bound.gate, targets, devices, names, f"{bound.where}: gate")
+    if problems:
+        raise InputError(*problems)
+
+
+def print_check(result: dict[str, Any]) -> None:
+    """Tables for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"recipe [bold]{result['recipe']}[/bold] resolves")
+    for side in ("student", "teacher"):
+        spec = result[side]
+        if spec is None:
+            continue
+        head = f", head {spec['head']}" if spec["head"] else ""
+        title = f"{side}: {spec['name']}, {spec['parameters'] / 1e6:.2f} M parameters, {spec['head_kind']} head{head}, reg_max {spec['reg_max']}"
+        table = Table("role", "path", "stride", "channels", title=title, title_justify="left")
+        for tap in spec["taps"]:
+            table.add_row(tap["role"], tap["path"], str(tap["stride"]), str(tap["channels"]))
+        console.print(table)
+    for entry in result["distill"]:
+        pairs = "; ".join(f"{student} <- {teacher}" for student, teacher in entry["taps"]) or "head outputs"
+        console.print(f"distill {entry['method']} (weight {entry['weight']:g}): {pairs}")
+    console.print(f"targets: {', '.join(result['targets']) or 'none'}; devices: {', '.join(result['devices']) or 'none'}")
+    if "dry_step" in result:
+        for term in result["dry_step"]["terms"]:
+            warning = f"  [yellow]{term['warning']}[/yellow]" if term["warning"] else ""
+            console.print(f"dry step {term['term']}: value {term['value']:.4g}, gradient norm {term['gradient_norm']:.3g}, share {term['share']:.1%}{warning}")
+
+
+def _data(bound: Bound, scratch: Path, architecture_only: bool) -> tuple[tuple[str, ...], int, Any]:
+    if architecture_only:
+        return (), 3, "not opened (--architecture-only)"
+    data = data_config.load(bound.data, scratch / "data", bound.base)
+    return data.class_names, data.channels, {name: len(split.images) for name, split in data.splits.items()}
+
+
+def _describe(spec: Spec, head: str | None) -> dict[str, Any]:
+    return {
+        "name": spec.name, "family": spec.family, "parameters": spec.parameters, "head_kind": spec.head_kind, "head": head,
+        "box_form": spec.box_form, "reg_max": spec.reg_max, "branches": list(spec.branches), "classes": len(spec.class_names),
+        "taps": [{"role": tap.role, "path": tap.path, "stride": tap.stride, "channels": tap.channels} for tap in spec.taps],
+    }  # fmt: skip
+
+
+def _taps(name: str, config: Any, pair: Any) -> list[tuple[str, str]]:
+    part = distiller_type(name)(config)
+    part.build(pair.student.spec, pair.teacher.spec)
+    return list(zip(part.student_taps, part.teacher_taps, strict=False))
+
+
+def _dry_step(bound: Bound, scratch: Path) -> dict[str, Any]:
+    """One real training step (an epoch of one batch) on the CPU; returns the first-steps report."""
+    from dataclasses import replace
+
+    from edgekd.run_dir import RunDir
+    from edgekd.stages.context import Context
+    from edgekd.stages.train import fit_plan
+    from edgekd.training.fit import make_trainer
+    from edgekd.training.teacher import Teacher
+
+    context = Context(bound, RunDir.open(scratch / "run", bound.recipe.name, bound.base, bound.locked()))
+    plan = fit_plan(context, "student")
+    batch = int(plan.train.get("batch", 16))
+    plan = replace(plan, train={**plan.train, "epochs": 1, "fraction": batch, "device": "cpu", "amp": False, "cache": False})
+    teacher = Teacher(context.pair.teacher.frozen(), context.data.class_names) if context.pair.teacher and plan.distillers else None
+    trainer = make_trainer(plan, teacher, scratch / "engine")
+    trainer.add_callback("on_train_batch_end", lambda engine: setattr(engine, "stop", True))
+    trainer.validate = lambda: ({}, 0.0)
+    trainer.final_eval = lambda: None
+    trainer.train()
+    if teacher is None:
+        return {"terms": []}
+    report: dict[str, Any] = trainer.model.balance.report()
+    return report

@@ -1,0 +1,73 @@
+"""What the stages of one run share: the bound recipe, the run directory, and the data set and detectors once needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edgekd import __version__
+from edgekd.data import config as data_config
+from edgekd.data.layouts import DataSet
+from edgekd.data.pack import Pack
+from edgekd.detectors.engine_guard import guard, set_threads
+from edgekd.run_dir import RunDir
+from edgekd.stages.binding import Bound
+from edgekd.stages.models import Pair, build_pair
+
+# Raise a stage's number when its code changes what it writes: finished stages of older code are then done again.
+CODE_VERSIONS = {
+    "data": 1, "teacher": 1, "baseline": 1, "student": 1, "export": 1, "validate": 1, "profile": 1, "gate": 1, "report": 1,
+}  # fmt: skip
+
+
+@dataclass
+class Context:
+    """One run."""
+
+    bound: Bound
+    run: RunDir
+
+    def __post_init__(self) -> None:
+        guard(self.path / ".engine")
+        set_threads(self.bound.recipe.threads)
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.run.path.resolve()
+
+    @cached_property
+    def data(self) -> DataSet:
+        """The validated data set."""
+        return data_config.load(self.bound.data, self.path / "data", self.bound.base)
+
+    @cached_property
+    def pair(self) -> Pair:
+        """Student and teacher."""
+        return build_pair(self.bound, self.data.class_names, self.data.channels)
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """[H, W] of validation."""
+        return self.bound.recipe.imgsz_px, self.bound.recipe.imgsz_px
+
+    def pack(self, size_px: tuple[int, int] | None = None) -> Pack:
+        """Letterboxed validation images."""
+        from edgekd.data import pack
+
+        folder = self.path / "data" / "packs"
+        return pack.build(self.data.splits["val"], size_px or self.size_px, self.data.channels, folder)
+
+    def stage(self, name: str, inputs: Mapping[str, Any], outputs: list[str], action: Callable[[], None]) -> bool:
+        """`RunDir.stage` with what every stage depends on added; `name` may carry a part, as in `export/onnx-fp32`."""
+        kind = name.split("/")[0]
+        common = {"edgekd": __version__, "code": CODE_VERSIONS[kind], "data": self.data_hash}
+        return self.run.stage(name, {**common, **inputs}, outputs, action)
+
+    @cached_property
+    def data_hash(self) -> dict[str, str]:
+        """Content hash per split."""
+        return {name: split.content_hash for name, split in sorted(self.data.splits.items())}

@@ -1,0 +1,112 @@
+"""Builds a recipe's teacher and student, checks that every method can serve the pair, and describes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgekd.detectors.contract import Branch, Spec
+from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.distill.contract import distiller_type, unmet
+from edgekd.errors import EdgekdError, InputError, unknown
+from edgekd.progress import say
+from edgekd.stages.binding import Bound
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The detectors of a run.
+
+    Attributes:
+        student: with its initial weights; `initialised` says whether these come from a file.
+        teacher: None in a recipe without one.
+        head: the student's branch that is selected, validated, exported and reported.
+    """
+
+    student: UltralyticsDetector
+    initialised: bool
+    teacher: UltralyticsDetector | None
+    head: Branch | None
+
+
+def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, architecture_only: bool = False) -> Pair:
+    """Build both detectors on the CPU.
+
+    Args:
+        architecture_only: build from `model` alone, without opening weights.
+
+    Raises:
+        InputError: a file is missing or foreign, a head does not exist, channels differ, a method cannot serve the pair.
+    """
+    recipe, where = bound.recipe, bound.where
+    guard_rng()
+    student_path = None if architecture_only and recipe.student.model else bound.weights_path(recipe.student)
+    student = UltralyticsDetector.from_recipe(
+        recipe.student.model, student_path, class_names, channels, f"{where}: student"
+    )
+    teacher = None
+    if recipe.teacher is not None:
+        teacher_path = None if architecture_only and recipe.teacher.model else bound.weights_path(recipe.teacher)
+        if teacher_path is None and not architecture_only:
+            raise InputError(f"{where}: teacher.weights: missing; a teacher with random weights teaches nothing")
+        teacher = UltralyticsDetector.from_recipe(
+            recipe.teacher.model, teacher_path, class_names, channels, f"{where}: teacher"
+        )
+        if teacher.spec.input_channels != channels:
+            raise InputError(
+                f"{where}: teacher: takes {teacher.spec.input_channels} input channels, the data has {channels}; "
+                f"use a teacher trained on such data"
+            )
+    pair = Pair(student, student_path is not None, teacher, _head(bound, student.spec))
+    check_methods(bound, pair, class_names)
+    return pair
+
+
+def check_methods(bound: Bound, pair: Pair, class_names: tuple[str, ...]) -> None:
+    """Refuse impossible pairs, all at once.
+
+    Raises:
+        InputError: one line per method that cannot serve the pair.
+    """
+    problems: list[str] = []
+    if pair.teacher is None:
+        return
+    for index, (name, config) in enumerate(bound.distillers):
+        kind = distiller_type(name)
+        place = f"{bound.where}: distill[{index}]: {name}"
+        reasons = unmet(kind.requires, pair.student.spec, pair.teacher.spec, class_names)
+        problems += [f"{place} {reason}" for reason in reasons]
+        if not reasons:
+            try:
+                kind(config).build(pair.student.spec, pair.teacher.spec)
+            except EdgekdError as error:
+                problems += [f"{bound.where}: distill[{index}]: {problem}" for problem in error.problems]
+    if problems:
+        raise InputError(*problems)
+
+
+def tap_table(spec: Spec) -> list[tuple[str, str, str, str]]:
+    """Rows (role, path, stride, channels) for printing."""
+    return [(tap.role, tap.path, str(tap.stride), str(tap.channels)) for tap in spec.taps]
+
+
+def warn_unknown_classes(teacher: Spec, class_names: tuple[str, ...]) -> int:
+    """Say which classes of the data the teacher does not know; returns how many it knows."""
+    known = {name.strip().lower() for name in teacher.class_names}
+    missing = [name for name in class_names if name.strip().lower() not in known]
+    if missing:
+        say(f"warning: teacher {teacher.name} does not know {len(missing)} of {len(class_names)} classes: {', '.join(missing[:8])}")
+    return len(class_names) - len(missing)
+
+
+def _head(bound: Bound, spec: Spec) -> Branch | None:
+    asked = bound.recipe.student.head
+    if asked is not None and asked not in spec.branches:
+        raise InputError(f"{bound.where}: student.head: {unknown('head', asked, spec.branches)} of {spec.name}")
+    return asked or (spec.branches[0] if spec.branches else None)
+
+
+def guard_rng() -> None:
+    """Random weights made here never train (the engine draws its own), but a fixed draw keeps messages reproducible."""
+    import torch
+
+    torch.manual_seed(0)

@@ -1,0 +1,101 @@
+"""Stages validate and profile: every artifact on every device that has its runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from edgekd.atomic import read_json, write_json
+from edgekd.devices import catalog, run_agent
+from edgekd.devices.contract import DeviceSpec
+from edgekd.errors import InputError
+from edgekd.export.contract import SIDECAR_NAME, TargetSpec
+from edgekd.measure.latency_events import summarise_events
+from edgekd.progress import say
+from edgekd.stages.accuracy import Stopwatch, summarise, write_accuracy
+from edgekd.stages.context import Context
+from edgekd.stages.export import measured_size
+from edgekd.types import Detections
+
+
+def validate_stage(context: Context) -> None:
+    """AP of each artifact on each device."""
+    for target, device in pairs(context):
+        inputs = {"artifact": _artifact_hash(context, target), "device": device.model_dump(mode="json")}
+        inputs["validate"] = context.bound.recipe.validate_.model_dump()
+        name = f"{target.name}@{device.name}"
+        outputs = [f"validate/{name}.json", f"validate/{name}.detections.jsonl"]
+        context.stage(f"validate/{name}", inputs, outputs, _bound(_validate, context, target, device))
+
+
+def profile_stage(context: Context) -> None:
+    """Latency of each artifact on each device."""
+    for target, device in pairs(context):
+        inputs = {"artifact": _artifact_hash(context, target), "device": device.model_dump(mode="json")}
+        inputs["profile"] = context.bound.recipe.profile.model_dump()
+        name = f"{target.name}@{device.name}"
+        outputs = [f"profile/{name}.json", f"profile/{name}.jsonl"]
+        context.stage(f"profile/{name}", inputs, outputs, _bound(_profile, context, target, device))
+
+
+def pairs(context: Context) -> Iterator[tuple[TargetSpec, DeviceSpec]]:
+    """Every (target, device) of the recipe where the device has the target's runtime.
+
+    Raises:
+        InputError: a target that no device can run.
+    """
+    for target in context.bound.targets:
+        able = [device for device in context.bound.devices if target.runtime in device.runtimes]
+        if context.bound.devices and not able:
+            names = ", ".join(device.name for device in context.bound.devices)
+            raise InputError(f"{context.bound.where}: export {target.name}: no device ({names}) has the runtime {target.runtime}")
+        for device in able:
+            yield target, device
+
+
+def _bound(action: Callable[[Context, TargetSpec, DeviceSpec], None], *arguments: object) -> Callable[[], None]:
+    return lambda: action(*arguments)  # type: ignore[arg-type]
+
+
+def _artifact_hash(context: Context, target: TargetSpec) -> str:
+    return context.run.output_hash(f"export/{target.name}", f"export/{target.name}/{SIDECAR_NAME}")
+
+
+def _validate(context: Context, target: TargetSpec, spec: DeviceSpec) -> None:
+    watch, settings, split = Stopwatch(), context.bound.recipe.validate_, context.data.splits["val"]
+    pack = context.pack(measured_size(target, context))
+    with catalog.open_device(spec) as device:
+        prediction = run_agent.predict(
+            device, context.path / "export" / target.name, pack.npy_path,
+            conf=settings.conf, iou=settings.iou, max_det=settings.max_det, threads=spec.threads,
+        )  # fmt: skip
+    found = [
+        Detections(pack.restore(index, one.boxes_px), one.scores, one.class_ids)
+        for index, one in enumerate(prediction.detections)
+    ]
+    head = context.pair.head
+    summary = summarise(split, found, context.data.class_names, settings, head)
+    write_accuracy(context.path, target.name, spec.name, summary, split, found, watch.seconds())
+    say(f"validate {target.name}@{spec.name}: AP {summary['ap']:.4f}, AP50 {summary['ap50']:.4f}")
+
+
+def _profile(context: Context, target: TargetSpec, spec: DeviceSpec) -> None:
+    name, protocol = f"{target.name}@{spec.name}", context.bound.recipe.profile.protocol
+    pack, lines = context.pack(measured_size(target, context)), context.path / "profile" / f"{name}.jsonl"
+    with catalog.open_device(spec) as device:
+        events = run_agent.profile(
+            device, context.path / "export" / target.name, pack.npy_path,
+            protocol=protocol, threads=spec.threads, record=lines,
+        )  # fmt: skip
+    summary = {"schema": "edgekd.latency/1", "target": target.name, "device": spec.name, "protocol": protocol}
+    summary.update(summarise_events(events))
+    write_json(lines.with_suffix(".json"), summary)
+    _say_latency(lines.with_suffix(".json"))
+
+
+def _say_latency(path: Path) -> None:
+    content = read_json(path)
+    whole = content["latency_ms"]["end_to_end"]
+    p90 = "too few samples" if whole["p90"] is None else f"{whole['p90']:.2f} ms"
+    valid = "" if content["valid"] else f"  INVALID: {'; '.join(content['invalid_reasons'])}"
+    say(f"profile {path.stem}: median {whole['p50']:.2f} ms, p90 {p90}{valid}")

@@ -1,0 +1,72 @@
+"""The last words of a command: a short table for people, the same as JSON for programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgekd.atomic import read_json
+
+
+def show(run: Path, stage: str) -> tuple[Any, str]:
+    """(result, text) of a finished stage, read from its files."""
+    return _SHOW.get(stage, _report)(run)
+
+
+def _student(run: Path) -> tuple[Any, str]:
+    models = {name: read_json(run / name / "metrics.json") for name in ("baseline", "student") if (run / name / "metrics.json").is_file()}
+    teacher = run / "teacher" / "teacher.json"
+    if teacher.is_file():
+        models = {"teacher": read_json(teacher), **models}
+    lines = [f"{name:<9} {content['name']:<10} AP {content['ap']:.3f}  AP50 {content['ap50']:.3f}" for name, content in models.items()]
+    return models, "\n".join([*lines, f"student weights: {run / 'student' / 'student.pt'}"])
+
+
+def _export(run: Path) -> tuple[Any, str]:
+    rows = [
+        {"target": path.parent.name, **read_json(path), "folder": str(path.parent)}
+        for path in sorted(run.glob("export/*/parity.json"))
+    ]
+    lines = [f"{row['target']:<16} {row['folder']}  max |score - torch| {row['max_abs_score']:.1e}" for row in rows]
+    return rows, "\n".join(lines)
+
+
+def _validate(run: Path) -> tuple[Any, str]:
+    rows = [read_json(path) for path in sorted(run.glob("validate/*.json"))]
+    lines = [f"{row['model'] + '@' + row['device']:<24} AP {row['ap']:.4f}  AP50 {row['ap50']:.4f}" for row in rows]
+    return rows, "\n".join(lines)
+
+
+def _profile(run: Path) -> tuple[Any, str]:
+    rows = [read_json(path) for path in sorted(run.glob("profile/*.json"))]
+    lines = []
+    for row in rows:
+        whole = row["latency_ms"]["end_to_end"]
+        figures = "  ".join(f"{name} {whole[name]:.2f}" for name in ("p50", "p90", "p95", "p99") if whole[name] is not None)
+        lines.append(f"{row['target'] + '@' + row['device']:<24} {figures} ms end to end" + ("" if row["valid"] else "  INVALID"))
+    return rows, "\n".join(lines)
+
+
+def _gate(run: Path) -> tuple[Any, str]:
+    verdict = read_json(run / "verdict.json")
+    return verdict, "\n".join([f"gate: {verdict['status']}", *(f"  {reason}" for reason in verdict["reasons"])])
+
+
+def _report(run: Path) -> tuple[Any, str]:
+    report = read_json(run / "report.json")
+    lines = []
+    for name in ("teacher", "baseline", "student"):
+        if (report.get(name) or {}).get("ap") is not None:
+            lines.append(f"{name:<10} AP {report[name]['ap']:.3f}")
+    for artifact in report["artifacts"]:
+        latency = artifact.get("latency_ms") or {}
+        p50, p90 = (("-" if latency.get(key) is None else f"{latency[key]:.2f} ms") for key in ("p50", "p90"))
+        ap = "-" if artifact["ap"] is None else f"{artifact['ap']:.3f}"
+        lines.append(f"{artifact['target'] + '@' + (artifact['device'] or '-'):<24} AP {ap}  median {p50}  p90 {p90}  {artifact['size_bytes'] / 1e6:.2f} MB")
+    verdict = report["verdict"]
+    if verdict and verdict.get("status"):
+        lines += [f"gate: {verdict['status']}", *(f"  {reason}" for reason in verdict["reasons"])]
+    return report, "\n".join([*lines, f"report: {run / 'report.html'}"])
+
+
+_SHOW = {"student": _student, "export": _export, "validate": _validate, "profile": _profile, "gate": _gate}
