@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runtimes by name. Each is one file, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type
+
+from ..protocol import AgentError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_CLASSES = {
+    "onnxruntime": ("onnxruntime_runtime", "OnnxRuntime"),
+    "openvino": ("openvino_runtime", "OpenVino"),
+}
+
+
+class Runtime:
+    """One model, loaded and ready: what every runtime offers.
+
+    Attributes:
+        name: as in the sidecar.
+        default_providers: where it runs unless told otherwise.
+        version: of the library.
+        providers: where it does run.
+        options: settings of the library that are in force.
+        output_names: in the order of `run`'s result.
+        input_dtype: `float32` or `float16`.
+    """
+
+    name = ""
+    default_providers: Tuple[str, ...] = ()
+    version: str
+    providers: List[str]
+    options: Dict[str, Any]
+    output_names: List[str]
+    input_dtype: str
+
+    def __init__(self, model_path: Path, threads: int, precision: str, providers: Sequence[str]) -> None:
+        raise NotImplementedError
+
+    def run(self, batch: npt.NDArray[Any]) -> List[npt.NDArray[np.float32]]:
+        """Outputs for (B, C, H, W), valid until the next call. Fastest if it is the same array every time."""
+        raise NotImplementedError
+
+    def refuse_fallback(self, asked: Sequence[str]) -> None:
+        """Raise an AgentError unless the model runs exactly where it was asked to run."""
+        if list(self.providers) != list(asked):
+            raise AgentError(
+                "runtime",
+                f"{self.name}: asked for {', '.join(asked)}, got {', '.join(self.providers) or 'none'};"
+                " a silent fallback would be measured as if it were the device",
+            )
+
+
+def runtime_class(name: str) -> Type[Runtime]:
+    """The class of a runtime.
+
+    Raises:
+        AgentError: unknown, or not installed on this device.
+    """
+    if name not in _CLASSES:
+        raise AgentError("runtime", f"unknown runtime '{name}' (known: {', '.join(sorted(_CLASSES))})")
+    module_name, class_name = _CLASSES[name]
+    try:
+        module = importlib.import_module("." + module_name, __name__)
+    except ImportError as error:
+        raise AgentError(
+            "runtime", f"{name} is not usable on this device ({error}); install it for this Python"
+        ) from error
+    found: Type[Runtime] = getattr(module, class_name)
+    return found
+
+
+def open_model(
+    name: str, model_path: Path, threads: int, precision: str, providers: Optional[Sequence[str]] = None
+) -> Runtime:
+    """Load a model with a runtime.
+
+    Raises:
+        AgentError: the runtime is missing, cannot read the model, or would run it elsewhere.
+    """
+    found = runtime_class(name)
+    asked = tuple(providers or found.default_providers)
+    try:
+        runtime = found(model_path, threads, precision, asked)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise AgentError("runtime", f"{name} cannot load {model_path.name}: {reason}") from error
+    runtime.refuse_fallback(asked)
+    return runtime

@@ -1,0 +1,195 @@
+"""Drives the agent on any device: `predict` for detections, `profile` for latency samples."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekd.agent.protocol import encode, unpack_array
+from edgekd.atomic import write_bytes
+from edgekd.devices.contract import Device
+from edgekd.errors import EnvironmentFault, InputError, unknown
+from edgekd.measure.latency import PROTOCOLS, Protocol
+from edgekd.progress import progress
+from edgekd.types import Detections
+
+Event = dict[str, Any]
+
+# Waiting that is not part of what makes a run valid: between processes, and at most for a steady state.
+_COOL_DOWN_SECONDS = {"full": 60.0}
+_WARMUP_CAP_SECONDS = {"quick": 4.0, "full": 30.0}
+_BAR_UNITS = 100
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What an artifact finds on a device.
+
+    Attributes:
+        detections: per image of the pack, boxes in pixels of the *letterboxed* image.
+        environment: the agent's environment record.
+        load: the agent's load record (`load_ms`, `first_inference_ms`).
+        seconds: from the start of the agent to its last line.
+    """
+
+    detections: list[Detections]
+    environment: Event
+    load: Event
+    seconds: float
+
+
+def predict(
+    device: Device,
+    artifact: Path,
+    pack: Path,
+    *,
+    conf: float,
+    iou: float,
+    max_det: int,
+    threads: int | None = None,
+    batch: int | None = None,
+) -> Prediction:
+    """Run an artifact over a pack of letterboxed images.
+
+    Args:
+        artifact: folder with the model and its sidecar.
+        pack: `.npy` of (N, H, W, C) uint8.
+        conf, iou, max_det: thresholds of score and NMS, and detections per image.
+        threads: inference threads; default: the device's, else all cores that this process may use.
+        batch: for an artifact with a dynamic batch; default 1.
+
+    Raises:
+        EnvironmentFault: the agent failed, or did not answer for every image.
+    """
+    arguments = _arguments("predict", device, artifact, pack, threads)
+    arguments += ["--conf", str(conf), "--iou", str(iou), "--max-det", str(max_det)]
+    arguments += ["--batch", str(batch)] if batch else []
+    found: list[Detections] = []
+    records: dict[str, Event] = {}
+
+    with progress(f"predict {artifact.name}@{device.spec.name}", _images_in(pack)) as advance:
+
+        def on_event(event: Event) -> None:
+            if event["event"] == "detections":
+                found.append(_detections(event, len(found)))
+                advance()
+            else:
+                records[event["event"]] = event
+
+        started = time.monotonic()
+        device.run(arguments, on_event)
+        seconds = time.monotonic() - started
+    images = records.get("environment", {}).get("images")
+    if images != len(found):
+        raise EnvironmentFault(f"device {device.spec.name}: agent predict: {len(found)} answers for {images} images")
+    return Prediction(found, records["environment"], records["load"], seconds)
+
+
+def profile(
+    device: Device,
+    artifact: Path,
+    pack: Path,
+    *,
+    protocol: str | Protocol,
+    threads: int | None = None,
+    frame_px: tuple[int, int] = (480, 640),
+    settings: Sequence[str] = (),
+    record: Path | None = None,
+) -> list[list[Event]]:
+    """Time an artifact in fresh processes, one after the other.
+
+    Args:
+        artifact, pack, threads: as in `predict`.
+        protocol: `quick`, `full`, or one of your own.
+        frame_px: (height, width) of the camera frame that pre-processing starts from.
+        settings: further arguments of the agent, e.g. `["--conf", "0.25"]`.
+        record: where to write every event of every process, in order, as JSON lines; written when all have ended.
+
+    Returns:
+        the events per process.
+
+    Raises:
+        InputError: unknown protocol.
+        EnvironmentFault: a process failed; nothing is written then.
+    """
+    rules = _rules(protocol)
+    arguments = _arguments("profile", device, artifact, pack, threads)
+    arguments += ["--frame", f"{frame_px[0]}x{frame_px[1]}", *settings]
+    cap_s = _WARMUP_CAP_SECONDS.get(rules.name, 5 * rules.warmup_seconds)
+    for name, value in (
+        ("--warmup-seconds", rules.warmup_seconds),
+        ("--warmup-cap-seconds", cap_s),
+        ("--min-seconds", rules.min_seconds),
+        ("--min-count", rules.min_count),
+    ):
+        arguments += [name, str(value)]
+    cool_down_s = _COOL_DOWN_SECONDS.get(rules.name, 0.0)
+    events: list[list[Event]] = []
+    title = f"profile {artifact.name}@{device.spec.name}"
+    with progress(title, rules.min_processes * _BAR_UNITS) as advance:
+        for number in range(1, rules.min_processes + 1):
+            if number > 1 and cool_down_s:
+                advance(0, f"cooling down for {cool_down_s:.0f} s")
+                time.sleep(cool_down_s)
+            events.append(_one_process(device, arguments, rules, advance, f"process {number}"))
+    if record:
+        write_bytes(record, b"".join(encode(event) for process in events for event in process))
+    return events
+
+
+def _one_process(
+    device: Device, arguments: list[str], rules: Protocol, advance: Callable[..., None], note: str
+) -> list[Event]:
+    events: list[Event] = []
+    shown, sampled_ns, count = 0, 0, 0
+
+    def on_event(event: Event) -> None:
+        nonlocal shown, sampled_ns, count
+        events.append(event)
+        if event["event"] == "samples":
+            sampled_ns += sum(event["end_to_end_ns"])
+            count += len(event["end_to_end_ns"])
+        share = min(sampled_ns / 1e9 / rules.min_seconds, count / rules.min_count, 1.0)
+        units = int(share * _BAR_UNITS)
+        advance(units - shown, note)
+        shown = units
+
+    device.run(arguments, on_event)
+    advance(_BAR_UNITS - shown, note)
+    return events
+
+
+def _arguments(command: str, device: Device, artifact: Path, pack: Path, threads: int | None) -> list[str]:
+    threads = threads or device.spec.threads or _cores()
+    return [
+        command, "--artifact", device.push(artifact), "--pack", device.push(pack), "--threads", str(threads),
+    ]  # fmt: skip
+
+
+def _rules(protocol: str | Protocol) -> Protocol:
+    if isinstance(protocol, Protocol):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise InputError(f"profile.protocol: {unknown('protocol', protocol, PROTOCOLS)}; choose one of these")
+    return PROTOCOLS[protocol]
+
+
+def _detections(event: Event, expected: int) -> Detections:
+    if event["index"] != expected:
+        raise EnvironmentFault(f"agent predict: image {event['index']} came where {expected} was due; run it again")
+    return Detections(unpack_array(event["boxes_px"]), unpack_array(event["scores"]), unpack_array(event["class_ids"]))
+
+
+def _images_in(pack: Path) -> int:
+    import numpy as np
+
+    return len(np.load(pack, mmap_mode="r", allow_pickle=False))
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,0 +1,131 @@
+import contextlib
+import re
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgekd.devices.contract import DeviceSpec
+from edgekd.devices.local import LocalDevice
+from edgekd.errors import EnvironmentFault
+
+SPEC = DeviceSpec(name="here", runtimes=("onnxruntime",))
+SPEAK = """
+import os, signal, sys, time
+sys.path.insert(0, {root!r})
+from edgekd.agent.protocol import Writer
+writer = Writer(sys.stdout.buffer)
+writer.emit("environment", pid=os.getpid())
+"""
+
+
+def device_saying(folder: Path, script: str, **options) -> LocalDevice:
+    """A device whose interpreter ignores the agent and runs `script`."""
+    import edgekd
+
+    python = folder / "python"
+    program = folder / "program.py"
+    program.write_text(SPEAK.format(root=str(Path(edgekd.__file__).parent.parent)) + script)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}"\n')
+    python.chmod(0o755)
+    return LocalDevice(SPEC, python=str(python), **options)
+
+
+def run(device):
+    events = []
+    try:
+        with device:
+            device.run(["predict"], events.append)
+    finally:
+        device.events = events
+    return events
+
+
+def is_running(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    with contextlib.suppress(OSError):
+        return state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return False
+
+
+def test_a_whole_run_hands_over_every_event(tmp_path):
+    events = run(device_saying(tmp_path, "writer.emit('samples', a_ns=[1])\nwriter.end()"))
+    assert [event["event"] for event in events] == ["environment", "samples", "end"]
+
+
+def test_events_arrive_while_the_agent_runs(tmp_path):
+    marker = tmp_path / "seen"
+    device = device_saying(tmp_path, f"while not os.path.exists({str(marker)!r}): time.sleep(0.01)\nwriter.end()")
+    with device:
+        device.run(["predict"], lambda event: marker.touch())
+
+
+@pytest.mark.parametrize(
+    ("script", "text"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", r"ended before its output was whole \(killed by SIGKILL\)"),
+        ("sys.exit(0)", r"ended before its output was whole \(exit code 0\)"),
+        ("print('no numpy', file=sys.stderr); sys.exit(3)", r"exit code 3; it said: no numpy"),
+        ("writer._count = 7; writer.end()", "output is damaged: the end record counts 7 lines, 1 arrived"),
+        ("print('welcome', flush=True)", "output is damaged: line 2 is not an event"),
+        ("print('{', end='', flush=True); os.kill(os.getpid(), signal.SIGKILL)", r"killed by SIGKILL"),
+        ("writer.emit('error', kind='artifact', message='sha256 is x')", "agent predict: artifact: sha256 is x"),
+    ],
+)  # fmt: skip
+def test_what_is_not_whole_is_a_fault_of_the_environment(tmp_path, script, text):
+    with pytest.raises(EnvironmentFault, match=r"^device here: agent predict: ") as caught:
+        run(device_saying(tmp_path, script))
+    assert re.search(text, str(caught.value))
+
+
+def test_a_whole_record_counts_whatever_the_exit_code(tmp_path):
+    assert run(device_saying(tmp_path, "writer.end(); sys.stdout.flush(); os._exit(1)"))[-1]["event"] == "end"
+
+
+def test_a_silent_agent_is_stopped(tmp_path):
+    device = device_saying(tmp_path, "time.sleep(600)", stall_seconds=1.5)
+    started = time.monotonic()
+    with pytest.raises(EnvironmentFault, match="said nothing for 2 s and was stopped"):
+        run(device)
+    assert time.monotonic() - started < 10
+    assert not is_running(device.events[0]["pid"])
+
+
+def test_an_exception_of_the_listener_stops_the_agent_and_its_children(tmp_path):
+    start = "import subprocess; child = subprocess.Popen(['sleep', '600']); "
+    script = start + "writer.emit('child', pid=child.pid); time.sleep(600)"
+    device = device_saying(tmp_path, script)
+    pids = []
+
+    def listener(event):
+        pids.append(event["pid"])
+        if event["event"] == "child":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), device:
+        device.run(["predict"], listener)
+    deadline = time.monotonic() + 5
+    while any(map(is_running, pids)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [is_running(pid) for pid in pids] == [False, False]
+
+
+def test_an_interpreter_that_is_not_there(tmp_path):
+    with (
+        pytest.raises(EnvironmentFault, match="cannot start /nowhere/python"),
+        LocalDevice(SPEC, python="/nowhere/python") as device,
+    ):
+        device.run(["predict"], print)
+
+
+def test_push_is_the_absolute_path_and_closing_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "artifact").mkdir()
+    with LocalDevice(SPEC) as device:
+        assert device.push(Path("artifact")) == str((tmp_path / "artifact").resolve())
+        with pytest.raises(EnvironmentFault, match="gone: is not there any more"):
+            device.push(Path("gone"))
+        folder = device._folder
+        assert list(folder.glob("edgekd-agent-*.pyz"))
+    assert not folder.exists()
