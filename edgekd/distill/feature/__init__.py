@@ -1,0 +1,1 @@
+"""Methods on features of any tap."""

@@ -1,0 +1,1 @@
+"""Methods on the predictions of a dense head."""

@@ -1,0 +1,101 @@
+"""Class scores of a dense head, weighted by the teacher's confidence.
+
+The confidence weight is that of D-YOLO: Object Detection at 200 Frames Per Second, Mehta & Ozturk, ECCV workshops 2018,
+arXiv 1805.06361 (objectness). The optional modulation is CrossKD's: Wang et al., CVPR 2024, arXiv 2306.11369,
+github.com/jbwang1997/CrossKD, after Generalized Focal Loss, Li et al., NeurIPS 2020, arXiv 2006.04388.
+
+    p = sigmoid(z);   w_a = max over known k of p_T[a, k]
+    L = sum over a of w_a * sum over known k of |p_S - p_T|^beta * BCE(z_S[a, k], p_T[a, k]) / max(1, sum over a of w_a)
+
+**Reduction**: sum over classes, weighted mean over the points of the batch, mean over the student's branches. With soft
+targets the value at p_S = p_T is the targets' entropy, not zero, unless beta > 0; the gradient is zero.
+
+Differs from the official code: no objectness (the best class score takes its place) and no feature-map NMS; normalised
+by the sum of weights instead of the number of positives, so no assigner is needed; the modulation is constant in the
+gradient. A student with two branches and a teacher with one (or the reverse): each student branch learns from the
+teacher's branch of the same kind, else from the one there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from edgekd.detectors.contract import DetectorOutput, Spec
+from edgekd.distill.adapters import fp32_island, match_branches
+from edgekd.distill.contract import Batch, Distiller, DistillerConfig, Requires, register
+from edgekd.distill.masks import confidence
+
+
+class LogitConfig(DistillerConfig):
+    """Keys of `logit`."""
+
+    weight: float = Field(0.5, ge=0, description="factor; 0.5 is the gain of YOLO's own class loss")
+    beta: float = Field(0.0, ge=0, le=4, description="power of |p_S - p_T|; 0: plain BCE, 1: CrossKD, 2: focal")
+
+
+@fp32_island
+def logit_loss(
+    student: Tensor, teacher: Tensor, weight: Tensor, known: Tensor | None = None, beta: float = 0.0
+) -> Tensor:
+    """Weighted BCE of class logits with soft targets.
+
+    Args:
+        student, teacher: (B, A, K) logits.
+        weight: (B, A), the teacher's confidence.
+        known: (B, K) bool, classes that the teacher knows; None: all.
+        beta: power of the modulation.
+    """
+    target = teacher.sigmoid()
+    factor = weight.unsqueeze(-1)
+    if known is not None:
+        factor = factor * known.unsqueeze(1)
+    if beta > 0:
+        factor = factor * (student.detach().sigmoid() - target).abs().pow(beta)
+    loss = F.binary_cross_entropy_with_logits(student, target, weight=factor, reduction="sum")
+    return loss / weight.sum().clamp_min(1.0)
+
+
+@register("logit")
+class Logit(Distiller):
+    """Teaches class scores where the teacher sees something."""
+
+    config_type = LogitConfig
+    requires = Requires(dense=True, same_points=True, shared_classes=True)
+    teacher_needs = frozenset({"class_logits"})
+    config: LogitConfig
+
+    def build(self, student: Spec, teacher: Spec) -> None:
+        """See `Distiller.build`."""
+        self.branches = match_branches(student, teacher)
+
+    def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
+        """`logits:<branch>` (B, A, K) and `confidence:<branch>` (B, A) per branch; `known` (B, K) if not all are."""
+        kept: dict[str, Tensor] = {}
+        for _, source in self.branches:
+            predictions = teacher.dense[source]
+            kept[f"logits:{source}"] = predictions.class_logits.detach()
+            kept[f"confidence:{source}"] = confidence(predictions)
+            if predictions.known_classes is not None:
+                kept["known"] = predictions.known_classes.expand(batch.size, -1)
+        return kept
+
+    def terms(
+        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, step: int
+    ) -> dict[str, Tensor]:
+        """`class`, the mean over the student's branches."""
+        losses = [
+            logit_loss(
+                student.dense[branch].class_logits,
+                knowledge[f"logits:{source}"],
+                knowledge[f"confidence:{source}"],
+                knowledge.get("known"),
+                self.config.beta,
+            )
+            for branch, source in self.branches
+        ]
+        return {"class": torch.stack(losses).mean()}

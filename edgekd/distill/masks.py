@@ -1,0 +1,31 @@
+"""Where a loss looks: the teacher's confidence and the ground truth, per point of a dense head."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from edgekd.detectors.contract import DensePredictions
+from edgekd.distill.contract import Batch
+
+
+def confidence(*branches: DensePredictions) -> Tensor:
+    """Best class probability per point, (B, A) in 0..1, over the classes that the detector knows; float32, detached.
+
+    With several branches it is that of their mean logits.
+    """
+    logits = reduce(torch.add, [branch.class_logits.detach() for branch in branches])
+    known = branches[0].known_classes
+    if known is not None:
+        logits = logits.masked_fill(~known, float("-inf"))
+    return (logits.amax(-1).float() / len(branches)).sigmoid()
+
+
+def inside_boxes(points_px: Tensor, batch: Batch) -> Tensor:
+    """Whether each point lies in a ground-truth box of each image, (B, A) bool; `points_px` is (A, 2)."""
+    boxes = batch.boxes_px.unsqueeze(1)  # (M, 1, 4)
+    inside = ((points_px > boxes[..., :2]) & (points_px < boxes[..., 2:])).all(-1)  # (M, A)
+    count = torch.zeros(batch.size, points_px.shape[0], device=points_px.device)
+    return count.index_add_(0, batch.image_index, inside.to(count.dtype)) > 0

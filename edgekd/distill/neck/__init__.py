@@ -1,0 +1,1 @@
+"""Methods on the feature pyramid that feeds the head."""

@@ -1,0 +1,81 @@
+"""CWD: channel-wise distillation.
+
+Channel-wise Knowledge Distillation for Dense Prediction, Shu et al., ICCV 2021, arXiv 2011.13256.
+Code: github.com/irfanICMLL/TorchDistiller, github.com/open-mmlab/mmrazor.
+
+    q = softmax over h, w of F / tau
+    L = sum over levels of tau^2 / (N C) * sum over n, c of KL(q_T || q_S)
+
+**Reduction**: sum over positions, mean over n and c, sum over levels. The value does not grow with batch, width or, as
+the distributions sum to one, image size.
+
+`normalise: channel` is the variant of RTMDet's distillation (github.com/open-mmlab/mmyolo,
+configs/rtmdet/distillation): a 1x1 convolution on the student, then a BatchNorm without parameters on both sides;
+published with weight 1 per level. Without it, wide features with tau = 1 give nearly one-hot distributions: raise tau
+or normalise.
+
+Differs from the official code: the adapter has no bias, which the softmax over positions cannot see; in small batches
+the normalisation is per image, where batch statistics are noise; maps must have equal strides, nothing is resized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from edgekd.detectors.contract import DetectorOutput, Spec
+from edgekd.distill.adapters import Levels, fp32_island, standardise
+from edgekd.distill.contract import Batch, Distiller, FeatureConfig, Requires, register
+
+
+class CWDConfig(FeatureConfig):
+    """Keys of `cwd`."""
+
+    weight: float = Field(10.0, ge=0, description="factor on the sum over levels; with 'normalise: channel' 1 is usual")
+    tau: float = Field(1.0, gt=0, description="temperature of the softmax over positions")
+    normalise: Literal["none", "channel"] = "none"
+    per_image_below: int = Field(8, ge=0, description="batches smaller than this are normalised per image")
+
+
+@fp32_island
+def cwd_loss(student: Tensor, teacher: Tensor, tau: float = 1.0) -> Tensor:
+    """KL divergence between the channels' distributions over positions; both (N, C, H, W)."""
+    channels = student.shape[0] * student.shape[1]
+    log_student = F.log_softmax(student.flatten(2) / tau, dim=-1)
+    log_teacher = F.log_softmax(teacher.flatten(2) / tau, dim=-1)
+    return F.kl_div(log_student, log_teacher, reduction="sum", log_target=True) * (tau**2 / channels)
+
+
+@register("cwd")
+class CWD(Distiller):
+    """Moves each student channel's mass to where the teacher's channel has it."""
+
+    config_type = CWDConfig
+    requires = Requires(same_size=True)
+    config: CWDConfig
+    levels: Levels
+
+    def build(self, student: Spec, teacher: Spec) -> None:
+        """See `Distiller.build`."""
+        plain = self.config.normalise == "none"
+        self.levels = Levels.of(self, student, teacher, "conv1x1_norm", only_if_needed=plain)
+
+    def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
+        """The teacher's maps by module path."""
+        return self.levels.knowledge(teacher)
+
+    def terms(
+        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, step: int
+    ) -> dict[str, Tensor]:
+        """`feature`."""
+        return {"feature": self.levels.total(self._level, student, knowledge)}
+
+    def _level(self, student: Tensor, teacher: Tensor) -> Tensor:
+        if self.config.normalise == "channel":
+            per_image = student.shape[0] < self.config.per_image_below
+            student, teacher = (standardise(feature, per_image=per_image) for feature in (student, teacher))
+        return cwd_loss(student, teacher, self.config.tau)

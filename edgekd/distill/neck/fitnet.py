@@ -1,0 +1,62 @@
+"""FitNet: plain hint learning on feature maps.
+
+FitNets: Hints for Thin Deep Nets, Romero et al., ICLR 2015, arXiv 1412.6550. Code: github.com/adri-romsor/FitNets.
+Weight and taps as in the detection baseline of HEAD, Wang et al., ECCV 2022, arXiv 2207.05345.
+
+    L = sum over levels of mean over n, c, h, w of (phi(F_S) - F_T)^2,   phi: 1x1 convolution
+
+**Reduction**: mean over all elements of a level, sum over levels.
+
+Differs from the official code: dense maps of a detector instead of one hint layer trained in a stage of its own; maps
+of unequal size are resized (the student's to the teacher's). HEAD's baseline also copies the teacher's head; this does
+not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from edgekd.detectors.contract import DetectorOutput, Spec
+from edgekd.distill.adapters import Levels, fp32_island
+from edgekd.distill.contract import Batch, Distiller, FeatureConfig, register
+
+
+class FitNetConfig(FeatureConfig):
+    """Keys of `fitnet`."""
+
+    weight: float = Field(1.0, ge=0, description="factor on the sum over levels; 1..10 is usual")
+    adapter: Literal["conv1x1", "mlp", "none"] = Field("conv1x1", description="'none' needs equal channels")
+
+
+@fp32_island
+def fitnet_loss(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared difference of two (N, C, H, W) maps."""
+    return F.mse_loss(student, teacher)
+
+
+@register("fitnet")
+class FitNet(Distiller):
+    """Pulls each student level to the teacher's; dominated by channels of large magnitude."""
+
+    config_type = FitNetConfig
+    config: FitNetConfig
+    levels: Levels
+
+    def build(self, student: Spec, teacher: Spec) -> None:
+        """See `Distiller.build`."""
+        self.levels = Levels.of(self, student, teacher, self.config.adapter)
+
+    def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
+        """The teacher's maps by module path."""
+        return self.levels.knowledge(teacher)
+
+    def terms(
+        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, step: int
+    ) -> dict[str, Tensor]:
+        """`feature`."""
+        return {"feature": self.levels.total(fitnet_loss, student, knowledge)}

@@ -1,0 +1,88 @@
+"""Score-weighted L2 on feature maps: what Ultralytics ships as `distill_model`.
+
+No paper; github.com/ultralytics/ultralytics, pull request 24894 (2026), `nn/distill_model.py`.
+
+    s = max over known classes of sigmoid(mean over branches of z_T)          per position
+    L = sum over levels of [ sum over n, c, h, w of s (phi(F_S) - F_T)^2 ] / [ C * sum over n, h, w of s ]
+    phi: 1x1 convolution, ReLU, 1x1 convolution
+
+**Reduction**: mean over channels, weighted mean over n, h, w (weights sum to one), sum over levels. `weight` is the
+engine's `dis`; like there, the framework's loss scale multiplies by the batch size.
+
+Differs from the official code: the score looks only at classes of the data set; the teacher's box towers and decoding
+are not run; levels are paired by stride, so other taps than the head's inputs can be named; sum s + 1e-9 is the
+denominator's guard, there it is C sum s + 1e-9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from edgekd.detectors.contract import DetectorOutput, Spec
+from edgekd.distill.adapters import Levels, fp32_island
+from edgekd.distill.contract import Batch, Distiller, FeatureConfig, Requires, register
+from edgekd.distill.masks import confidence
+from edgekd.errors import InputError
+
+
+class ScoreL2Config(FeatureConfig):
+    """Keys of `score_l2`."""
+
+    weight: float = Field(6.0, ge=0, description="factor on the sum over levels; Ultralytics' 'dis'")
+    adapter: Literal["mlp", "conv1x1"] = "mlp"
+
+
+@fp32_island
+def score_l2_loss(student: Tensor, teacher: Tensor, score: Tensor) -> Tensor:
+    """Mean squared difference of two (N, C, H, W) maps, positions weighted by `score` (N, H, W)."""
+    distance = F.mse_loss(student, teacher, reduction="none").mean(1)  # (N, H, W)
+    return (distance * score).sum() / (score.sum() + 1e-9)
+
+
+@register("score_l2")
+class ScoreL2(Distiller):
+    """Imitates features where the teacher sees objects."""
+
+    config_type = ScoreL2Config
+    requires = Requires(same_size=True, dense_teacher=True, shared_classes=True)
+    teacher_needs = frozenset({"class_logits"})
+    config: ScoreL2Config
+    levels: Levels
+
+    def build(self, student: Spec, teacher: Spec) -> None:
+        """See `Distiller.build`; a teacher's tap needs scores of its own stride."""
+        self.levels = Levels.of(self, student, teacher, self.config.adapter)
+        strides = [tap.stride for tap in teacher.taps_of("neck")]
+        for pair in self.levels.pairs:
+            if pair.teacher.stride not in strides:
+                raise InputError(
+                    f"score_l2: tap {pair.teacher.path} has stride {pair.teacher.stride}, but teacher {teacher.name} "
+                    f"has scores at strides {', '.join(map(str, strides))}; choose taps of these strides"
+                )
+        self.score_level = {pair.teacher.path: strides.index(pair.teacher.stride) for pair in self.levels.pairs}
+
+    def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
+        """The teacher's maps by module path, and `score:<path>` (N, H, W) for each."""
+        branches = list(teacher.dense.values())
+        sizes = branches[0].level_sizes
+        per_level = torch.split(confidence(*branches), [height * width for height, width in sizes], dim=1)
+        scores = {
+            f"score:{path}": per_level[level].reshape(-1, *sizes[level]) for path, level in self.score_level.items()
+        }
+        return self.levels.knowledge(teacher) | scores
+
+    def terms(
+        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, step: int
+    ) -> dict[str, Tensor]:
+        """`feature`."""
+        losses = [
+            score_l2_loss(ours, theirs, knowledge[f"score:{pair.teacher.path}"])
+            for pair, (ours, theirs) in zip(self.levels.pairs, self.levels.maps(student, knowledge), strict=True)
+        ]
+        return {"feature": torch.stack(losses).sum()}

@@ -1,0 +1,190 @@
+"""What every method promises: gradients to student and adapters only, knowledge per image, finite at half precision."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from edgekd.detectors.contract import ClassMap, DetectorOutput
+from edgekd.distill.contract import Distiller, distiller_names
+
+from .helpers import batch_of, build, random_output, spec, terms
+
+STUDENT = spec("small", (4, 6))
+TEACHER = spec("large", (5, 6))  # wider on one level only
+METHODS = {
+    "cwd": {},
+    "cwd normalised": {"normalise": "channel"},
+    "fitnet": {},
+    "fitnet mlp": {"adapter": "mlp"},
+    "pkd": {},
+    "score_l2": {},
+    "logit": {},
+    "logit focal": {"beta": 2.0},
+    "ld": {},
+    "ld foreground": {"region": "foreground"},
+}
+
+
+@pytest.fixture(params=METHODS)
+def method(request: pytest.FixtureRequest) -> Distiller:
+    return build(request.param.split()[0], STUDENT, TEACHER, **METHODS[request.param])
+
+
+def leaves(output: DetectorOutput, method: Distiller, taps: tuple[str, ...]) -> list[Tensor]:
+    """Tensors of an output that the method may read."""
+    dense = [branch.class_logits for branch in output.dense.values()]
+    boxes = [branch.box_logits for branch in output.dense.values() if branch.box_logits is not None]
+    read = {"logit": dense, "ld": boxes}.get(method.name, [output.taps[path] for path in taps])
+    return list(read)
+
+
+def test_every_method_is_tested_here() -> None:
+    assert {name.split()[0] for name in METHODS} == set(distiller_names())
+
+
+def test_gradients_reach_student_and_adapters_but_not_the_teacher(method: Distiller) -> None:
+    student, teacher = random_output(STUDENT), random_output(TEACHER, seed=1)
+    sum(terms(method, student, teacher).values()).backward()  # type: ignore[union-attr]
+    for tensor in leaves(student, method, method.student_taps):
+        assert tensor.grad is not None and tensor.grad.abs().sum() > 0
+    for parameter in method.parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 1e-7
+    everything = [*teacher.taps.values()]
+    for branch in teacher.dense.values():
+        everything += [tensor for tensor in (branch.class_logits, branch.box_logits) if tensor is not None]
+    assert all(tensor.grad is None for tensor in everything)
+
+
+def test_terms_are_scalars_and_the_student_is_not_changed(method: Distiller) -> None:
+    student = random_output(STUDENT)
+    before = [tensor.detach().clone() for tensor in leaves(student, method, method.student_taps)]
+    result = terms(method, student, random_output(TEACHER, seed=1))
+    assert list(result) in (["feature"], ["class"], ["box"])
+    assert all(value.shape == () and value.dtype == torch.float32 and value > 0 for value in result.values())
+    after = leaves(student, method, method.student_taps)
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+def test_knowledge_is_detached_and_can_be_stored_per_image(method: Distiller) -> None:
+    """Stored image by image and stacked again, it gives the same terms: online and offline are one code."""
+    student, teacher, batch = random_output(STUDENT, batch=3), random_output(TEACHER, batch=3, seed=1), batch_of(3)
+    knowledge = method.knowledge(teacher, batch)
+    assert all(not value.requires_grad and value.shape[0] == 3 for value in knowledge.values())
+    stored = [{key: value[image].clone() for key, value in knowledge.items()} for image in range(3)]
+    read_back = {key: torch.stack([one[key] for one in stored]) for key in knowledge}
+    online, offline = method.terms(student, knowledge, batch, 0), method.terms(student, read_back, batch, 0)
+    for key, value in online.items():
+        assert offline[key].item() == pytest.approx(value.item(), rel=1e-6)
+
+
+def test_knowledge_needs_no_more_than_it_says(method: Distiller) -> None:
+    """A teacher whose other heads and taps were not run serves as well."""
+    teacher = random_output(TEACHER, seed=1)
+    expected = terms(method, random_output(STUDENT), teacher)
+    bare = {
+        name: replace(branch, box_logits=branch.box_logits if "boxes" in method.teacher_needs else None)
+        for name, branch in teacher.dense.items()
+    }
+    spare = DetectorOutput(
+        {path: teacher.taps[path] for path in method.teacher_taps}, bare if method.teacher_needs else {}
+    )
+    given = terms(method, random_output(STUDENT), spare)
+    assert {key: value.item() for key, value in expected.items()} == {key: value.item() for key, value in given.items()}
+
+
+def test_finite_under_autocast_with_large_inputs(method: Distiller) -> None:
+    student, teacher = random_output(STUDENT, scale=1e4), random_output(TEACHER, scale=1e4, seed=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = terms(method, student, teacher)
+    sum(result.values()).backward()  # type: ignore[union-attr]
+    assert all(value.isfinite() for value in result.values())
+    used = [*leaves(student, method, method.student_taps), *method.parameters()]
+    assert all(tensor.grad is not None and tensor.grad.isfinite().all() for tensor in used)
+
+
+@pytest.mark.parametrize(
+    ("name", "config"), [("cwd", {}), ("fitnet", {"adapter": "none"}), ("pkd", {}), ("logit", {}), ("ld", {})]
+)
+def test_half_precision_inputs_give_the_same_value(name: str, config: dict[str, object]) -> None:
+    """Values that bfloat16 holds exactly, no adapters: the loss itself must be computed in float32."""
+    method = build(name, TEACHER, TEACHER, **config)
+
+    def halved(output: DetectorOutput) -> DetectorOutput:
+        dense = {
+            name: replace(branch, class_logits=branch.class_logits.bfloat16(), box_logits=branch.box_logits.bfloat16())
+            for name, branch in output.dense.items()
+        }
+        return DetectorOutput({path: tap.bfloat16() for path, tap in output.taps.items()}, dense)
+
+    def widened(output: DetectorOutput) -> DetectorOutput:
+        dense = {
+            name: replace(branch, class_logits=branch.class_logits.float(), box_logits=branch.box_logits.float())
+            for name, branch in output.dense.items()
+        }
+        return DetectorOutput({path: tap.float() for path, tap in output.taps.items()}, dense)
+
+    student, teacher = halved(random_output(TEACHER)), halved(random_output(TEACHER, seed=1))
+    half, wide = terms(method, student, teacher), terms(method, widened(student), widened(teacher))
+    for key, value in half.items():
+        assert value.item() == pytest.approx(wide[key].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cwd", "fitnet", "score_l2", "logit", "ld"])
+def test_a_batch_twice_as_large_leaves_the_value_unchanged(name: str) -> None:
+    """The reduction is a mean over images; multiplying by the batch size is the framework's business."""
+    method = build(name, STUDENT, TEACHER)
+    student, teacher = random_output(STUDENT, batch=2), random_output(TEACHER, batch=2, seed=1)
+    once, twice = terms(method, student, teacher), terms(method, doubled(student), doubled(teacher), batch_of(4))
+    for key, value in once.items():
+        assert twice[key].item() == pytest.approx(value.item(), rel=1e-5)
+
+
+def doubled(output: DetectorOutput) -> DetectorOutput:
+    dense = {
+        name: replace(
+            branch,
+            class_logits=branch.class_logits.repeat(2, 1, 1),
+            box_logits=branch.box_logits.repeat(2, 1, 1, 1),
+        )
+        for name, branch in output.dense.items()
+    }
+    return DetectorOutput({path: tap.repeat(2, 1, 1, 1) for path, tap in output.taps.items()}, dense)
+
+
+@pytest.mark.parametrize("name", ["cwd", "fitnet", "pkd"])
+def test_feature_methods_do_not_run_the_teachers_heads(name: str) -> None:
+    assert build(name, STUDENT, TEACHER).teacher_needs == frozenset()
+
+
+def test_heads_that_methods_need() -> None:
+    assert build("score_l2", STUDENT, TEACHER).teacher_needs == {"class_logits"}
+    assert build("logit", STUDENT, TEACHER).teacher_needs == {"class_logits"}
+    assert build("ld", STUDENT, TEACHER).teacher_needs == {"class_logits", "boxes"}
+
+
+@pytest.mark.parametrize("name", ["score_l2", "logit", "ld"])
+def test_classes_that_the_teacher_does_not_know_have_no_say(name: str) -> None:
+    """The same value whatever stands in the columns of unknown classes."""
+    method = build(name, STUDENT, TEACHER)
+    student, teacher = random_output(STUDENT), random_output(TEACHER, seed=1)
+    classes = ClassMap.by_name(("three", "other", "one"), STUDENT.class_names)
+    mapped = classes.apply(teacher)
+    logits = mapped.dense["one2many"].class_logits.detach().clone()
+    logits[..., ~classes.known] = 50.0
+    spoilt = replace(mapped.dense["one2many"], class_logits=logits)
+    clean = terms(method, student, mapped)
+    dirty = terms(method, student, DetectorOutput(mapped.taps, {"one2many": spoilt}))
+    assert {key: value.item() for key, value in clean.items()} == {key: value.item() for key, value in dirty.items()}
+
+
+def test_adapters_are_the_only_state() -> None:
+    assert list(build("pkd", STUDENT, TEACHER).state_dict()) == ["levels.adapters.0.weight"]  # level 16: equal widths
+    assert list(build("cwd", STUDENT, TEACHER, normalise="channel").state_dict()) == [
+        "levels.adapters.0.weight",
+        "levels.adapters.1.weight",
+    ]
+    assert not build("logit", STUDENT, TEACHER).state_dict()
