@@ -1,0 +1,53 @@
+"""Images as people really have them, in both layouts, and other numbers of channels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from edgekd.data import problems
+from edgekd.data.config import CocoData, load
+from tests.data.odd_images import COCO_IDS, ODD, make_odd_set
+from tests.data.small_sets import counts, read_yolo, snapshot, yolo_set
+
+
+def test_the_odd_set_reads_alike_in_both_layouts(tmp_path: Path) -> None:
+    root = make_odd_set(tmp_path / "set").parent
+    again = make_odd_set(tmp_path / "again").parent
+    assert snapshot(root) == snapshot(again)
+    yolo = read_yolo(root, tmp_path)
+    parts = {s: {"images": f"images/{s}", "annotations": f"annotations/{s}.json"} for s in ("train", "val")}
+    coco = load(CocoData.model_validate({"format": "coco", **parts}), tmp_path / "run", root)
+    assert yolo.problems == coco.problems == ()
+    assert len(COCO_IDS) == len(yolo.class_names) == 10
+    for split, odd_ones in ODD.items():
+        by_name = {odd.name: odd for odd in odd_ones}
+        ours = {truth.file_name: truth for truth in coco.splits[split].images}
+        assert len(yolo.splits[split].images) == len(ours) == 10
+        assert sum(int(truth.is_crowd.sum()) for truth in ours.values()) == 4
+        for truth in yolo.splits[split].images:
+            odd, twin = by_name[truth.file_name], ours[truth.file_name]
+            assert (truth.height_px, truth.width_px) == (odd.height_px, odd.width_px) == (twin.height_px, twin.width_px)
+            plain = ~twin.is_crowd
+            np.testing.assert_allclose(truth.boxes_px, twin.boxes_px[plain], atol=1e-3)
+            assert truth.class_ids.tolist() == twin.class_ids[plain].tolist()
+            assert len(truth.class_ids) == (2 if odd.labelled else 0)
+
+
+def test_one_channel_is_read_from_the_data_yaml(tmp_path: Path) -> None:
+    root = make_odd_set(tmp_path / "set").parent
+    (root / "data.yaml").write_text((root / "data.yaml").read_text() + "channels: 1\n")
+    data = read_yolo(root, tmp_path)
+    assert data.channels == 1
+    assert len(data.splits["val"].images) == 10
+
+
+def test_other_numbers_of_channels_are_checked(tmp_path: Path) -> None:
+    root = yolo_set(tmp_path / "set", "names: [ant, bee, cat]\nchannels: 4\n")
+    Image.new("RGBA", (40, 20)).save(root / "images/train/b.png")
+    Image.new("RGBA", (40, 20)).save(root / "images/val/b.png")
+    data = read_yolo(root, tmp_path, "skip")
+    assert counts(data) == {("train", problems.WRONG_CHANNELS): 1, ("val", problems.WRONG_CHANNELS): 1}
+    assert data.problems[0].examples == ("a.png (3 channels, not 4)",)
