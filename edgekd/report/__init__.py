@@ -1,0 +1,1 @@
+"""The report of a run, built from the files of its directory."""

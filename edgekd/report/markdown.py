@@ -1,0 +1,108 @@
+"""The Markdown twin of the report: compact enough for a pull request, the verdict first."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgekd.report.numbers import DASH, ROLE_NAMES, ap, digits, megabytes, of_metric, percent, signed
+
+_MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⚠️"}
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~])")
+_MENTION = re.compile(r"(?<!\w)@")
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The whole text; everything from the run is escaped, mentions included."""
+    parts = [
+        _verdict(report),
+        _bullets("Warnings", report["warnings"]),
+        _models(report),
+        _artifacts(report),
+        _checks(report),
+        _reproduce(report),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def escape(text: Any) -> str:
+    """Text that shows as it is: no markup, no HTML, no table cell, no mention of a person."""
+    line = " ".join(html.escape(str(text), quote=False).split())
+    return _MENTION.sub("&#64;", _SPECIAL.sub(r"\\\1", line))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of cells that are escaped already; all columns but the first are aligned right."""
+    lines = [head, ["---"] + ["--:"] * (len(head) - 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _verdict(report: Mapping[str, Any]) -> str:
+    status = report["verdict"]["status"]
+    mark = f"{_MARKS[status]} {status}" if status in _MARKS else "not judged"
+    lines = [f"## edgekd: {escape(report['recipe'])}: {mark}"]
+    if report["verdict"]["reasons"]:
+        lines.append("\n".join(f"- {escape(reason)}" for reason in report["verdict"]["reasons"]))
+    return "\n\n".join(lines)
+
+
+def _bullets(title: str, lines: Sequence[str]) -> str:
+    return f"**{title}**\n\n" + "\n".join(f"- {escape(line)}" for line in lines) if lines else ""
+
+
+def _models(report: Mapping[str, Any]) -> str:
+    rows = []
+    for role, title in ROLE_NAMES.items():
+        model = report[role]
+        rows.append([title, escape(model["name"] or DASH), *(ap(model[key]) for key in ("ap", "ap50", "ap75"))])
+    gain = report["gain"]
+    closed = f", {percent(gain['gap_closed'])} of the gap to the teacher" if gain["gap_closed"] is not None else ""
+    text = f"\n\nGain over the control: **{signed(gain['ap'])} AP**{closed}." if gain["ap"] is not None else ""
+    return table(["Model", "name", "AP", "AP50", "AP75"], rows) + text
+
+
+def _artifacts(report: Mapping[str, Any]) -> str:
+    if not report["artifacts"]:
+        return ""
+    best = report["best"] or {}
+    rows = []
+    for artifact in report["artifacts"]:
+        name = escape(f"{artifact['target']}@{artifact['device']}" if artifact["device"] else artifact["target"])
+        is_best = (artifact["target"], artifact["device"]) == (best.get("target"), best.get("device"))
+        latency = artifact["latency_ms"]
+        invalid = " ⚠️" if artifact["valid"] is False else ""
+        rows.append([
+            f"**{name}**" if is_best else name,
+            ap(artifact["ap"]),
+            ap(artifact["ap50"]),
+            signed(None if artifact["ap_drop"] is None else -artifact["ap_drop"]),
+            digits(artifact["parity"]["max_abs"]),
+            *(digits(latency[key]) + (invalid if latency[key] is not None else "") for key in ("p50", "p90", "p99")),
+            megabytes(artifact["size_bytes"]),
+        ])  # fmt: skip
+    head = ["Artifact", "AP", "AP50", "vs torch", "parity", "p50 ms", "p90 ms", "p99 ms", "size"]
+    rule = f"\n\nBold: {escape(best['rule'])}." if best else ""
+    return table(head, rows) + "\n\nLatency is end to end." + rule
+
+
+def _checks(report: Mapping[str, Any]) -> str:
+    checks = report["verdict"]["checks"]
+    if not checks:
+        return ""
+    rows = [
+        [
+            f"{escape(check['metric'])}, {escape(check['subject'])}",
+            of_metric(check["metric"], check["value"]),
+            f"{'≥' if check['op'] == '>=' else '≤'} {of_metric(check['metric'], check['limit'])}",
+            f"{_MARKS.get(check['status'], '')} {escape(check['status'])}",
+        ]
+        for check in checks
+    ]
+    return table(["Check", "value", "budget", "status"], rows)
+
+
+def _reproduce(report: Mapping[str, Any]) -> str:
+    command = report["command"].replace("`", "'").replace("\n", " ")
+    return f"Made by edgekd {escape(report['edgekd_version'])} with\n\n    {command}"

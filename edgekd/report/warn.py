@@ -1,0 +1,58 @@
+"""What a reader of a report must not overlook, in one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_SAME_AP = 0.001
+_NAMES = {"teacher": "teacher", "baseline": "control", "student": "student"}
+
+
+def warnings_of(report: Mapping[str, Any]) -> list[str]:
+    """Warnings about the comparison, the loss terms, the artifacts and the data, most important first."""
+    sources = (_comparison, _own_measurements, _first_steps, _artifacts, _data)
+    return [warning for source in sources for warning in source(report)]
+
+
+def _comparison(report: Mapping[str, Any]) -> Iterator[str]:
+    teacher, control, student = (report[role]["ap"] for role in ("teacher", "baseline", "student"))
+    if teacher is not None and control is not None and teacher <= control:
+        yield f"The teacher (AP {teacher:.3f}) is not better than the control (AP {control:.3f})."
+    if student is not None and control is not None and student <= control:
+        yield f"The student (AP {student:.3f}) is not better than the control (AP {control:.3f})."
+
+
+def _own_measurements(report: Mapping[str, Any]) -> Iterator[str]:
+    for role, name in _NAMES.items():
+        model = report[role]
+        if model["ap"] is None or model["own_ap"] is None or abs(model["ap"] - model["own_ap"]) <= _SAME_AP:
+            continue
+        yield f"The {name} has AP {model['ap']:.3f} in {model['source']}, but {model['own_ap']:.3f} in its own stage."
+
+
+def _first_steps(report: Mapping[str, Any]) -> Iterator[str]:
+    for term in (report["distillation"]["first_steps"] or {}).get("terms") or []:
+        if term.get("warning"):
+            yield f"Loss term {term['term']}: {term['warning']}"
+
+
+def _artifacts(report: Mapping[str, Any]) -> Iterator[str]:
+    exported = {artifact["target"]: artifact for artifact in report["artifacts"]}
+    for target, artifact in exported.items():
+        if artifact["parity"]["passed"] is False:
+            yield f"{target} does not agree with the torch student (see {artifact['sources']['parity']})."
+        if artifact["changed_files"]:
+            changed = ", ".join(artifact["changed_files"])
+            yield f"{target}: {changed} differs from the hash in {artifact['sources']['sidecar']}."
+    for artifact in report["artifacts"]:
+        if artifact["valid"] is False:
+            reasons = "; ".join(artifact["invalid_reasons"] or ["no reason given"])
+            yield f"The latency of {artifact['target']}@{artifact['device']} is not valid: {reasons}."
+
+
+def _data(report: Mapping[str, Any]) -> Iterator[str]:
+    for problem in (report["data"] or {}).get("problems") or []:
+        examples = ", ".join(str(example) for example in (problem.get("examples") or [])[:3])
+        shown = f", e.g. {examples}" if examples else ""
+        yield f"Data, {problem.get('split')} split: {problem.get('count')} x {problem.get('kind')}{shown}."
