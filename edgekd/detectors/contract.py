@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-Role = Literal["backbone", "neck", "head_cls", "head_box", "encoder", "decoder"]
+Role = Literal["backbone", "neck", "head_cls", "head_box", "encoder", "decoder", "named"]
 Branch = Literal["one2many", "one2one"]
 
 
@@ -19,7 +19,7 @@ class Tap:
     """A place in a detector whose output a distiller may read.
 
     Attributes:
-        role: part of the detector.
+        role: part of the detector; `named` for a module that a recipe names by its path.
         path: module path as in `named_modules()`.
         stride: input pixels per cell.
         channels: C of the (B, C, H, W) output.
@@ -66,6 +66,11 @@ class Spec:
     def taps_of(self, role: str) -> tuple[Tap, ...]:
         """Taps of one role, by stride."""
         return tuple(sorted((tap for tap in self.taps if tap.role == role), key=lambda tap: tap.stride))
+
+    @property
+    def named_paths(self) -> tuple[str, ...]:
+        """Paths of the taps that a recipe named."""
+        return tuple(tap.path for tap in self.taps if tap.role == "named")
 
 
 @dataclass
@@ -179,6 +184,7 @@ class ClassMap:
     def apply(self, output: DetectorOutput) -> DetectorOutput:
         """A copy of `output` whose class logits stand in the data set's order."""
         index = self.index
+        known = None if bool(self.known.all()) else self.known
 
         def mapped(logits: Tensor) -> Tensor:
             return logits.index_select(-1, index.to(logits.device))
@@ -187,7 +193,7 @@ class ClassMap:
             branch: replace(
                 predictions,
                 class_logits=mapped(predictions.class_logits),
-                known_classes=self.known.to(predictions.class_logits.device),
+                known_classes=known if known is None else known.to(predictions.class_logits.device),
             )
             for branch, predictions in output.dense.items()
         }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from edgekd.detectors.contract import Branch
@@ -24,8 +26,10 @@ class DenseExport(nn.Module):
         head.end2end = self.end_to_end
         network.fuse(verbose=False)
         head.xyxy, head.export, head.format, head.dynamic = True, True, "onnx", True
+        head.get_topk_index = partial(_best, head.nc)
         self.decode = "end2end" if self.end_to_end else "dense"
         self.network = network
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Images (B, C, H, W) in 0..1."""
@@ -45,16 +49,29 @@ class QueryExport(nn.Module):
         super().__init__()
         self.network = _inference_copy(module)
         head = self.network.model[-1]
-        head.export, head.format, head.dynamic = True, "onnx", False
+        head.export, head.format, head.dynamic = True, "onnx", True
+        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in 0..1."""
-        import torch
-
         rows: Tensor = self.network(images)
-        size = torch.tensor([images.shape[3], images.shape[2]], dtype=rows.dtype, device=rows.device)
-        centre, half = rows[..., :2] * size, rows[..., 2:4] * size / 2
-        return torch.cat([centre - half, centre + half, rows[..., 4:]], -1)
+        height, width = images.shape[2:]
+        x, y, half_width, half_height = rows[..., 0:1], rows[..., 1:2], rows[..., 2:3] / 2, rows[..., 3:4] / 2
+        edges = ((x - half_width) * width, (y - half_height) * height, (x + half_width) * width, (y + half_height) * height)
+        return torch.cat([*edges, rows[..., 4:]], -1)
+
+
+def _best(class_count: int, scores: Tensor, max_det: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The engine's top-k of (B, A, K) scores, with a k that follows the input's size in an exported graph.
+
+    Returns:
+        scores (B, k, 1), classes (B, k, 1), and the points (B, k) that they come from.
+    """
+    k = torch._shape_as_tensor(scores)[1].clamp(max=max_det)
+    points = scores.amax(-1).topk(k, dim=1)[1]
+    kept = scores.gather(1, points[..., None].expand(-1, -1, class_count))
+    best, index = kept.flatten(1).topk(k, dim=1)
+    return best[..., None], (index % class_count)[..., None].float(), points.gather(1, index // class_count)
 
 
 def _inference_copy(module: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,20 @@ class UltralyticsDetector:
             module.names = dict(enumerate(names))
         return cls(module, Path(model).stem)
 
+    def name_taps(self, paths: Sequence[str]) -> None:
+        """Make modules that a recipe names by path known as taps; unknown paths and outputs without (B, C, H, W) are left out."""
+        known = {tap.path for tap in self.spec.taps}
+        modules = dict(self.module.named_modules())
+        fresh = [path for path in dict.fromkeys(paths) if path in modules and path not in known]
+        size, shapes = _probe(self.module, self.spec.input_channels, fresh)
+        maps = {path: shape for path, shape in shapes.items() if len(shape) == 4}
+        taps = tuple(Tap("named", path, size // shape[2], shape[1]) for path, shape in maps.items())
+        self.spec = replace(self.spec, taps=self.spec.taps + taps)
+
     def frozen(self) -> UltralyticsDetector:
         """A copy for use as a teacher: eval mode, no gradients, convolution and batch norm folded into one."""
         copy = UltralyticsDetector.__new__(UltralyticsDetector)
-        copy.module = fused_copy(self.module).requires_grad_(False)
+        copy.module = fused_copy(self.module, keep=self.spec.named_paths).requires_grad_(False)
         copy.head, copy.is_query, copy.spec = copy.module.model[-1], self.is_query, self.spec
         return copy
 
@@ -63,7 +74,7 @@ class UltralyticsDetector:
     ) -> DetectorOutput:
         """Run the trunk, and only those parts of the head that `needs` names."""
         captured: dict[str, Tensor] = {}
-        handles = [self.module.get_submodule(path).register_forward_hook(_capture(captured, path)) for path in taps]
+        handles = [capture(self.module, path, captured, copy=path in self.spec.named_paths) for path in taps]
         try:
             features = self._trunk(images)
             dense = {} if self.is_query or not needs else self._dense_heads(features, images, needs)
@@ -143,11 +154,17 @@ class UltralyticsDetector:
         return QueryPredictions(scores, torch.cat([centre - half, centre + half], -1) * size)
 
 
-def _capture(store: dict[str, Tensor], path: str) -> Any:
-    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        store[path] = output
+def capture(module: nn.Module, path: str, store: dict[str, Tensor], copy: bool = False) -> Any:
+    """Keep a submodule's output in `store` at each forward pass; returns the hook's handle.
 
-    return hook
+    Args:
+        copy: keep a copy, because what follows inside a block (an in-place activation) may overwrite the output.
+    """
+
+    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        store[path] = output.clone() if copy else output
+
+    return module.get_submodule(path).register_forward_hook(hook)
 
 
 def _run_towers(towers: Any, features: list[Tensor]) -> Tensor:
@@ -205,14 +222,29 @@ def _discover_taps(module: Any, channels: int) -> tuple[Tap, ...]:
     """Run once on zeros and read (stride, channels) of every layer that a role names."""
     head = module.model[-1]
     roles: dict[str, Role] = {f"model.{index}": "neck" for index in head.f}
-    backbone_length = len(module.yaml["backbone"])
-    backbone = [f"model.{index}" for index in range(backbone_length)]
+    backbone = [f"model.{index}" for index in range(len(module.yaml["backbone"]))]
     for level in range(len(getattr(head, "cv2", None) or ())):
         roles[f"model.{head.i}.cv3.{level}.1"] = "head_cls"
         roles[f"model.{head.i}.cv2.{level}.1"] = "head_box"
-    shapes: dict[str, Tensor] = {}
-    paths = [*roles, *(path for path in backbone if path not in roles)]
-    handles = [module.get_submodule(path).register_forward_hook(_capture(shapes, path)) for path in paths]
+    size, shapes = _probe(module, channels, [*roles, *backbone])
+    taps = [Tap(role, path, size // shapes[path][2], shapes[path][1]) for path, role in roles.items()]
+    deepest = {size // shapes[path][2]: path for path in backbone}  # the last layer of each stride wins
+    taps += [
+        Tap("backbone", path, stride, shapes[path][1])
+        for stride, path in deepest.items()
+        if stride in {tap.stride for tap in taps}
+    ]
+    return tuple(sorted(taps, key=lambda tap: (tap.role, tap.stride)))
+
+
+def _probe(module: Any, channels: int, paths: Sequence[str]) -> tuple[int, dict[str, tuple[int, ...]]]:
+    """Side of a square input in px, and the output shape of each module for it."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(path: str) -> Any:
+        return lambda _module, _inputs, output: shapes.__setitem__(path, tuple(getattr(output, "shape", ())))
+
+    handles = [module.get_submodule(path).register_forward_hook(note(path)) for path in dict.fromkeys(paths)]
     was_training = module.training
     size = max(_PROBE_SIZE_PX, 2 * int(module.stride.max()))
     try:
@@ -223,11 +255,4 @@ def _discover_taps(module: Any, channels: int) -> tuple[Tap, ...]:
         module.train(was_training)
         for handle in handles:
             handle.remove()
-    taps = [Tap(role, path, size // shapes[path].shape[2], shapes[path].shape[1]) for path, role in roles.items()]
-    deepest = {size // shapes[path].shape[2]: path for path in backbone}  # the last layer of each stride wins
-    taps += [
-        Tap("backbone", path, stride, shapes[path].shape[1])
-        for stride, path in deepest.items()
-        if stride in {tap.stride for tap in taps}
-    ]
-    return tuple(sorted(taps, key=lambda tap: (tap.role, tap.stride)))
+    return size, shapes

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.detectors.contract import Detector
+from edgekd.detectors.ultralytics import capture
 from edgekd.distill.contract import Batch, Distiller
 from edgekd.errors import InputError
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
@@ -67,7 +68,7 @@ class DistillationModule(nn.Module):
             result: tuple[Tensor, dict[str, Tensor]] = self.student.loss(batch, preds)
             return result
         student, _ = self._holder
-        with _captured(self.student, self._student_taps) as (taps, heads):
+        with _captured(self.student, self._student_taps, student.spec.named_paths) as (taps, heads):
             detection, items = self.student.loss(batch)
         output = student.read(heads[0], taps, batch["img"])
         scale = student.loss_scale(batch["img"].shape[0])
@@ -122,16 +123,14 @@ def assert_optimised(module: DistillationModule, optimizer: torch.optim.Optimize
 
 
 @contextmanager
-def _captured(student: nn.Module, paths: tuple[str, ...]) -> Iterator[tuple[dict[str, Tensor], list[Any]]]:
+def _captured(
+    student: nn.Module, paths: tuple[str, ...], named: tuple[str, ...]
+) -> Iterator[tuple[dict[str, Tensor], list[Any]]]:
     """Outputs of the taps and of the head during the block. Hooks last only that long: none is copied or pickled."""
     taps: dict[str, Tensor] = {}
     heads: list[Any] = []
-
-    def keep(path: str) -> Any:
-        return lambda _module, _inputs, output: taps.__setitem__(path, output)
-
     layers: Any = student.model
-    handles = [student.get_submodule(path).register_forward_hook(keep(path)) for path in paths]
+    handles = [capture(student, path, taps, copy=path in named) for path in paths]
     handles.append(layers[-1].register_forward_hook(lambda _module, _inputs, output: heads.append(output)))
     try:
         yield taps, heads

@@ -120,6 +120,7 @@ def _trainer(plan: FitPlan, teacher: Teacher | None, work: Path) -> Any:
     def wrap(module: Any, epochs: int) -> DistillationModule:
         assert teacher is not None
         detector = UltralyticsDetector(module, plan.student.spec.name)
+        detector.name_taps(plan.student.spec.named_paths)
         parts = build_distillers(plan.distillers, detector, teacher.to(next(module.parameters()).device))
         return DistillationModule(detector, parts, teacher, epochs)
 

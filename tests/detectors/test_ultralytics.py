@@ -148,3 +148,20 @@ def test_class_map_reorders_and_masks() -> None:
     assert mapped.class_logits[..., [0, 2]].tolist() == [[[1.0, 0.0], [4.0, 3.0]]]
     assert not mapping.is_identity
     assert ClassMap.by_name(NAMES, NAMES).is_identity
+
+
+def test_named_taps_inside_a_block_survive_fusion_and_in_place_activations() -> None:
+    pico = detector("yolo11p")
+    path = "model.16.cv2.conv"
+    pico.name_taps([path, "model.16", "nowhere"])
+    assert pico.spec.named_paths == (path,)
+    tap = pico.spec.taps_of("named")[0]
+    assert (tap.stride, tap.channels) == (8, 32)
+    images = torch.rand(1, 3, 64, 64)
+    expected: list[torch.Tensor] = []
+    handle = pico.module.get_submodule(path).register_forward_hook(lambda _m, _i, output: expected.append(output.clone()))
+    with torch.no_grad():
+        pico.module(images)
+        handle.remove()
+        for side in (pico, pico.frozen()):
+            torch.testing.assert_close(side.forward(images, (path,)).taps[path], expected[0], atol=1e-4, rtol=1e-4)

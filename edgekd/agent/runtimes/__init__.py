@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+# Importing either library writes an identifier into the user's home folder and sends a usage event, unless told not to.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # reads as "not installed"
+
 _CLASSES = {
     "onnxruntime": ("onnxruntime_runtime", "OnnxRuntime"),
     "openvino": ("openvino_runtime", "OpenVino"),

@@ -1,0 +1,45 @@
+"""ONNX to OpenVINO IR (`model.xml` and `model.bin`).
+
+Uses the library's own ONNX frontend and the graph clean-up of its converter, but not `convert_model` itself, which
+writes to the user's home and reports to its vendor.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from edgekd.export.artifacts import METADATA_KEY, metadata, quiet, seal, tool_versions
+from edgekd.export.contract import Artifact, Source, TargetSpec, register
+
+
+@register("openvino", source="onnx", target="openvino", runtime="openvino", precisions=("fp32", "fp16"))
+def export(source: Source | Artifact, spec: TargetSpec, folder: Path) -> Artifact:
+    """Write the IR; with precision fp16 its weights are float16, what a device computes in is the runtime's choice."""
+    assert isinstance(source, Artifact), "the step 'openvino' starts from ONNX"
+    import openvino
+    from openvino._offline_transformations import apply_moc_transformations
+
+    sidecar = source.sidecar.model_copy(
+        update={
+            "target": spec.name,
+            "runtime": "openvino",
+            "precision": spec.precision,
+            "tools": {**source.sidecar.tools, **tool_versions("openvino")},
+        }
+    )
+    with quiet():
+        model = openvino.Core().read_model(source.model_path)
+        apply_moc_transformations(model, cf=False, smart_reshape=True)
+        _name_by_place(model)
+        model.set_rt_info(metadata(sidecar), [METADATA_KEY])
+        openvino.save_model(model, folder / "model.xml", compress_to_fp16=spec.precision == "fp16")
+    return seal(folder, ("model.xml", "model.bin"), sidecar)
+
+
+def _name_by_place(model: Any) -> None:
+    """Rename what the library numbered by a counter of the process: the same model shall give the same bytes."""
+    for index, node in enumerate(model.get_ordered_ops()):
+        if re.fullmatch(r"[A-Za-z0-9]+_\d+", node.get_friendly_name()):
+            node.set_friendly_name(f"{node.get_type_name()}_{index}")
