@@ -59,13 +59,14 @@ def save_safetensors(model: Any, path: Path, extra: dict[str, Any], half: bool =
     assert all(isinstance(value, torch.Tensor) for value in tensors.values())
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata={_HEADER: json.dumps(header, default=str)})
+        temporary.chmod(0o644)  # the library makes it readable for its owner alone
 
 
 def _load_checkpoint(path: Path, where: str) -> Any:
     guard()
     from ultralytics.nn.tasks import torch_safe_load
 
-    remedy = "give an Ultralytics detection checkpoint, or convert it to safetensors with edgekd"
+    remedy = "give an Ultralytics detection checkpoint, or the student.safetensors of an edgekd run"
     try:
         checkpoint, _ = torch_safe_load(str(path.resolve()), safe_only=True)
     except Exception as error:  # the engine raises many kinds for one fact: this is not a checkpoint it knows
