@@ -1,0 +1,44 @@
+# `make quickstart` and `make test` are all that a new user needs; both work on a fresh machine with Python 3.10-3.12.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test test-slow lint format install install-dev clean
+
+quickstart: install
+	$(BIN)/edgekd run recipes/quickstart.yaml --out runs/quickstart
+
+test: install-dev
+	$(BIN)/python -m pytest -n 2
+
+test-slow: install-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: install-dev
+	$(BIN)/ruff check edgekd tests benchmarks
+	$(BIN)/ruff format --check edgekd tests benchmarks
+	$(BIN)/mypy
+
+format: install-dev
+	$(BIN)/ruff check --fix edgekd tests benchmarks
+	$(BIN)/ruff format edgekd tests benchmarks
+
+install: $(VENV)/.installed
+install-dev: $(VENV)/.installed-dev
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+		|| { echo "edgekd needs Python 3.10, 3.11 or 3.12; choose one: make PYTHON=python3.11 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch and torchvision are resolved together: a torch that is already there may not fit the newest torchvision.
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
