@@ -19,7 +19,9 @@ app = typer.Typer(
     help="Distil a big object detector into a small one, export it, and prove it on the device.",
 )
 
-RecipePath = Annotated[Path, typer.Argument(help="recipe: a YAML file, or the name of a built-in one", show_default=False)]
+RecipePath = Annotated[
+    Path, typer.Argument(help="recipe: a YAML file, or the name of a built-in one", show_default=False)
+]
 RunPath = Annotated[Path, typer.Argument(help="run directory", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="run directory to write")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="override: key.path=value (repeatable)")]
@@ -105,6 +107,7 @@ def check(
 @app.command()
 def data(
     name: Annotated[str, typer.Argument(help="'digits' (the embedded data set) or a recipe", show_default=False)],
+    *,
     out: Annotated[Path | None, typer.Option("--out", help="folder to write digits to, or the run directory")] = None,
     imgsz: Annotated[int, typer.Option(help="image size in px")] = 96,
     train: Annotated[int, typer.Option(help="training images")] = 800,
@@ -117,7 +120,7 @@ def data(
     from edgekd.stages.data import describe_recipe_data, write_digits
 
     if name == "digits":
-        result = write_digits(out or Path("digits"), imgsz, train, val, test, seed)
+        result = write_digits(out or Path("digits"), imgsz=imgsz, train=train, val=val, test=test, seed=seed)
     else:
         result = describe_recipe_data(_recipe(Path(name)), out)
     _print_json(result) if as_json else _print_pairs(result)
@@ -159,37 +162,34 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point: exit codes and one-line errors as the README promises."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        app(arguments, standalone_mode=False)
-        sys.exit(0)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
+        code = app(arguments, standalone_mode=False)  # what `typer.Exit` was given; 130 after Ctrl-C
     except EdgekdError as error:
         _fail(error.problems, error.exit_code, arguments)
-    except KeyboardInterrupt:
-        _fail(("interrupted; the same command goes on from the last finished stage",), 130, arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
     except Exception as error:
         _unexpected(error, arguments)
+    if code == 130:
+        _fail(("interrupted; the same command goes on from the last finished stage",), code, arguments)
+    sys.exit(code)
 
 
 def _unexpected(error: Exception, arguments: list[str]) -> NoReturn:
     """Usage errors of the command line parser, disk errors, and bugs."""
-    from click import Abort, ClickException
-
-    if isinstance(error, ClickException):
-        error.show()
-        sys.exit(2)
-    if isinstance(error, Abort):
-        _fail(("interrupted",), 130, arguments)
+    if hasattr(error, "format_message"):  # the parser's usage errors, whichever click made them
+        message = error.format_message().rstrip(".")
+        _fail((f"{message}; see 'edgekd --help'",) if message else (), 2, arguments)
     if isinstance(error, OSError) and error.errno in (28, 30, 122):  # full, read-only, over quota
         _fail((f"{error.filename or 'disk'}: {error.strerror}; free space or choose another --out",), 4, arguments)
     if "--debug" not in arguments:
-        print(f"edgekd: bug: {type(error).__name__}: {error}; please report it with the output of --debug", file=sys.stderr)
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        print(f"edgekd: bug: {what}; please report it with the output of --debug", file=sys.stderr)
         sys.exit(70)
     raise error
 
 
 def _fail(problems: tuple[str, ...], code: int, arguments: list[str]) -> NoReturn:
-    if "--debug" in arguments:
+    if "--debug" in arguments and sys.exc_info()[0]:
         import traceback
 
         traceback.print_exc()

@@ -17,6 +17,7 @@ from edgekd.stages.data import data_stage
 from edgekd.stages.export import export_stage
 from edgekd.stages.judge import gate_stage, report_stage
 from edgekd.stages.on_device import profile_stage, validate_stage
+from edgekd.stages.show import show
 from edgekd.stages.train import baseline_stage, student_stage, teacher_stage
 
 STAGES: dict[str, Callable[[Context], None]] = {
@@ -49,10 +50,8 @@ class Outcome:
 
 def run(recipe: Path, out: Path, overrides: tuple[str, ...] = (), fresh: bool = False, last: str = "report") -> Outcome:
     """Do all stages up to `last`; what is done already is kept."""
-    bound = bind_recipe(recipe, overrides)
-    run_dir = RunDir.open(out, bound.recipe.name, bound.base, bound.locked(), fresh)
     names = list(STAGES)
-    return _do(bound, run_dir, names[: names.index(last) + 1])
+    return _do(bind_recipe(recipe, overrides), out, names[: names.index(last) + 1], fresh)
 
 
 def again(path: Path, overrides: tuple[str, ...], stage: str) -> Outcome:
@@ -61,29 +60,23 @@ def again(path: Path, overrides: tuple[str, ...], stage: str) -> Outcome:
     Raises:
         InputError: no run directory, or a stage before this one has not been done.
     """
-    run_dir = RunDir.existing(path)
-    bound = bind_recipe(path / LOCKED_RECIPE, overrides, Path(run_dir.manifest["base"]))
-    run_dir = RunDir.open(path, bound.recipe.name, bound.base, bound.locked())
-    if "student" not in run_dir.manifest["stages"] and stage != "report":
+    manifest = RunDir.existing(path).manifest
+    if "student" not in manifest["stages"] and stage != "report":
         raise InputError(f"{path}: has no trained student yet; run 'edgekd distill RECIPE --out {path}' first")
-    return _do(bound, run_dir, [stage])
+    return _do(bind_recipe(path / LOCKED_RECIPE, overrides, Path(manifest["base"])), path, [stage])
 
 
-def _do(bound: Bound, run_dir: RunDir, names: list[str]) -> Outcome:
-    with run_dir.locked():
+def _do(bound: Bound, path: Path, names: list[str], fresh: bool = False) -> Outcome:
+    with RunDir.held(path, bound.recipe.name, bound.base, bound.locked(), fresh=fresh) as run_dir:
         context = Context(bound, run_dir)
         check_budgets(bound, context.data.class_names)  # a typing error must not cost a training
         for name in names:
             STAGES[name](context)
-    return _outcome(run_dir, names[-1])
+    return _outcome(path, names)
 
 
-def _outcome(run_dir: RunDir, last: str) -> Outcome:
-    """The last stage's own file, shown; the verdict decides the exit code of `run` and `gate`."""
-    from edgekd.stages.show import show
-
-    verdict_path = run_dir.path / "verdict.json"
-    verdict = read_json(verdict_path) if last in ("gate", "report") and verdict_path.is_file() else None
+def _outcome(path: Path, names: list[str]) -> Outcome:
+    """The last stage's own file, shown; where the gate was asked, its verdict decides the exit code."""
     codes = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
-    result, text = show(run_dir.path, last)
-    return Outcome(result, text, codes[verdict["status"]] if verdict else 0)
+    result, text = show(path, names[-1])
+    return Outcome(result, text, codes[read_json(path / "verdict.json")["status"]] if "gate" in names else 0)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,15 @@ from edgekd.errors import EnvironmentFault, InputError
 from edgekd.progress import say
 
 MANIFEST_SCHEMA = "edgekd.manifest/1"
+MANIFEST = "manifest.json"
 LOCKED_RECIPE = "recipe.lock.yaml"
+_LOCK = ".lock"
+_TOOLS = ("torch", "ultralytics", "onnx", "onnxruntime", "openvino", "numpy")
 
 
 @dataclass
 class RunDir:
-    """A run directory that this process holds.
+    """A run directory.
 
     Attributes:
         path: the directory.
@@ -33,74 +36,62 @@ class RunDir:
     manifest: dict[str, Any]
 
     @classmethod
-    def open(cls, path: Path, recipe_name: str, base: Path, locked_recipe: str, fresh: bool = False) -> RunDir:
-        """Create the directory, or go on in one of the same recipe.
+    @contextmanager
+    def held(
+        cls, path: Path, recipe_name: str, base: Path, locked_recipe: str, *, fresh: bool = False
+    ) -> Iterator[RunDir]:
+        """Create the directory, or go on in one of the same recipe, and keep other processes out of it meanwhile.
 
         A recipe that changed under the same name is welcome: only the stages it touches are done again.
 
         Args:
+            path: the directory.
+            recipe_name: whose run it is.
             base: the recipe's folder, against which its relative paths are looked up.
+            locked_recipe: the recipe with every default filled in, as YAML.
+            fresh: delete what is there first.
 
         Raises:
             InputError: the directory belongs to another recipe, or holds other files, and `fresh` is False.
             EnvironmentFault: not writable, or another process works in it.
         """
-        manifest_path = path / "manifest.json"
-        if fresh and path.exists():
-            _require_run(path)
-            shutil.rmtree(path)
-        manifest: dict[str, Any] = {
-            "schema": MANIFEST_SCHEMA, "recipe": recipe_name, "base": str(base.resolve()), "edgekd": __version__, "stages": {},
-        }  # fmt: skip
-        if manifest_path.is_file():
-            found = _read_manifest(manifest_path)
-            if found["recipe"] != recipe_name:
-                raise InputError(
-                    f"--out {path}: holds a run of recipe '{found['recipe']}', not '{recipe_name}'; "
-                    f"choose another --out, or --fresh to delete it"
-                )
-            manifest = found
-        elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(f"--out {path}: exists and is no edgekd run; choose an empty or new directory")
+        _require_ours(path, recipe_name, fresh)
         with disk_faults(path):
-            path.mkdir(parents=True, exist_ok=True)
-        run = cls(path, manifest)
-        write_json(manifest_path, manifest)
-        write_text(path / LOCKED_RECIPE, locked_recipe)
-        return run
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except (NotADirectoryError, FileExistsError):
+                raise InputError(f"--out {path}: part of this path is a file; choose another --out") from None
+        with _lock(path):
+            if fresh:
+                _empty(path)
+            manifest = _read_manifest(path) or {"schema": MANIFEST_SCHEMA, "stages": {}}
+            manifest |= {"recipe": recipe_name, "base": str(base.resolve()), "edgekd": __version__}
+            run = cls(path, manifest)
+            run._save()
+            write_text(path / LOCKED_RECIPE, locked_recipe)
+            yield run
 
     @classmethod
     def existing(cls, path: Path) -> RunDir:
-        """A run directory that was made before.
+        """A run directory that was made before, to look at; `held` is needed to work in it.
 
         Raises:
             InputError: there is none.
         """
-        manifest_path = path / "manifest.json"
-        if not manifest_path.is_file():
-            raise InputError(f"{path}: no run directory (no manifest.json); make one with 'edgekd run RECIPE --out {path}'")
-        return cls(path, _read_manifest(manifest_path))
+        manifest = _read_manifest(path)
+        if manifest is None:
+            raise InputError(
+                f"{path}: no run directory (no {MANIFEST}); make one with 'edgekd run RECIPE --out {path}'"
+            )
+        return cls(path, manifest)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the directory for this process; the lock goes with the process, however it ends."""
-        import fcntl
-
-        with disk_faults(self.path), (self.path / ".lock").open("w") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise EnvironmentFault(f"{self.path}: another edgekd process works in it; wait for it, or choose another --out") from error
-            yield
-
-    def stage(self, name: str, inputs: Mapping[str, Any], outputs: list[str], action: Callable[[], None]) -> bool:
+    def stage(self, name: str, inputs: Mapping[str, Any], action: Callable[[], Sequence[str]]) -> bool:
         """Do a stage unless it was done with the same inputs and its outputs are still whole.
 
         Args:
-            name: key in the manifest, e.g. `distill`.
+            name: key in the manifest, e.g. `export/onnx-fp32`.
             inputs: everything the stage depends on, as JSON values: recipe part, upstream hashes, code version.
-            outputs: files below the run directory that the stage writes; hashed into the manifest.
-            action: does the work.
+            action: does the work and names the files that it wrote, below the run directory.
 
         Returns:
             True if the work was done now, False if it was there already.
@@ -111,13 +102,14 @@ class RunDir:
             return False
         self.manifest["stages"].pop(name, None)
         self._save()
-        started = time.time()
-        action()
+        started = time.monotonic()
+        outputs = action()
         self.manifest["stages"][name] = {
             "status": "done",
             "inputs_sha256": inputs_hash,
             "outputs": {output: sha256_file(self.path / output) for output in outputs},
-            "seconds": round(time.time() - started, 1),
+            "versions": _versions(),
+            "seconds": round(time.monotonic() - started, 1),
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
         self._save()
@@ -131,7 +123,8 @@ class RunDir:
         """
         entry = self.manifest["stages"].get(stage)
         if entry is None:
-            raise InputError(f"{self.path}: stage '{stage}' has not been done; run 'edgekd {_COMMANDS.get(stage, 'run')}' first")
+            command = f"edgekd export {self.path}" if stage.startswith("export/") else "edgekd run"
+            raise InputError(f"{self.path}: stage '{stage}' has not been done; run '{command}' first")
         return str(entry["outputs"][output])
 
     def _is_done(self, name: str, inputs_hash: str) -> bool:
@@ -144,25 +137,81 @@ class RunDir:
         )
 
     def _save(self) -> None:
-        write_json(self.path / "manifest.json", self.manifest)
+        write_json(self.path / MANIFEST, self.manifest)
 
 
-_COMMANDS = {"teacher": "distill", "student": "distill", "baseline": "distill"}
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold the directory for this process; the lock goes with the process, however it ends."""
+    import fcntl
+
+    with disk_faults(path):
+        stream = (path / _LOCK).open("w")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise EnvironmentFault(
+                f"{path}: another edgekd process works in it; wait for it, or choose another --out"
+            ) from error
+        yield
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _require_ours(path: Path, recipe_name: str, fresh: bool) -> None:
+    """Refuse a folder that is no run directory, the more so if it is to be deleted, and the run of another recipe."""
+    if fresh and path.is_dir() and path.samefile(Path.cwd()):
+        raise InputError(f"--out {path}: is the current folder; change to another before --fresh")
+    if fresh and (path / MANIFEST).is_file():
+        return
+    manifest = _read_manifest(path)
+    if manifest is None:
+        if path.exists() and (not path.is_dir() or not all(_is_leftover(entry) for entry in path.iterdir())):
+            what = "--fresh deletes run directories only, and this is none" if fresh else "exists and is no edgekd run"
+            raise InputError(f"--out {path}: {what}; choose an empty or new directory")
+    elif manifest["recipe"] != recipe_name:
+        raise InputError(
+            f"--out {path}: holds a run of recipe '{manifest['recipe']}', not '{recipe_name}'; "
+            f"choose another --out, or --fresh to delete it"
+        )
+
+
+def _is_leftover(entry: Path) -> bool:
+    """Whether a process that was killed in its first moment may have left it: the lock, or a manifest half written."""
+    return entry.name == _LOCK or (entry.name.startswith(f".{MANIFEST}.") and entry.name.endswith(".tmp"))
+
+
+def _empty(path: Path) -> None:
+    """Delete everything but the lock; the manifest last, since it says that this may be deleted."""
+    with disk_faults(path):
+        for entry in sorted(path.iterdir(), key=lambda entry: entry.name == MANIFEST):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            elif entry.name != _LOCK:
+                entry.unlink()
+
+
+def _read_manifest(path: Path) -> dict[str, Any] | None:
+    """Content of the manifest; None if there is none."""
+    file = path / MANIFEST
+    if not file.is_file():
+        return None
     try:
-        content: dict[str, Any] = read_json(path)
-        assert content["schema"] == MANIFEST_SCHEMA
-        assert isinstance(content["stages"], dict)
-    except (ValueError, KeyError, AssertionError, TypeError) as error:
-        raise InputError(f"{path}: damaged, or of another version of edgekd; choose another --out, or --fresh") from error
+        content: dict[str, Any] = read_json(file)
+        sound = content["schema"] == MANIFEST_SCHEMA and isinstance(content["stages"], dict)
+        sound = sound and {"recipe", "base"} <= set(content)
+    except (ValueError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise InputError(f"{file}: damaged, or of another version of edgekd; choose another --out, or --fresh")
     return content
 
 
-def _require_run(path: Path) -> None:
-    """`--fresh` deletes run directories only, never a folder that merely has the name."""
-    if not path.is_dir() or (any(path.iterdir()) and not (path / "manifest.json").is_file()):
-        raise InputError(f"--out {path}: --fresh deletes run directories only, and this is none; choose another --out")
-    if os.path.samefile(path, Path.cwd()):
-        raise InputError(f"--out {path}: is the current folder; change to another before --fresh")
+def _versions() -> dict[str, str]:
+    """Versions of what decides figures and files."""
+    found = {"edgekd": __version__}
+    for tool in _TOOLS:
+        try:
+            found[tool] = version(tool)
+        except PackageNotFoundError:
+            continue
+    return found

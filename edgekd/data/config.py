@@ -34,7 +34,7 @@ class YoloData(_Section):
     """A data set in the YOLO layout."""
 
     format: Literal["yolo"]
-    path: str = Field(description="the data.yaml, from the recipe's folder")
+    path: str = Field(description="the data.yaml, from the recipe's folder, else the current one")
     on_problem: OnProblem = Field("error", description="error: refuse faulty data; skip: leave faulty parts out")
 
 
@@ -88,7 +88,7 @@ def load(config: DataConfig, folder: Path, base: Path) -> DataSet:
     Args:
         config: the recipe's section.
         folder: RUN/data; nothing is written elsewhere, least of all beside the user's images.
-        base: folder that relative paths start from.
+        base: folder that relative paths start from; what is not there is looked for in the current folder.
 
     Raises:
         InputError: the data is missing, empty or faulty; all kinds of faults at once.
@@ -99,8 +99,14 @@ def load(config: DataConfig, folder: Path, base: Path) -> DataSet:
         arguments = config.model_dump(exclude={"format"})
         return _load_yolo(digits.generate(Path(folder) / "digits", **arguments), base, "error", cache)
     if isinstance(config, YoloData):
-        return _load_yolo(Path(base) / config.path, base, config.on_problem, cache)
+        return _load_yolo(_found(base, config.path), base, config.on_problem, cache)
     return _load_coco(config, Path(base), cache)
+
+
+def _found(base: Path, name: str) -> Path:
+    """Beside the recipe, else in the current folder; beside the recipe also if it is nowhere, for the message."""
+    beside = Path(base) / name
+    return Path(name) if Path(name).exists() and not beside.exists() else beside
 
 
 def _load_yolo(path: Path, base: Path, on_problem: OnProblem, cache: Path) -> DataSet:
@@ -117,7 +123,7 @@ def _load_coco(config: CocoData, base: Path, cache: Path) -> DataSet:
     for split, part in given.items():
         if part is not None:
             try:
-                files[split] = coco_layout.read_file(split, base / part.images, base / part.annotations)
+                files[split] = coco_layout.read_file(split, _found(base, part.images), _found(base, part.annotations))
             except InputError as error:
                 faults.extend(error.problems)
     if faults:

@@ -1,0 +1,1 @@
+"""Teachers and students of any family behind one contract."""

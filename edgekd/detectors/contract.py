@@ -33,7 +33,7 @@ class Tap:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a detector is, without its weights. `edgekd check` prints it; distillers decide by it whether they can serve.
+    """What a detector is, without its weights: printed by `edgekd check`, and what distillers decide by.
 
     Attributes:
         family: registry name, e.g. `ultralytics`.
@@ -139,7 +139,9 @@ class Detector(Protocol):
     spec: Spec
     module: nn.Module
 
-    def forward(self, images: Tensor, taps: tuple[str, ...] = (), needs: frozenset[str] = frozenset()) -> DetectorOutput:
+    def forward(
+        self, images: Tensor, taps: tuple[str, ...] = (), needs: frozenset[str] = frozenset()
+    ) -> DetectorOutput:
         """Run on (B, C, H, W) RGB in 0..1. `needs` names the outputs that are used: `class_logits`, `boxes`."""
         ...
 
@@ -148,7 +150,7 @@ class Detector(Protocol):
         ...
 
     def export_module(self, head: Branch | None = None) -> nn.Module:
-        """A plain module from images to (boxes xyxy px (B, N, 4), scores (B, N, K)), or (B, k, 6) for end-to-end heads."""
+        """A plain module from images to (boxes xyxy px (B, N, 4), scores (B, N, K)), or (B, k, 6) if end-to-end."""
         ...
 
     def loss_scale(self, batch_size: int) -> float:

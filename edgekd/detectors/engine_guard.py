@@ -23,6 +23,7 @@ def guard(config_dir: Path | None = None) -> None:
     """
     os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"  # models are built without eval, checkpoints read by allow-list
     os.environ["YOLO_AUTOINSTALL"] = "false"
+    os.environ["YOLO_OFFLINE"] = "true"  # no fonts, no weights for its AMP check, no telemetry
     os.environ.setdefault("YOLO_VERBOSE", "false")
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_cores()))  # the engine would choose 1
     if "YOLO_CONFIG_DIR" not in os.environ:

@@ -57,7 +57,12 @@ class QueryExport(nn.Module):
         rows: Tensor = self.network(images)
         height, width = images.shape[2:]
         x, y, half_width, half_height = rows[..., 0:1], rows[..., 1:2], rows[..., 2:3] / 2, rows[..., 3:4] / 2
-        edges = ((x - half_width) * width, (y - half_height) * height, (x + half_width) * width, (y + half_height) * height)
+        edges = (
+            (x - half_width) * width,
+            (y - half_height) * height,
+            (x + half_width) * width,
+            (y + half_height) * height,
+        )
         return torch.cat([*edges, rows[..., 4:]], -1)
 
 
@@ -67,7 +72,7 @@ def _best(class_count: int, scores: Tensor, max_det: int) -> tuple[Tensor, Tenso
     Returns:
         scores (B, k, 1), classes (B, k, 1), and the points (B, k) that they come from.
     """
-    k = torch._shape_as_tensor(scores)[1].clamp(max=max_det)
+    k: Any = torch._shape_as_tensor(scores)[1].clamp(max=max_det)  # a tensor, so that tracing keeps the arithmetic
     points = scores.amax(-1).topk(k, dim=1)[1]
     kept = scores.gather(1, points[..., None].expand(-1, -1, class_count))
     best, index = kept.flatten(1).topk(k, dim=1)

@@ -1,4 +1,7 @@
-"""Folds batch norms into convolutions of a frozen copy, keeping every branch of the head (the engine's fuse drops one)."""
+"""Folds batch norms into convolutions of a frozen copy.
+
+Unlike the engine's own fuse, every branch of the head is kept.
+"""
 
 from __future__ import annotations
 

@@ -34,7 +34,12 @@ class UltralyticsDetector:
 
     @classmethod
     def from_recipe(
-        cls, model: str | None, weights_path: Path | None, class_names: tuple[str, ...] | None, channels: int, where: str
+        cls,
+        model: str | None,
+        weights_path: Path | None,
+        class_names: tuple[str, ...] | None,
+        channels: int,
+        where: str,
     ) -> UltralyticsDetector:
         """From a checkpoint, or with random weights from a model name or YAML.
 
@@ -53,7 +58,10 @@ class UltralyticsDetector:
         return cls(module, Path(model).stem)
 
     def name_taps(self, paths: Sequence[str]) -> None:
-        """Make modules that a recipe names by path known as taps; unknown paths and outputs without (B, C, H, W) are left out."""
+        """Make modules that a recipe names by path known as taps.
+
+        Unknown paths and modules whose output is not (B, C, H, W) are left out: level matching names them.
+        """
         known = {tap.path for tap in self.spec.taps}
         modules = dict(self.module.named_modules())
         fresh = [path for path in dict.fromkeys(paths) if path in modules and path not in known]
@@ -77,7 +85,7 @@ class UltralyticsDetector:
         handles = [capture(self.module, path, captured, copy=path in self.spec.named_paths) for path in taps]
         try:
             features = self._trunk(images)
-            dense = {} if self.is_query or not needs else self._dense_heads(features, images, needs)
+            dense = {} if self.is_query or not needs else self._dense_heads(features, needs)
             queries = self._queries(self.head(features, None), images) if self.is_query and needs else None
         finally:
             for handle in handles:
@@ -112,8 +120,8 @@ class UltralyticsDetector:
             kept.append(value if layer.i in self.module.save else None)
         return [kept[source] if source != -1 else value for source in self.head.f]
 
-    def _dense_heads(self, features: list[Tensor], images: Tensor, needs: frozenset[str]) -> dict[str, DensePredictions]:
-        outputs = {}
+    def _dense_heads(self, features: list[Tensor], needs: frozenset[str]) -> dict[str, DensePredictions]:
+        outputs: dict[str, DensePredictions] = {}
         for name in self.spec.branches:
             parts: dict[str, Any] = {"feats": features}
             towers = getattr(self.head, name)
@@ -191,7 +199,7 @@ def _decode_boxes(boxes: Tensor | None, points_px: Tensor, strides: Tensor, bins
     distances = boxes.transpose(1, 2)
     if bins > 1:
         projection = torch.arange(bins, dtype=boxes.dtype, device=boxes.device)
-        distances = distances.unflatten(2, (4, bins)).softmax(-1) @ projection
+        distances = distances.reshape(*distances.shape[:2], 4, bins).softmax(-1) @ projection
     distances = distances * strides[:, None]
     return torch.cat([points_px - distances[..., :2], points_px + distances[..., 2:]], -1)
 

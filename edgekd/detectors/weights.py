@@ -86,7 +86,9 @@ def _load_safetensors(path: Path, where: str) -> Any:
             header = json.loads((reader.metadata() or {})[_HEADER])
             tensors = {name: reader.get_tensor(name).clone() for name in reader.keys()}  # noqa: SIM118
         model = build(header["yaml"], len(header["names"]), int(header["yaml"].get("channels", 3)))
-        model.load_state_dict({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()})
+        model.load_state_dict(
+            {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
+        )
     except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise InputError(f"{where}: {path} is not a detector written by edgekd, or is damaged ({reason})") from error

@@ -46,5 +46,5 @@ def _zipped() -> bytes:
 def _members() -> Iterator[tuple[str, str]]:
     root = Path(edgekd.agent.__file__).parent
     yield "__main__.py", _START
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted([*root.rglob("*.py"), root / "LICENSE", root / "NOTICE"]):
         yield f"{_PACKAGE}/{path.relative_to(root).as_posix()}", path.read_text(encoding="utf-8")

@@ -1,7 +1,6 @@
 """ONNX to OpenVINO IR (`model.xml` and `model.bin`).
 
-Uses the library's own ONNX frontend and the graph clean-up of its converter, but not `convert_model` itself, which
-writes to the user's home and reports to its vendor.
+Uses the library's own ONNX frontend and the graph clean-up of its converter.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import edgekd.agent.runtimes  # noqa: F401  (before the library: switches off what it would report to its vendor)
 from edgekd.export.artifacts import METADATA_KEY, metadata, quiet, seal, tool_versions
 from edgekd.export.contract import Artifact, Source, TargetSpec, register
 

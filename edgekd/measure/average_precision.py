@@ -7,7 +7,8 @@ object is that of its box; COCO's own annotations give the area of the mask, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -55,7 +56,8 @@ def evaluate(
     Raises:
         InputError: no ground truth to compare with, or detections of an image that is not in it.
     """
-    return evaluate_results(ground_truth, coco_results(detections), class_names, title)
+    with _without_garbage_collection():
+        return evaluate_results(ground_truth, coco_results(detections), class_names, title)
 
 
 def evaluate_results(
@@ -135,7 +137,7 @@ def match(
     Raises:
         InputError: detections of an image or class that the ground truth does not have.
     """
-    from pycocotools.cocoeval import COCOeval
+    from edgekd.measure.matching import Evaluation
 
     truth = coco_ground_truth(ground_truth, class_names)
     _refuse_strangers(truth, results)
@@ -144,14 +146,12 @@ def match(
         for number, result in enumerate(results, start=1)
     ]
     with silent_pycocotools():
-        evaluation = COCOeval(_indexed(truth), _indexed({**truth, "annotations": found}), "bbox")
-        chosen = [evaluation.params.areaRngLbl.index(area) for area in areas]
-        evaluation.params.areaRng = [evaluation.params.areaRng[index] for index in chosen]
-        evaluation.params.areaRngLbl = list(areas)
         steps = len(ground_truth) * len(class_names) * len(areas)
         with progress(title, steps) if title else nullcontext() as advance:
-            if advance is not None:
-                evaluation.evaluateImg = _counted(evaluation.evaluateImg, advance)
+            evaluation = Evaluation(_indexed(truth), _indexed({**truth, "annotations": found}), advance)
+            chosen = [evaluation.params.areaRngLbl.index(area) for area in areas]
+            evaluation.params.areaRng = [evaluation.params.areaRng[index] for index in chosen]
+            evaluation.params.areaRngLbl = list(areas)
             evaluation.evaluate()
     return evaluation
 
@@ -188,6 +188,18 @@ def operating_point(
     recall = hits / max(objects, 1)
     f1 = 2 * hits / max(hits + false_alarms + objects, 1)
     return OperatingPoint(threshold, precision, recall, f1)
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Tens of thousands of small dicts set off full collections, each a walk through all that torch has imported."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextmanager
@@ -228,14 +240,6 @@ def _refuse_strangers(truth: dict[str, Any], results: Sequence[Mapping[str, Any]
                 f"average precision: detections of {len(strange)} {kind} that the ground truth does not have "
                 f"({key} {shown}); evaluate them against the split that they were made on"
             )
-
-
-def _counted(function: Callable[..., Any], advance: Callable[..., None]) -> Callable[..., Any]:
-    def counted(*args: Any) -> Any:
-        advance()
-        return function(*args)
-
-    return counted
 
 
 def _mean(precision: FloatMatrix) -> float | None:

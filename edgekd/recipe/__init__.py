@@ -1,0 +1,1 @@
+"""Recipes: schema, reading, and finding what users write."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from edgekd.errors import InputError, unknown
-from edgekd.recipe.schema import Recipe
+from edgekd.recipe.schema import Recipe, with_long_forms
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -25,10 +26,39 @@ def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     Raises:
         InputError: one line per problem.
     """
-    content = read_yaml(path)
+    return bind(Recipe, read_recipe(path, overrides), str(path))
+
+
+def read_recipe(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """A recipe's content, overrides applied and short forms written out, not yet validated.
+
+    Raises:
+        InputError: not a YAML mapping, or one line per override that fits nowhere.
+    """
+    content = with_long_forms(read_yaml(path))
+    problems: list[str] = []
     for override in overrides:
-        _apply(content, override)
-    return bind(Recipe, content, str(path))
+        try:
+            _apply(content, override)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(*problems)
+    return content
+
+
+def sound_parts(content: Mapping[str, Any]) -> Recipe:
+    """Of a faulty recipe those sections that are sound by themselves, so that their own problems are told as well.
+
+    Required sections that are not sound are left unset: ask `model_fields_set`.
+    """
+    sound = {}
+    for name, field in Recipe.model_fields.items():
+        key = field.alias or name
+        with suppress(ValidationError):
+            if key in content and field.annotation is not None:
+                sound[key] = TypeAdapter(field.annotation).validate_python(content[key])
+    return Recipe.model_construct(**sound)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -38,14 +68,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
         InputError: missing, not YAML, not a mapping, or a key twice.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506  (a SafeLoader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read ({error.__class__.__name__}); correct the path") from error
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # a SafeLoader
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); correct the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text; give a YAML file") from error
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+        raise InputError(f"{path}: not valid YAML ({_reason(error)})") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: must be a mapping of keys, got {type(content).__name__}")
     return content
+
+
+def _reason(error: yaml.YAMLError) -> str:
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return f"line {mark.line + 1}: {problem}" if mark and problem else str(error)
 
 
 def bind(model: type[Model], content: Mapping[str, Any], where: str, prefix: str = "") -> Model:
@@ -71,8 +108,10 @@ def _line(model: type[BaseModel], problem: Any, where: str, prefix: str) -> str:
         return f"{place}: {unknown('key', str(problem['loc'][-1]), _known_keys(model, problem['loc'][:-1]))}"
     if problem["type"] == "missing":
         return f"{place}: missing; this key is required"
-    message = problem["msg"].removeprefix("Value error, ")
     given = problem.get("input")
+    if problem["type"] in ("model_type", "dict_type"):
+        return f"{place}: must be a mapping of keys, got {given!r}"
+    message = problem["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(given, (dict, list)) else f", got {given!r}"
     return f"{place}: {message[0].lower()}{message[1:]}{shown}"
 
@@ -91,7 +130,8 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
         if isinstance(part, int):
             continue
         field = getattr(current, "model_fields", {}).get(part)
-        current = next((arg for arg in _types(field.annotation) if hasattr(arg, "model_fields")), None) if field else None
+        inner = _types(field.annotation) if field else []
+        current = next((annotation for annotation in inner if hasattr(annotation, "model_fields")), None)
     fields = getattr(current, "model_fields", {})
     return [field.alias or name for name, field in fields.items()]
 
@@ -113,21 +153,27 @@ def _apply(content: dict[str, Any], override: str) -> None:
     parts = key.split(".")
     try:
         for part in parts[:-1]:
-            current = current[int(part)] if isinstance(current, list) else current.setdefault(part, {})
+            current = current[_number(part)] if isinstance(current, list) else current.setdefault(part, {})
         if isinstance(current, list):
-            current[int(parts[-1])] = parsed
+            current[_number(parts[-1])] = parsed
         else:
             current[parts[-1]] = parsed
     except (ValueError, IndexError, TypeError, AttributeError) as error:
-        raise InputError(f"--set {override}: no such place in the recipe ({part if len(parts) > 1 else key})") from error
+        raise InputError(f"--set {override}: no such place in the recipe; list items are numbered from 0") from error
+
+
+def _number(part: str) -> int:
+    if not part.isdecimal():  # not -1, which would be the last item without saying so
+        raise ValueError(part)
+    return int(part)
 
 
 class _UniqueKeys(yaml.SafeLoader):
     """A SafeLoader that refuses a key given twice: the second would silently win."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         for key in keys:
-            if isinstance(key, str) and keys.count(key) > 1:
+            if keys.count(key) > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", node.start_mark)
         return super().construct_mapping(node, deep)

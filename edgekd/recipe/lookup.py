@@ -36,7 +36,8 @@ def find(kind: Kind, name: str, search: Sequence[Path] = ()) -> Path:
         bare = path.with_suffix("").name
         hint = f"; did you mean '{bare}'?" if bare in known else ""
         raise InputError(f"{name}: no such {_NOUNS[kind]} file; give a path or one of: {_listed(known)}{hint}")
-    raise InputError(f"{unknown(_NOUNS[kind], name, known)}; give one of these or the path of a YAML file")
+    what = f"{name}: is a folder" if path.is_dir() else unknown(_NOUNS[kind], name, known)
+    raise InputError(f"{what}; give {'one of these' if not path.is_dir() else 'a name'} or the path of a YAML file")
 
 
 def available(kind: Kind, search: Sequence[Path] = ()) -> dict[str, Path]:

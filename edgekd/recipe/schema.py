@@ -51,7 +51,9 @@ class DetectorRecipe(_Strict):
 
     family: Literal["ultralytics"] = "ultralytics"
     model: str | None = Field(None, description="name such as yolo26n, yolo11p, rtdetr-l, or a model YAML")
-    weights: str | None = Field(None, description=".pt or .safetensors; relative to the recipe, then the current folder")
+    weights: str | None = Field(
+        None, description=".pt or .safetensors; relative to the recipe, then the current folder"
+    )
 
     @model_validator(mode="after")
     def _something_given(self) -> DetectorRecipe:
@@ -71,10 +73,12 @@ class StudentRecipe(DetectorRecipe):
 class ValidateRecipe(_Strict):
     """How AP is measured."""
 
-    conf: float = Field(0.001, gt=0, lt=1)
-    iou: float = Field(0.7, gt=0, le=1, description="NMS IoU")
-    max_det: int = Field(300, ge=1)
-    operating_threshold: float = Field(0.25, gt=0, lt=1, description="score at which precision and recall are stated")
+    conf: float = Field(default=0.001, gt=0, lt=1)
+    iou: float = Field(default=0.7, gt=0, le=1, description="NMS IoU")
+    max_det: int = Field(default=300, ge=1)
+    operating_threshold: float = Field(
+        default=0.25, gt=0, lt=1, description="score at which precision and recall are stated"
+    )
 
 
 class ProfileRecipe(_Strict):
@@ -86,8 +90,8 @@ class ProfileRecipe(_Strict):
 class ReportRecipe(_Strict):
     """What the report shows."""
 
-    images: bool = Field(True, description="false leaves every image out of the report")
-    examples: int = Field(6, ge=0, le=50)
+    images: bool = Field(default=True, description="false leaves every image out of the report")
+    examples: int = Field(default=6, ge=0, le=50)
 
 
 class Recipe(_Strict):
@@ -101,27 +105,21 @@ class Recipe(_Strict):
     student: StudentRecipe
     distill: tuple[DistillEnvelope, ...] = ()
     baseline: bool = Field(False, description="train the control too: same student, seed and batches, no teacher")
-    train: dict[str, Any] = Field(default_factory=dict, description="the engine's own arguments: epochs, imgsz, batch ...")
+    train: dict[str, Any] = Field(
+        default_factory=dict, description="the engine's own arguments: epochs, imgsz, batch ..."
+    )
     export: tuple[TargetEnvelope, ...] = ()
     devices: tuple[str, ...] = ()
-    validate_: ValidateRecipe = Field(ValidateRecipe(), alias="validate")
-    profile: ProfileRecipe = ProfileRecipe()
+    validate_: ValidateRecipe = Field(default_factory=ValidateRecipe, alias="validate")
+    profile: ProfileRecipe = Field(default_factory=ProfileRecipe)
     gate: dict[str, Any] = Field(default_factory=dict, description="budgets; see docs/recipes.md")
-    report: ReportRecipe = ReportRecipe()
+    report: ReportRecipe = Field(default_factory=ReportRecipe)
 
     @model_validator(mode="before")
     @classmethod
     def _short_forms(cls, value: Any) -> Any:
         """`export: [onnx-fp32]` is short for `export: [{target: onnx-fp32}]`; likewise for `distill`."""
-        if not isinstance(value, dict):
-            return value
-        short = {"export": "target", "distill": "method"}
-        expanded = {
-            key: [{name: item} if isinstance(item, str) else item for item in value[key]]
-            for key, name in short.items()
-            if isinstance(value.get(key), (list, tuple))
-        }
-        return {**value, **expanded}
+        return with_long_forms(value) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _distill_needs_teacher(self) -> Recipe:
@@ -133,3 +131,14 @@ class Recipe(_Strict):
     def imgsz_px(self) -> int:
         """Training and default export size."""
         return int(self.train.get("imgsz", 640))
+
+
+def with_long_forms(content: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's content with every short form written out; anything else, faulty or not, is left as it is."""
+    names = {"export": "target", "distill": "method"}
+    long = {
+        key: [{name: item} if isinstance(item, str) else item for item in content[key]]
+        for key, name in names.items()
+        if isinstance(content.get(key), (list, tuple))
+    }
+    return {**content, **long}

@@ -1,4 +1,4 @@
-"""AP of a model: in torch on this machine, or of an artifact on a device; one NMS, one AP, one form of file for both."""
+"""AP of a model, in torch on this machine or of an artifact on a device: one NMS, one AP, one form of file for both."""
 
 from __future__ import annotations
 
@@ -26,7 +26,13 @@ _BATCH = 16
 
 
 def detect_in_torch(
-    detector: UltralyticsDetector, head: Branch | None, pack: Pack, columns: np.ndarray[Any, Any] | None, settings: ValidateRecipe, title: str
+    detector: UltralyticsDetector,
+    head: Branch | None,
+    *,
+    pack: Pack,
+    columns: np.ndarray[Any, Any] | None,
+    settings: ValidateRecipe,
+    title: str,
 ) -> list[Detections]:
     """Detections of a torch detector on a pack, boxes in original-image pixels.
 
@@ -41,7 +47,7 @@ def detect_in_torch(
     found: list[Detections] = []
     with progress(title, len(arrays)) as advance, torch.inference_mode():
         for start in range(0, len(arrays), _BATCH):
-            block = np.ascontiguousarray(np.asarray(arrays[start : start + _BATCH]).transpose(0, 3, 1, 2))
+            block = np.array(arrays[start : start + _BATCH].transpose(0, 3, 1, 2), order="C")
             outputs = module(torch.from_numpy(block).float() / 255)
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
             rows = [output.numpy() for output in outputs]
@@ -84,10 +90,19 @@ def summarise(
 
 
 def write_accuracy(
-    folder: Path, model: str, device: str, summary: Mapping[str, Any], split: Split, found: Sequence[Detections], seconds: float
+    folder: Path, name: str, summary: Mapping[str, Any], *, split: Split, found: Sequence[Detections], seconds: float
 ) -> list[str]:
-    """Write `validate/<model>@<device>.json` and the raw detections beside it; returns their names below the run."""
-    name = f"{model}@{device}"
+    """Write `validate/<name>.json` and the raw detections beside it; returns their names below the run.
+
+    Args:
+        folder: the run directory.
+        name: `model@device`.
+        summary: of `summarise`.
+        split: what was detected on.
+        found: detections per image of the split.
+        seconds: what it took.
+    """
+    model, _, device = name.partition("@")
     lines = [
         json.dumps({
             "image_id": truth.image_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,8 @@ from edgekd.errors import InputError
 from edgekd.export.contract import TargetSpec
 from edgekd.export.targets import load_target
 from edgekd.gate.policy import GateConfig
-from edgekd.recipe.load import bind, load_recipe
+from edgekd.recipe.load import bind, read_recipe, sound_parts
+from edgekd.recipe.lookup import find
 from edgekd.recipe.schema import DetectorRecipe, Recipe
 
 DataConfig = DigitsData | YoloData | CocoData
@@ -62,7 +64,8 @@ class Bound:
         content["data"] = self.data.model_dump(mode="json")
         content["distill"] = [{"method": name, **config.model_dump(mode="json")} for name, config in self.distillers]
         content["export"] = [
-            {"target": target.name, **target.model_dump(mode="json", exclude={"name"})} for target in self.targets
+            {"target": entry.target, **target.model_dump(mode="json")}
+            for entry, target in zip(self.recipe.export, self.targets, strict=True)
         ]
         content["gate"] = self.gate.model_dump(mode="json")
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
@@ -79,7 +82,7 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
     """
     from edgekd.training.arguments import check_arguments
 
-    recipe = load_recipe(path, overrides)
+    content = read_recipe(path, overrides)
     where = str(path)
     problems: list[str] = []
 
@@ -90,23 +93,30 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
             problems.extend(error.problems)
             return None
 
-    data = attempt(lambda: _data(recipe, where))
-    distillers = [attempt(lambda i=index: _distiller(recipe, i, where)) for index in range(len(recipe.distill))]  # type: ignore[misc]
-    targets = [attempt(lambda i=index: _target(recipe, i, where)) for index in range(len(recipe.export))]  # type: ignore[misc]
-    devices = [attempt(lambda i=index: _device(recipe, i, where)) for index in range(len(recipe.devices))]  # type: ignore[misc]
+    recipe = attempt(lambda: bind(Recipe, content, where)) or sound_parts(content)
+    data = attempt(lambda: _data(recipe, where)) if "data" in recipe.model_fields_set else None
+    distillers = [attempt(partial(_distiller, recipe, index, where)) for index in range(len(recipe.distill))]
+    targets = [attempt(partial(_target, recipe, index, where)) for index in range(len(recipe.export))]
+    devices = [attempt(partial(_device, recipe, index, where)) for index in range(len(recipe.devices))]
     gate = attempt(lambda: bind(GateConfig, recipe.gate, where, "gate"))
     attempt(lambda: check_arguments(recipe.train, bool(recipe.distill), where))
-    attempt(lambda: _no_repeats([entry.target for entry in recipe.export], f"{where}: export"))
-    attempt(lambda: _no_repeats(list(recipe.devices), f"{where}: devices"))
+    attempt(lambda: _no_repeats([target.name for target in targets if target], f"{where}: export"))
+    attempt(lambda: _no_repeats([device.name for device in devices if device], f"{where}: devices"))
+    problems += _without_device([target for target in targets if target], [one for one in devices if one], where)
     if problems:
         raise InputError(*problems)
     assert data is not None
     assert gate is not None
     return Bound(
-        path, base or path.parent, recipe, data,
-        tuple(entry for entry in distillers if entry), tuple(entry for entry in targets if entry),
-        tuple(entry for entry in devices if entry), gate,
-    )  # fmt: skip
+        path=path,
+        base=base or path.parent,
+        recipe=recipe,
+        data=data,
+        distillers=tuple(entry for entry in distillers if entry),
+        targets=tuple(entry for entry in targets if entry),
+        devices=tuple(entry for entry in devices if entry),
+        gate=gate,
+    )
 
 
 def recipe_json_schema() -> dict[str, Any]:
@@ -133,7 +143,7 @@ def recipe_json_schema() -> dict[str, Any]:
     definitions.update(gate.pop("$defs", {}))
     schema["properties"]["gate"] = gate
     schema["properties"]["export"]["items"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/TargetEnvelope"}]}
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "edgekd recipe", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "edgekd recipe"}
 
 
 def _data(recipe: Recipe, where: str) -> DataConfig:
@@ -151,8 +161,12 @@ def _distiller(recipe: Recipe, index: int, where: str) -> tuple[str, DistillerCo
 
 
 def _target(recipe: Recipe, index: int, where: str) -> TargetSpec:
-    entry = recipe.export[index]
-    return load_target(entry.target, entry.rest, f"{where}: export[{index}]")
+    entry, place = recipe.export[index], f"{where}: export[{index}]"
+    try:
+        find("export", entry.target)
+    except InputError as error:
+        raise InputError(*(f"{place}.target: {problem}" for problem in error.problems)) from None
+    return load_target(entry.target, entry.rest, place)
 
 
 def _device(recipe: Recipe, index: int, where: str) -> DeviceSpec:
@@ -162,7 +176,18 @@ def _device(recipe: Recipe, index: int, where: str) -> DeviceSpec:
         raise InputError(*(f"{where}: devices[{index}]: {problem}" for problem in error.problems)) from None
 
 
+def _without_device(targets: list[TargetSpec], devices: list[DeviceSpec], where: str) -> list[str]:
+    """Problems with targets that could be made, but run nowhere."""
+    names = ", ".join(device.name for device in devices)
+    return [
+        f"{where}: devices: none of {names} has the runtime {target.runtime} of the target {target.name}; "
+        "add a device that has it, or leave the target out"
+        for target in targets
+        if devices and not any(target.runtime in device.runtimes for device in devices)
+    ]
+
+
 def _no_repeats(names: list[str], where: str) -> None:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise InputError(f"{where}: given twice: {', '.join(repeated)}; remove one")
+        raise InputError(f"{where}: given twice: {', '.join(repeated)}; remove one, or give it another name")

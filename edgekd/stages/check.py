@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from edgekd.data import config as data_config
 from edgekd.detectors.contract import Spec
-from edgekd.distill.contract import distiller_type
+from edgekd.distill.contract import DistillerConfig, distiller_type
 from edgekd.errors import InputError
 from edgekd.gate.policy import check_names
+from edgekd.run_dir import RunDir
 from edgekd.stages.binding import Bound, bind_recipe
-from edgekd.stages.models import build_pair
+from edgekd.stages.context import Context
+from edgekd.stages.models import Pair, build_pair
+from edgekd.stages.train import fit_plan
+from edgekd.training.fit import make_trainer
+from edgekd.training.teacher import Teacher
 
 
 def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bool, dry_step: bool) -> dict[str, Any]:
@@ -28,10 +33,16 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
     bound = bind_recipe(recipe, overrides)
     if architecture_only and dry_step:
         raise InputError("check: --dry-step needs data and weights; leave out --architecture-only")
-    with tempfile.TemporaryDirectory() as scratch:
-        class_names, channels, data = _data(bound, Path(scratch), architecture_only)
-        pair = build_pair(bound, class_names, channels, architecture_only)
-        check_budgets(bound, class_names)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        RunDir.held(Path(scratch) / "run", bound.recipe.name, bound.base, bound.locked()) as run,
+    ):
+        context = Context(bound, run)
+        data: Any = "not opened (--architecture-only)"
+        if not architecture_only:
+            data = {name: len(split.images) for name, split in context.data.splits.items()}
+        pair = build_pair(bound, (), 3, architecture_only=True) if architecture_only else context.pair
+        check_budgets(bound, () if architecture_only else context.data.class_names)
         result: dict[str, Any] = {
             "recipe": bound.recipe.name,
             "data": data,
@@ -46,7 +57,7 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
             "devices": [device.name for device in bound.devices],
         }
         if dry_step:
-            result["dry_step"] = _dry_step(bound, Path(scratch))
+            result["dry_step"] = _dry_step(context)
     return result
 
 
@@ -75,7 +86,8 @@ def print_check(result: dict[str, Any]) -> None:
         if spec is None:
             continue
         head = f", head {spec['head']}" if spec["head"] else ""
-        title = f"{side}: {spec['name']}, {spec['parameters'] / 1e6:.2f} M parameters, {spec['head_kind']} head{head}, reg_max {spec['reg_max']}"
+        size = f"{spec['parameters'] / 1e6:.2f} M parameters"
+        title = f"{side}: {spec['name']}, {size}, {spec['head_kind']} head{head}, reg_max {spec['reg_max']}"
         table = Table("role", "path", "stride", "channels", title=title, title_justify="left")
         for tap in spec["taps"]:
             table.add_row(tap["role"], tap["path"], str(tap["stride"]), str(tap["channels"]))
@@ -83,51 +95,45 @@ def print_check(result: dict[str, Any]) -> None:
     for entry in result["distill"]:
         pairs = "; ".join(f"{student} <- {teacher}" for student, teacher in entry["taps"]) or "head outputs"
         console.print(f"distill {entry['method']} (weight {entry['weight']:g}): {pairs}")
-    console.print(f"targets: {', '.join(result['targets']) or 'none'}; devices: {', '.join(result['devices']) or 'none'}")
-    if "dry_step" in result:
-        for term in result["dry_step"]["terms"]:
-            warning = f"  [yellow]{term['warning']}[/yellow]" if term["warning"] else ""
-            console.print(f"dry step {term['term']}: value {term['value']:.4g}, gradient norm {term['gradient_norm']:.3g}, share {term['share']:.1%}{warning}")
-
-
-def _data(bound: Bound, scratch: Path, architecture_only: bool) -> tuple[tuple[str, ...], int, Any]:
-    if architecture_only:
-        return (), 3, "not opened (--architecture-only)"
-    data = data_config.load(bound.data, scratch / "data", bound.base)
-    return data.class_names, data.channels, {name: len(split.images) for name, split in data.splits.items()}
+    targets, devices = (", ".join(result[key]) or "none" for key in ("targets", "devices"))
+    console.print(f"targets: {targets}; devices: {devices}")
+    for term in result.get("dry_step", {}).get("terms", ()):
+        figures = f"value {term['value']:.4g}, gradient norm {term['gradient_norm']:.3g}, share {term['share']:.1%}"
+        warning = f"  [yellow]{term['warning']}[/yellow]" if term["warning"] else ""
+        console.print(f"dry step {term['term']}: {figures}{warning}")
 
 
 def _describe(spec: Spec, head: str | None) -> dict[str, Any]:
     return {
-        "name": spec.name, "family": spec.family, "parameters": spec.parameters, "head_kind": spec.head_kind, "head": head,
-        "box_form": spec.box_form, "reg_max": spec.reg_max, "branches": list(spec.branches), "classes": len(spec.class_names),
-        "taps": [{"role": tap.role, "path": tap.path, "stride": tap.stride, "channels": tap.channels} for tap in spec.taps],
-    }  # fmt: skip
+        "name": spec.name,
+        "family": spec.family,
+        "parameters": spec.parameters,
+        "head_kind": spec.head_kind,
+        "head": head,
+        "box_form": spec.box_form,
+        "reg_max": spec.reg_max,
+        "branches": list(spec.branches),
+        "classes": len(spec.class_names),
+        "taps": [asdict(tap) for tap in spec.taps],
+    }
 
 
-def _taps(name: str, config: Any, pair: Any) -> list[tuple[str, str]]:
+def _taps(name: str, config: DistillerConfig, pair: Pair) -> list[tuple[str, str]]:
+    assert pair.teacher is not None, "the recipe's schema asks for a teacher"
     part = distiller_type(name)(config)
     part.build(pair.student.spec, pair.teacher.spec)
     return list(zip(part.student_taps, part.teacher_taps, strict=False))
 
 
-def _dry_step(bound: Bound, scratch: Path) -> dict[str, Any]:
+def _dry_step(context: Context) -> dict[str, Any]:
     """One real training step (an epoch of one batch) on the CPU; returns the first-steps report."""
-    from dataclasses import replace
-
-    from edgekd.run_dir import RunDir
-    from edgekd.stages.context import Context
-    from edgekd.stages.train import fit_plan
-    from edgekd.training.fit import make_trainer
-    from edgekd.training.teacher import Teacher
-
-    context = Context(bound, RunDir.open(scratch / "run", bound.recipe.name, bound.base, bound.locked()))
     plan = fit_plan(context, "student")
-    batch = int(plan.train.get("batch", 16))
-    plan = replace(plan, train={**plan.train, "epochs": 1, "fraction": batch, "device": "cpu", "amp": False, "cache": False})
-    teacher = Teacher(context.pair.teacher.frozen(), context.data.class_names) if context.pair.teacher and plan.distillers else None
-    trainer = make_trainer(plan, teacher, scratch / "engine")
-    trainer.add_callback("on_train_batch_end", lambda engine: setattr(engine, "stop", True))
+    images = max(int(plan.train.get("batch", 16)), 2)  # 1 would mean all of them
+    one_batch = {"epochs": 1, "fraction": images, "device": "cpu", "amp": False, "cache": False}
+    plan = replace(plan, train={**plan.train, **one_batch})
+    tutor = context.pair.teacher
+    teacher = Teacher(tutor.frozen(), context.data.class_names) if tutor and plan.distillers else None
+    trainer = make_trainer(plan, teacher, context.path / "engine")
     trainer.validate = lambda: ({}, 0.0)
     trainer.final_eval = lambda: None
     trainer.train()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from edgekd import __version__
 from edgekd.data import config as data_config
-from edgekd.data.layouts import DataSet
+from edgekd.data.config import DataSet
 from edgekd.data.pack import Pack
 from edgekd.detectors.engine_guard import guard, set_threads
 from edgekd.run_dir import RunDir
@@ -19,8 +20,16 @@ from edgekd.stages.models import Pair, build_pair
 
 # Raise a stage's number when its code changes what it writes: finished stages of older code are then done again.
 CODE_VERSIONS = {
-    "data": 1, "teacher": 1, "baseline": 1, "student": 1, "export": 1, "validate": 1, "profile": 1, "gate": 1, "report": 1,
-}  # fmt: skip
+    "data": 1,
+    "teacher": 1,
+    "baseline": 1,
+    "student": 1,
+    "export": 1,
+    "validate": 1,
+    "profile": 1,
+    "gate": 1,
+    "report": 1,
+}
 
 
 @dataclass
@@ -32,6 +41,7 @@ class Context:
 
     def __post_init__(self) -> None:
         guard(self.path / ".engine")
+        os.environ.setdefault("MPLCONFIGDIR", str(self.path / ".engine"))  # the engine asks matplotlib for fonts
         set_threads(self.bound.recipe.threads)
 
     @property
@@ -61,13 +71,14 @@ class Context:
         folder = self.path / "data" / "packs"
         return pack.build(self.data.splits["val"], size_px or self.size_px, self.data.channels, folder)
 
-    def stage(self, name: str, inputs: Mapping[str, Any], outputs: list[str], action: Callable[[], None]) -> bool:
+    def stage(self, name: str, inputs: Mapping[str, Any], action: Callable[[], Sequence[str]]) -> bool:
         """`RunDir.stage` with what every stage depends on added; `name` may carry a part, as in `export/onnx-fp32`."""
-        kind = name.split("/")[0]
-        common = {"edgekd": __version__, "code": CODE_VERSIONS[kind], "data": self.data_hash}
-        return self.run.stage(name, {**common, **inputs}, outputs, action)
+        kind, _, _ = name.partition("/")
+        common = {"edgekd": __version__, "code": CODE_VERSIONS[kind], "data": self.data_identity}
+        return self.run.stage(name, {**common, **inputs}, action)
 
     @cached_property
-    def data_hash(self) -> dict[str, str]:
-        """Content hash per split."""
-        return {name: split.content_hash for name, split in sorted(self.data.splits.items())}
+    def data_identity(self) -> dict[str, Any]:
+        """What the data is: classes, channels, and the content hash per split."""
+        hashes = {name: split.content_hash for name, split in sorted(self.data.splits.items())}
+        return {"class_names": list(self.data.class_names), "channels": self.data.channels, "splits": hashes}

@@ -8,49 +8,53 @@ from typing import Any
 from edgekd.atomic import write_json
 from edgekd.data import config as data_config
 from edgekd.data import digits, train_view
-from edgekd.data.layouts import DataSet
 from edgekd.progress import say
 from edgekd.stages.context import Context
+from edgekd.types import Split
 
 
 def data_stage(context: Context) -> None:
-    """Validate the data set and write `data/split.json` and the training view."""
+    """Validate the data set; write `data/split.json`, the validation labels (for the report) and the training view."""
     data = context.data
     for problem in data.problems:
         say(f"warning: data: {problem}")
 
-    def write() -> None:
+    def write() -> list[str]:
         train_view.write(data, context.path / "data" / "train_view")
-        write_json(context.path / "data" / "split.json", describe(data))
+        write_json(context.path / "data" / "split.json", data.as_json())
+        write_json(context.path / "data" / "ground_truth-val.json", _labels(data.splits["val"]))
+        return ["data/split.json", "data/ground_truth-val.json"]
 
-    context.stage("data", {"config": context.bound.data.model_dump(mode="json")}, ["data/split.json"], write)
+    context.stage("data", {"config": context.bound.data.model_dump(mode="json")}, write)
 
 
-def describe(data: DataSet) -> dict[str, Any]:
-    """Content of `split.json`."""
+def _labels(split: Split) -> dict[str, Any]:
     return {
-        "schema": "edgekd.data/1",
-        "class_names": list(data.class_names),
-        "channels": data.channels,
-        "splits": {
-            name: {
-                "images": len(split.images),
-                "boxes": sum(len(truth.boxes_px) for truth in split.images),
-                "content_hash": split.content_hash,
+        "images": [
+            {
+                "image_id": truth.image_id,
+                "file_name": truth.file_name,
+                "height_px": truth.height_px,
+                "width_px": truth.width_px,
+                "boxes_px": truth.boxes_px.tolist(),
+                "class_ids": truth.class_ids.tolist(),
+                "is_crowd": truth.is_crowd.tolist(),
             }
-            for name, split in data.splits.items()
-        },
-        "problems": [
-            {"split": problem.split, "kind": problem.kind, "count": problem.count, "examples": list(problem.examples)}
-            for problem in data.problems
-        ],
+            for truth in split.images
+        ]
     }
 
 
-def write_digits(out: Path, imgsz: int, train: int, val: int, test: int, seed: int) -> dict[str, Any]:
+def write_digits(out: Path, *, imgsz: int, train: int, val: int, test: int, seed: int) -> dict[str, Any]:
     """Write the embedded data set in both layouts."""
     yaml_path = digits.generate(out, imgsz=imgsz, train=train, val=val, test=test, seed=seed)
-    return {"data_yaml": str(yaml_path), "annotations": str(out / "annotations"), "train": train, "val": val, "test": test}
+    return {
+        "data_yaml": str(yaml_path),
+        "annotations": str(out / "annotations"),
+        "train": train,
+        "val": val,
+        "test": test,
+    }
 
 
 def describe_recipe_data(recipe: Path, out: Path | None) -> dict[str, Any]:
@@ -62,10 +66,9 @@ def describe_recipe_data(recipe: Path, out: Path | None) -> dict[str, Any]:
 
     bound = bind_recipe(recipe)
     if out is not None:
-        run = RunDir.open(out, bound.recipe.name, bound.base, bound.locked())
-        with run.locked():
+        with RunDir.held(out, bound.recipe.name, bound.base, bound.locked()) as run:
             context = Context(bound, run)
             data_stage(context)
-            return describe(context.data)
+            return context.data.as_json()
     with tempfile.TemporaryDirectory() as folder:
-        return describe(data_config.load(bound.data, Path(folder), bound.base))
+        return data_config.load(bound.data, Path(folder), bound.base).as_json()

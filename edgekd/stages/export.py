@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from edgekd.atomic import sha256_file, write_json
-from edgekd.errors import InputError
+from edgekd.atomic import sha256_file
 from edgekd.export.contract import SIDECAR_NAME, Source, TargetSpec
-from edgekd.export.parity import compare
+from edgekd.export.parity import PARITY_NAME, require
 from edgekd.export.targets import run_steps
 from edgekd.progress import say
 from edgekd.stages.context import Context
@@ -23,10 +23,10 @@ def export_stage(context: Context) -> None:
         return
     student_hash = context.run.output_hash("student", "student/student.pt")
     for target in targets:
-        inputs = {"target": target.model_dump(mode="json"), "student": student_hash, "head": context.bound.recipe.student.head}
-        folder = f"export/{target.name}"
-        outputs = [f"{folder}/{SIDECAR_NAME}", f"{folder}/parity.json"]
-        context.stage(f"export/{target.name}", inputs, outputs, lambda target=target: _export(context, target))  # type: ignore[misc]
+        head = context.bound.recipe.student.head
+        size = list(measured_size(target, context))
+        inputs = {"target": target.model_dump(mode="json"), "student": student_hash, "head": head, "size_px": size}
+        context.stage(f"export/{target.name}", inputs, partial(_export, context, target))
 
 
 def measured_size(target: TargetSpec, context: Context) -> tuple[int, int]:
@@ -34,23 +34,23 @@ def measured_size(target: TargetSpec, context: Context) -> tuple[int, int]:
     return target.size if isinstance(target.size, tuple) else context.size_px
 
 
-def _export(context: Context, target: TargetSpec) -> None:
+def _export(context: Context, target: TargetSpec) -> list[str]:
     detector = load_trained(context, "student")
     module: Any = detector.export_module(context.pair.head).eval()
     size = measured_size(target, context)
     source = Source(
-        module=module, decode=module.decode, class_names=context.data.class_names, channels=context.data.channels,
-        size_px=size, size_multiple=detector.spec.size_multiple, sha256=sha256_file(context.path / "student" / "student.pt"),
-    )  # fmt: skip
+        module=module,
+        decode=module.decode,
+        class_names=context.data.class_names,
+        channels=context.data.channels,
+        size_px=size,
+        size_multiple=detector.spec.size_multiple,
+        sha256=sha256_file(context.path / "student" / "student.pt"),
+    )
     artifact = run_steps(source, target, context.path / "export" / target.name)
     images = np.asarray(context.pack(size).arrays()[: target.parity_images])
-    parity = compare(module, artifact, images, target)
-    write_json(artifact.folder / "parity.json", parity)
-    if not parity["passed"]:
-        raise InputError(
-            f"export {target.name}: differs from the torch student by {parity['max_abs_score']:.2g} in score and "
-            f"{parity['max_abs_box_px']:.2g} px in boxes (allowed {target.tolerance.max_abs_score:.2g} and "
-            f"{target.tolerance.max_abs_box_px:.2g}); see {artifact.folder / 'parity.json'}"
-        )
+    parity = require(module, artifact, images, target)
     size_mb = sum((artifact.folder / name).stat().st_size for name in artifact.sidecar.files) / 1e6
-    say(f"export {target.name}: {size_mb:.2f} MB, within {parity['max_abs_score']:.1e} of torch on {len(images)} images")
+    difference = f"scores within {parity['max_abs_score']:.1e} of torch on {len(images)} images"
+    say(f"export {target.name}: {size_mb:.2f} MB, {difference}")
+    return [f"export/{target.name}/{name}" for name in (*artifact.sidecar.files, SIDECAR_NAME, PARITY_NAME)]

@@ -8,6 +8,7 @@ from typing import Any
 from edgekd.atomic import read_json, sha256_file, write_json
 from edgekd.gate.verdict import ArtifactFacts, Facts, judge
 from edgekd.progress import say
+from edgekd.run_dir import LOCKED_RECIPE
 from edgekd.stages.context import Context
 from edgekd.stages.on_device import pairs
 
@@ -16,8 +17,9 @@ def gate_stage(context: Context) -> None:
     """Judge the recipe's budgets."""
     recipe = context.bound.recipe
     files = _measurements(context)
-    inputs = {"gate": context.bound.gate.model_dump(), "files": {str(path.relative_to(context.path)): sha256_file(path) for path in files}}
-    context.stage("gate", inputs, ["verdict.json"], lambda: _judge(context))
+    hashes = {str(path.relative_to(context.path)): sha256_file(path) for path in files}
+    inputs = {"gate": context.bound.gate.model_dump(), "baseline": recipe.baseline, "files": hashes}
+    context.stage("gate", inputs, lambda: _judge(context))
     say(f"gate {recipe.name}: {read_json(context.path / 'verdict.json')['status']}")
 
 
@@ -25,21 +27,15 @@ def report_stage(context: Context) -> None:
     """Build the report from the run's files and nothing else."""
     from edgekd.report.render import render
 
-    write_ground_truth(context)
     report = context.bound.recipe.report
-    render(context.path, images=report.images, examples=report.examples)
 
+    def build() -> list[str]:
+        render(context.path, images=report.images, examples=report.examples)
+        return ["report.json", "report.html", "report.md"]
 
-def write_ground_truth(context: Context) -> None:
-    """Labels of the validation split, so that the report needs no data set."""
-    images = [
-        {
-            "image_id": truth.image_id, "file_name": truth.file_name, "height_px": truth.height_px, "width_px": truth.width_px,
-            "boxes_px": truth.boxes_px.tolist(), "class_ids": truth.class_ids.tolist(), "is_crowd": truth.is_crowd.tolist(),
-        }
-        for truth in context.data.splits["val"].images
-    ]  # fmt: skip
-    write_json(context.path / "data" / "ground_truth-val.json", {"images": images})
+    done = {name: entry for name, entry in context.run.manifest["stages"].items() if name != "report"}
+    recipe_hash = sha256_file(context.path / LOCKED_RECIPE)
+    context.stage("report", {"report": report.model_dump(), "recipe": recipe_hash, "stages": done}, build)
 
 
 def _measurements(context: Context) -> list[Path]:
@@ -53,7 +49,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
-def _judge(context: Context) -> None:
+def _judge(context: Context) -> list[str]:
     artifacts = []
     for target, device in pairs(context):
         name = f"{target.name}@{device.name}.json"
@@ -65,10 +61,14 @@ def _judge(context: Context) -> None:
             invalid_reasons=tuple(latency["invalid_reasons"]) if latency else (),
             per_class=accuracy["per_class"] if accuracy else None,
         ))  # fmt: skip
-    student, baseline = _read(context.path / "student" / "metrics.json"), _read(context.path / "baseline" / "metrics.json")
+    student, baseline = (
+        _read(context.path / "student" / "metrics.json"),
+        _read(context.path / "baseline" / "metrics.json"),
+    )
     assert student is not None
     facts = Facts(
         student_ap=student["ap"], baseline_ap=baseline["ap"] if baseline and context.bound.recipe.baseline else None,
         per_class=student["per_class"], artifacts=tuple(artifacts),
     )  # fmt: skip
     write_json(context.path / "verdict.json", judge(context.bound.gate, facts).as_json())
+    return ["verdict.json"]

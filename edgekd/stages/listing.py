@@ -15,7 +15,8 @@ def list_targets() -> list[dict[str, Any]]:
     rows = []
     for name in sorted(available("export")):
         spec = load_target(name, {}, name)
-        rows.append({"target": name, "runtime": spec.runtime, "precision": spec.precision, "batch": spec.batch, "steps": " > ".join(spec.steps)})
+        keys = {"runtime": spec.runtime, "precision": spec.precision, "batch": spec.batch}
+        rows.append({"target": name, **keys, "steps": " > ".join(spec.steps)})
     return rows
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from edgekd.detectors.architectures import architecture
 from edgekd.detectors.contract import Branch, Spec
 from edgekd.detectors.ultralytics import UltralyticsDetector
-from edgekd.distill.contract import distiller_type, unmet
+from edgekd.distill.adapters import named_paths
+from edgekd.distill.contract import FeatureConfig, distiller_type, unmet
 from edgekd.errors import EdgekdError, InputError, unknown
 from edgekd.progress import say
+from edgekd.recipe.schema import DetectorRecipe
 from edgekd.stages.binding import Bound
 
 
@@ -35,7 +40,7 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
         architecture_only: build from `model` alone, without opening weights.
 
     Raises:
-        InputError: a file is missing or foreign, a head does not exist, channels differ, a method cannot serve the pair.
+        InputError: a file is missing or foreign, a head does not exist, channels differ, a method cannot serve.
     """
     recipe, where = bound.recipe, bound.where
     guard_rng()
@@ -51,11 +56,9 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
         teacher = UltralyticsDetector.from_recipe(
             recipe.teacher.model, teacher_path, class_names, channels, f"{where}: teacher"
         )
-        if teacher.spec.input_channels != channels:
-            raise InputError(
-                f"{where}: teacher: takes {teacher.spec.input_channels} input channels, the data has {channels}; "
-                f"use a teacher trained on such data"
-            )
+        _name_taps(bound, student, teacher)
+    _require_channels(channels, where, student=student, teacher=teacher)
+    _require_model(where, student=(recipe.student, student), teacher=(recipe.teacher, teacher))
     pair = Pair(student, student_path is not None, teacher, _head(bound, student.spec))
     check_methods(bound, pair, class_names)
     return pair
@@ -84,18 +87,62 @@ def check_methods(bound: Bound, pair: Pair, class_names: tuple[str, ...]) -> Non
         raise InputError(*problems)
 
 
-def tap_table(spec: Spec) -> list[tuple[str, str, str, str]]:
-    """Rows (role, path, stride, channels) for printing."""
-    return [(tap.role, tap.path, str(tap.stride), str(tap.channels)) for tap in spec.taps]
-
-
 def warn_unknown_classes(teacher: Spec, class_names: tuple[str, ...]) -> int:
     """Say which classes of the data the teacher does not know; returns how many it knows."""
     known = {name.strip().lower() for name in teacher.class_names}
     missing = [name for name in class_names if name.strip().lower() not in known]
     if missing:
-        say(f"warning: teacher {teacher.name} does not know {len(missing)} of {len(class_names)} classes: {', '.join(missing[:8])}")
+        count = f"{len(missing)} of {len(class_names)} classes"
+        say(f"warning: teacher {teacher.name} does not know {count}: {', '.join(missing[:8])}")
     return len(class_names) - len(missing)
+
+
+def _name_taps(bound: Bound, student: UltralyticsDetector, teacher: UltralyticsDetector) -> None:
+    """Module paths in `taps` and `teacher_taps` become taps of the detectors."""
+    for _, config in bound.distillers:
+        if isinstance(config, FeatureConfig):
+            student.name_taps(named_paths(config.taps))
+            teacher.name_taps(named_paths(config.teacher_taps or config.taps))
+
+
+def _require_channels(channels: int, where: str, **detectors: UltralyticsDetector | None) -> None:
+    """Refuse weights made for images of another number of channels."""
+    problems = [
+        f"{where}: {side}: takes {detector.spec.input_channels} input channels, the data has {channels}; "
+        f"use weights trained on such data"
+        for side, detector in detectors.items()
+        if detector is not None and detector.spec.input_channels != channels
+    ]
+    if problems:
+        raise InputError(*problems)
+
+
+def _require_model(where: str, **sides: tuple[DetectorRecipe | None, UltralyticsDetector | None]) -> None:
+    """Refuse weights of another model than the recipe names beside them."""
+    problems = []
+    for side, (asked, detector) in sides.items():
+        if asked is None or detector is None or asked.model is None or asked.weights is None:
+            continue
+        expected = _features(architecture(asked.model, f"{where}: {side}.model"))
+        found = _features(detector.module.yaml)
+        differing = [key for key, value in expected.items() if found[key] not in (value, None)]
+        if differing:
+            problems.append(
+                f"{where}: {side}.weights: {asked.weights} holds another model than {side}.model: {asked.model} "
+                f"({', '.join(differing)} differ); correct one, or leave {side}.model out"
+            )
+    if problems:
+        raise InputError(*problems)
+
+
+def _features(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells one model YAML from another, whatever version of the engine wrote it; None where it does not say."""
+    scale = (config.get("scales") or {}).get(config.get("scale"))
+    return {
+        "layers": [layer[2] for layer in (*config["backbone"], *config["head"])],
+        "scale": list(scale) if scale else None,
+        "bins": config.get("reg_max", 16),
+    }
 
 
 def _head(bound: Bound, spec: Spec) -> Branch | None:

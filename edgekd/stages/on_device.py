@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
 
-from edgekd.atomic import read_json, write_json
+from edgekd.atomic import write_json
 from edgekd.devices import catalog, run_agent
 from edgekd.devices.contract import DeviceSpec
-from edgekd.errors import InputError
 from edgekd.export.contract import SIDECAR_NAME, TargetSpec
+from edgekd.measure.latency import PROTOCOLS
 from edgekd.measure.latency_events import summarise_events
 from edgekd.progress import say
 from edgekd.stages.accuracy import Stopwatch, summarise, write_accuracy
@@ -23,9 +24,7 @@ def validate_stage(context: Context) -> None:
     for target, device in pairs(context):
         inputs = {"artifact": _artifact_hash(context, target), "device": device.model_dump(mode="json")}
         inputs["validate"] = context.bound.recipe.validate_.model_dump()
-        name = f"{target.name}@{device.name}"
-        outputs = [f"validate/{name}.json", f"validate/{name}.detections.jsonl"]
-        context.stage(f"validate/{name}", inputs, outputs, _bound(_validate, context, target, device))
+        context.stage(f"validate/{target.name}@{device.name}", inputs, partial(_validate, context, target, device))
 
 
 def profile_stage(context: Context) -> None:
@@ -33,35 +32,20 @@ def profile_stage(context: Context) -> None:
     for target, device in pairs(context):
         inputs = {"artifact": _artifact_hash(context, target), "device": device.model_dump(mode="json")}
         inputs["profile"] = context.bound.recipe.profile.model_dump()
-        name = f"{target.name}@{device.name}"
-        outputs = [f"profile/{name}.json", f"profile/{name}.jsonl"]
-        context.stage(f"profile/{name}", inputs, outputs, _bound(_profile, context, target, device))
+        context.stage(f"profile/{target.name}@{device.name}", inputs, partial(_profile, context, target, device))
 
 
 def pairs(context: Context) -> Iterator[tuple[TargetSpec, DeviceSpec]]:
-    """Every (target, device) of the recipe where the device has the target's runtime.
-
-    Raises:
-        InputError: a target that no device can run.
-    """
+    """Every (target, device) of the recipe where the device has the target's runtime."""
     for target in context.bound.targets:
-        able = [device for device in context.bound.devices if target.runtime in device.runtimes]
-        if context.bound.devices and not able:
-            names = ", ".join(device.name for device in context.bound.devices)
-            raise InputError(f"{context.bound.where}: export {target.name}: no device ({names}) has the runtime {target.runtime}")
-        for device in able:
-            yield target, device
-
-
-def _bound(action: Callable[[Context, TargetSpec, DeviceSpec], None], *arguments: object) -> Callable[[], None]:
-    return lambda: action(*arguments)  # type: ignore[arg-type]
+        yield from ((target, device) for device in context.bound.devices if target.runtime in device.runtimes)
 
 
 def _artifact_hash(context: Context, target: TargetSpec) -> str:
     return context.run.output_hash(f"export/{target.name}", f"export/{target.name}/{SIDECAR_NAME}")
 
 
-def _validate(context: Context, target: TargetSpec, spec: DeviceSpec) -> None:
+def _validate(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[str]:
     watch, settings, split = Stopwatch(), context.bound.recipe.validate_, context.data.splits["val"]
     pack = context.pack(measured_size(target, context))
     with catalog.open_device(spec) as device:
@@ -75,11 +59,12 @@ def _validate(context: Context, target: TargetSpec, spec: DeviceSpec) -> None:
     ]
     head = context.pair.head
     summary = summarise(split, found, context.data.class_names, settings, head)
-    write_accuracy(context.path, target.name, spec.name, summary, split, found, watch.seconds())
     say(f"validate {target.name}@{spec.name}: AP {summary['ap']:.4f}, AP50 {summary['ap50']:.4f}")
+    name = f"{target.name}@{spec.name}"
+    return write_accuracy(context.path, name, summary, split=split, found=found, seconds=watch.seconds())
 
 
-def _profile(context: Context, target: TargetSpec, spec: DeviceSpec) -> None:
+def _profile(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[str]:
     name, protocol = f"{target.name}@{spec.name}", context.bound.recipe.profile.protocol
     pack, lines = context.pack(measured_size(target, context)), context.path / "profile" / f"{name}.jsonl"
     with catalog.open_device(spec) as device:
@@ -87,15 +72,14 @@ def _profile(context: Context, target: TargetSpec, spec: DeviceSpec) -> None:
             device, context.path / "export" / target.name, pack.npy_path,
             protocol=protocol, threads=spec.threads, record=lines,
         )  # fmt: skip
-    summary = {"schema": "edgekd.latency/1", "target": target.name, "device": spec.name, "protocol": protocol}
-    summary.update(summarise_events(events))
+    summary = summarise_events(events, protocol=PROTOCOLS[protocol], target=target.name, device=spec.name)
     write_json(lines.with_suffix(".json"), summary)
-    _say_latency(lines.with_suffix(".json"))
+    _say_latency(name, summary)
+    return [f"profile/{name}.json", f"profile/{name}.jsonl"]
 
 
-def _say_latency(path: Path) -> None:
-    content = read_json(path)
-    whole = content["latency_ms"]["end_to_end"]
+def _say_latency(name: str, summary: Mapping[str, Any]) -> None:
+    whole = summary["latency_ms"]["end_to_end"]
     p90 = "too few samples" if whole["p90"] is None else f"{whole['p90']:.2f} ms"
-    valid = "" if content["valid"] else f"  INVALID: {'; '.join(content['invalid_reasons'])}"
-    say(f"profile {path.stem}: median {whole['p50']:.2f} ms, p90 {p90}{valid}")
+    valid = "" if summary["valid"] else f"  INVALID: {'; '.join(summary['invalid_reasons'])}"
+    say(f"profile {name}: median {whole['p50']:.2f} ms, p90 {p90}{valid}")

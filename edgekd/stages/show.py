@@ -14,11 +14,13 @@ def show(run: Path, stage: str) -> tuple[Any, str]:
 
 
 def _student(run: Path) -> tuple[Any, str]:
-    models = {name: read_json(run / name / "metrics.json") for name in ("baseline", "student") if (run / name / "metrics.json").is_file()}
-    teacher = run / "teacher" / "teacher.json"
-    if teacher.is_file():
-        models = {"teacher": read_json(teacher), **models}
-    lines = [f"{name:<9} {content['name']:<10} AP {content['ap']:.3f}  AP50 {content['ap50']:.3f}" for name, content in models.items()]
+    files = {"teacher": "teacher.json", "baseline": "metrics.json", "student": "metrics.json"}
+    paths = {name: run / name / file for name, file in files.items()}
+    models = {name: read_json(path) for name, path in paths.items() if path.is_file()}
+    lines = [
+        f"{name:<9} {content['name']:<10} AP {content['ap']:.3f}  AP50 {content['ap50']:.3f}"
+        for name, content in models.items()
+    ]
     return models, "\n".join([*lines, f"student weights: {run / 'student' / 'student.pt'}"])
 
 
@@ -42,8 +44,10 @@ def _profile(run: Path) -> tuple[Any, str]:
     lines = []
     for row in rows:
         whole = row["latency_ms"]["end_to_end"]
-        figures = "  ".join(f"{name} {whole[name]:.2f}" for name in ("p50", "p90", "p95", "p99") if whole[name] is not None)
-        lines.append(f"{row['target'] + '@' + row['device']:<24} {figures} ms end to end" + ("" if row["valid"] else "  INVALID"))
+        known = [name for name in ("p50", "p90", "p95", "p99") if whole[name] is not None]
+        figures = "  ".join(f"{name} {whole[name]:.2f}" for name in known)
+        valid = "" if row["valid"] else "  INVALID"
+        lines.append(f"{row['target'] + '@' + row['device']:<24} {figures} ms end to end{valid}")
     return rows, "\n".join(lines)
 
 
@@ -62,7 +66,9 @@ def _report(run: Path) -> tuple[Any, str]:
         latency = artifact.get("latency_ms") or {}
         p50, p90 = (("-" if latency.get(key) is None else f"{latency[key]:.2f} ms") for key in ("p50", "p90"))
         ap = "-" if artifact["ap"] is None else f"{artifact['ap']:.3f}"
-        lines.append(f"{artifact['target'] + '@' + (artifact['device'] or '-'):<24} AP {ap}  median {p50}  p90 {p90}  {artifact['size_bytes'] / 1e6:.2f} MB")
+        size = "-" if artifact["size_bytes"] is None else f"{artifact['size_bytes'] / 1e6:.2f} MB"
+        name = f"{artifact['target']}@{artifact['device'] or '-'}"
+        lines.append(f"{name:<24} AP {ap}  median {p50}  p90 {p90}  {size}")
     verdict = report["verdict"]
     if verdict and verdict.get("status"):
         lines += [f"gate: {verdict['status']}", *(f"  {reason}" for reason in verdict["reasons"])]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgekd.atomic import sha256_file, write_json
+from edgekd.atomic import sha256_file, sha256_json, write_json
 from edgekd.data import train_view
+from edgekd.detectors import weights
 from edgekd.detectors.contract import ClassMap
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.progress import say
@@ -24,13 +26,14 @@ def teacher_stage(context: Context) -> None:
     recipe = context.bound.recipe
     if recipe.teacher is None:
         return
-    weights = context.bound.weights_path(recipe.teacher)
+    weights_hash = _hash(context.bound.weights_path(recipe.teacher))
     inputs = {
-        "teacher": recipe.teacher.model_dump(), "validate": recipe.validate_.model_dump(), "size": list(context.size_px),
-        "weights": sha256_file(weights) if weights and weights.is_file() else None,
-    }  # fmt: skip
-    outputs = ["teacher/teacher.json", "validate/teacher@host.json"]
-    context.stage("teacher", inputs, outputs, lambda: _validate_teacher(context, inputs["weights"]))
+        "teacher": recipe.teacher.model_dump(),
+        "validate": recipe.validate_.model_dump(),
+        "size": list(context.size_px),
+        "weights": weights_hash,
+    }
+    context.stage("teacher", inputs, lambda: _validate_teacher(context, weights_hash))
 
 
 def baseline_stage(context: Context) -> None:
@@ -69,69 +72,101 @@ def load_trained(context: Context, name: str) -> UltralyticsDetector:
 def _train_stage(context: Context, name: str) -> None:
     recipe = context.bound.recipe
     distilling = name == "student" and bool(recipe.distill)
-    student_weights = context.bound.weights_path(recipe.student)
     inputs: dict[str, Any] = {
-        "student": recipe.student.model_dump(), "train": recipe.train, "seed": recipe.seed, "threads": recipe.threads,
+        "student": recipe.student.model_dump(),
+        "architecture": _hash(Path(recipe.student.model)) if recipe.student.model else None,
+        "initial": _hash(context.bound.weights_path(recipe.student)),
+        "train": recipe.train,
+        "seed": recipe.seed,
+        "threads": recipe.threads,
         "validate": recipe.validate_.model_dump(),
-        "initial": sha256_file(student_weights) if student_weights and student_weights.is_file() else None,
-    }  # fmt: skip
+    }
     if distilling:
         inputs["distill"] = [[method, config.model_dump(mode="json")] for method, config in context.bound.distillers]
         inputs["teacher"] = context.run.output_hash("teacher", "teacher/teacher.json")
-    outputs = [f"{name}/student.pt", f"{name}/metrics.json", f"{name}/epochs.csv", f"validate/{name}@host.json"]
-    outputs += [f"{name}/terms.csv", f"{name}/first_steps.json"] if distilling else []
-    context.stage(name, inputs, outputs, lambda: _train(context, name, distilling))
+    context.stage(name, inputs, lambda: _train(context, name, distilling))
 
 
-def _train(context: Context, name: str, distilling: bool) -> None:
+def _hash(path: Path | None) -> str | None:
+    """Of a file that the recipe names; None for what is no file, such as the name of a model."""
+    return sha256_file(path) if path is not None and path.is_file() else None
+
+
+def _train(context: Context, name: str, distilling: bool) -> list[str]:
     teacher = None
     if distilling:
         assert context.pair.teacher is not None
         teacher = Teacher(context.pair.teacher.frozen(), context.data.class_names)
-    title = "training the control" if name == "baseline" else "distilling the student" if distilling else "training the student"
+    title = "distilling the student" if distilling else f"training the {'control' if name == 'baseline' else name}"
     result = fit(fit_plan(context, name), teacher, context.path / name, title)
-    summary = _validate(context, load_trained(context, name), name)
+    detector = load_trained(context, name)
+    summary, written = _validate(context, detector, name)
     _write_metrics(context, name, result, summary)
-    say(f"{name}: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on val ({result.epochs} epochs, {result.seconds:.0f} s)")
+    _write_twin(context, name, detector, summary)
+    effort = f"{result.epochs} epochs, {result.seconds:.0f} s"
+    say(f"{name}: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on val ({effort})")
+    own = ["student.pt", "student.safetensors", "metrics.json", "epochs.csv"]
+    own += ["terms.csv", "first_steps.json"] if distilling else []
+    return [*(f"{name}/{file}" for file in own), *written]
 
 
 def _write_metrics(context: Context, name: str, result: FitResult, summary: dict[str, Any]) -> None:
     spec = context.pair.student.spec
     content = {
-        "name": spec.name, "parameters": spec.parameters, "weights_sha256": sha256_file(result.weights),
-        "head": context.pair.head, "epochs": result.epochs, "seconds": round(result.seconds, 1),
+        "name": spec.name,
+        "parameters": spec.parameters,
+        "weights_sha256": sha256_file(result.weights),
+        "head": context.pair.head,
+        "epochs": result.epochs,
+        "seconds": round(result.seconds, 1),
         **{key: value for key, value in summary.items() if key not in ("images", "settings")},
-    }  # fmt: skip
+    }
     write_json(context.path / name / "metrics.json", content)
 
 
-def _validate_teacher(context: Context, weights_hash: str | None) -> None:
+def _write_twin(context: Context, name: str, detector: UltralyticsDetector, summary: dict[str, Any]) -> None:
+    """`student.safetensors`: the weights in a form that cannot run code, fit to be the teacher of another recipe."""
+    facts = {
+        "recipe": context.bound.recipe.name,
+        "recipe_sha256": sha256_json(context.bound.recipe.model_dump(mode="json", by_alias=True)),
+        "data": context.data_identity["splits"],
+        **{key: round(summary[key], 4) for key in ("ap", "ap50")},
+    }
+    weights.save_safetensors(detector.module, context.path / name / "student.safetensors", facts)
+
+
+def _validate_teacher(context: Context, weights_hash: str | None) -> list[str]:
     detector = context.pair.teacher
     assert detector is not None
     known = warn_unknown_classes(detector.spec, context.data.class_names)
     class_map = ClassMap.by_name(detector.spec.class_names, context.data.class_names)
     same = detector.spec.class_names == context.data.class_names
     columns = None if same else np.where(class_map.known.numpy(), class_map.index.numpy(), -1)
-    summary = _validate(context, detector, "teacher", columns)
+    summary, written = _validate(context, detector, "teacher", columns)
     spec = detector.spec
-    write_json(context.path / "teacher" / "teacher.json", {
-        "name": spec.name, "family": spec.family, "weights_sha256": weights_hash, "parameters": spec.parameters,
+    content = {
+        "name": spec.name,
+        "family": spec.family,
+        "weights_sha256": weights_hash,
+        "parameters": spec.parameters,
         "classes_known": known,
-        "taps": [{"role": tap.role, "path": tap.path, "stride": tap.stride, "channels": tap.channels} for tap in spec.taps],
+        "taps": [asdict(tap) for tap in spec.taps],
         **{key: summary[key] for key in ("ap", "ap50", "ap75")},
-    })  # fmt: skip
+    }
+    write_json(context.path / "teacher" / "teacher.json", content)
     say(f"teacher {spec.name}: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on val")
+    return ["teacher/teacher.json", *written]
 
 
 def _validate(
     context: Context, detector: UltralyticsDetector, name: str, columns: np.ndarray[Any, Any] | None = None
-) -> dict[str, Any]:
-    """AP in torch of the student's head, or the teacher's first branch."""
+) -> tuple[dict[str, Any], list[str]]:
+    """AP in torch of the student's head, or the teacher's first branch; and the files that hold it."""
     head = context.pair.head if name != "teacher" else (detector.spec.branches[0] if detector.spec.branches else None)
     watch, settings, split = Stopwatch(), context.bound.recipe.validate_, context.data.splits["val"]
-    found = detect_in_torch(detector, head, context.pack(), columns, settings, f"validating the {name}")
+    title = f"validating the {name}"
+    found = detect_in_torch(detector, head, pack=context.pack(), columns=columns, settings=settings, title=title)
     summary = summarise(split, found, context.data.class_names, settings, head)
-    write_accuracy(context.path, name, "host", summary, split, found, watch.seconds())
-    return summary
-
-
+    return summary, write_accuracy(
+        context.path, f"{name}@host", summary, split=split, found=found, seconds=watch.seconds()
+    )

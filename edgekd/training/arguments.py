@@ -14,7 +14,8 @@ _OWNED = {
     "distill_model": "teacher", "dis": "distill[].weight", "nms": "student.head", "task": "nothing (detect)",
     "mode": "nothing (train)", "project": "--out", "name": "--out", "exist_ok": "--out", "save_dir": "--out",
     "resume": "nothing (a run goes on by itself)", "cfg": "train", "verbose": "nothing",
-    "quantize": "nothing (see export)", "single_cls": "data", "val": "nothing (always on)", "save": "nothing (always on)",
+    "quantize": "nothing (see export)", "single_cls": "data", "val": "nothing (always on)",
+    "save": "nothing (always on)",
 }  # fmt: skip
 _DISTILL_FORBIDS = {"compile": "the distillation taps need the eager model"}
 
@@ -36,6 +37,8 @@ def check_arguments(train: Mapping[str, Any], distilling: bool, where: str) -> N
             problems.append(f"{place}: edgekd sets this itself; use {_OWNED[key]} instead")
         elif key not in allowed:
             problems.append(f"{place}: {unknown('engine argument', key, allowed)}")
+        elif key == "device" and _several(value):
+            problems.append(f"{place}: {value!r} names several devices; edgekd trains on one, e.g. 0 or cpu")
         elif distilling and value and key in _DISTILL_FORBIDS:
             problems.append(f"{place}: must be off when distilling: {_DISTILL_FORBIDS[key]}")
         else:
@@ -44,6 +47,11 @@ def check_arguments(train: Mapping[str, Any], distilling: bool, where: str) -> N
         problems.append(f"{where}: train.imgsz: must be a multiple of 32, got {train['imgsz']!r}")
     if problems:
         raise InputError(*problems)
+
+
+def _several(device: Any) -> bool:
+    """The engine would launch its own distributed training, which deletes the run's folder when it ends."""
+    return (isinstance(device, (list, tuple)) and len(device) > 1) or (isinstance(device, str) and "," in device)
 
 
 def _value_problems(check: Any, key: str, value: Any, place: str) -> list[str]:

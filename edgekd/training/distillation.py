@@ -45,6 +45,11 @@ class DistillationModule(nn.Module):
         """The name under which the engine looks for a wrapped student."""
         return self.student
 
+    @property
+    def _engine_model(self) -> Any:
+        """The student, untyped: its `loss` is the engine's."""
+        return self.student
+
     def __getattr__(self, name: str) -> Any:
         """What the engine reads (`stride`, `names`, `nc`, `args`, `criterion`, `end2end` ...) is the student's."""
         try:
@@ -62,14 +67,14 @@ class DistillationModule(nn.Module):
         """Detection loss and weighted distillation terms.
 
         Returns:
-            loss (n + 1,): the engine sums it; and the detached items to log, distillation terms as `kd/<method>.<term>`.
+            loss (n + 1,), which the engine sums; detached items to log, distillation terms as `kd/<method>.<term>`.
         """
         if not self.training:
-            result: tuple[Tensor, dict[str, Tensor]] = self.student.loss(batch, preds)
+            result: tuple[Tensor, dict[str, Tensor]] = self._engine_model.loss(batch, preds)
             return result
         student, _ = self._holder
         with _captured(self.student, self._student_taps, student.spec.named_paths) as (taps, heads):
-            detection, items = self.student.loss(batch)
+            detection, items = self._engine_model.loss(batch)
         output = student.read(heads[0], taps, batch["img"])
         scale = student.loss_scale(batch["img"].shape[0])
         terms = self._terms(output, batch, scale)
@@ -117,7 +122,8 @@ def assert_optimised(module: DistillationModule, optimizer: torch.optim.Optimize
     held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     missing = [name for name, value in module.distillers.named_parameters() if id(value) not in held]
     if missing:
-        raise InputError(f"distill: adapter weights {', '.join(missing[:3])} are not optimised; remove train.freeze on them")
+        names = ", ".join(missing[:3])
+        raise InputError(f"distill: adapter weights {names} are not optimised; remove train.freeze on them")
     adapters = {id(value) for value in module.distillers.parameters()}
     assert not any(id(value) in adapters for value in module.student.parameters()), "an adapter is part of the student"
 

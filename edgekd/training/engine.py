@@ -1,4 +1,7 @@
-"""The Ultralytics trainer, subclassed in this one file. Without distillers it is the engine's own training, bit for bit."""
+"""The Ultralytics trainer, subclassed in this one file.
+
+Without distillers it is the engine's own training, bit for bit.
+"""
 
 from __future__ import annotations
 

@@ -111,7 +111,8 @@ def _trainer(plan: FitPlan, teacher: Teacher | None, work: Path) -> Any:
     set_threads(plan.threads)
     overrides = {
         "plots": False, **plan.train, "model": f"{plan.student.spec.name}.yaml", "data": str(plan.data_yaml),
-        "seed": plan.seed, "save_dir": str(work), "pretrained": False, "verbose": False, "task": "detect", "mode": "train",
+        "seed": plan.seed, "save_dir": str(work), "pretrained": False, "verbose": False, "task": "detect",
+        "mode": "train",
     }  # fmt: skip
     if plan.head == "one2one":
         overrides["nms"] = False  # the engine's way to validate the end-to-end branch
@@ -146,7 +147,7 @@ def _run(trainer: Any) -> None:
 def _watch(trainer: Any, rows: list[dict[str, Any]], stack: ExitStack, title: str) -> None:
     """A progress bar over all batches, and one row per epoch."""
     bar: list[Any] = []
-    trained: list[bool] = []  # whether a batch was trained since the last row: the engine also reports a final evaluation
+    trained: list[bool] = []  # a batch was trained since the last row; the engine also reports a final evaluation
 
     def start(engine: Any) -> None:
         total = len(engine.train_loader) * engine.epochs

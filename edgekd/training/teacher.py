@@ -37,7 +37,8 @@ class Teacher:
         batches of 16 or two threads up, and is never slower. What it hands out is laid out as the student's maps are.
         """
         self._layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
-        self.detector.module.to(device, memory_format=self._layout)
+        module: Any = self.detector.module
+        module.to(device, memory_format=self._layout)
         return self
 
     @torch.no_grad()  # not inference_mode: inference tensors cannot be saved for the student's backward

@@ -117,7 +117,9 @@ def test_rtdetr_reads_queries_without_denoising() -> None:
 
 
 def test_other_channel_counts_are_built() -> None:
-    assert detector("yolo11p", channels=1).forward(torch.rand(1, 1, 64, 64), ("model.16",)).taps["model.16"].shape[1] == 32
+    assert (
+        detector("yolo11p", channels=1).forward(torch.rand(1, 1, 64, 64), ("model.16",)).taps["model.16"].shape[1] == 32
+    )
 
 
 def test_pico_scale_is_an_eighth_of_the_width() -> None:
@@ -159,7 +161,9 @@ def test_named_taps_inside_a_block_survive_fusion_and_in_place_activations() -> 
     assert (tap.stride, tap.channels) == (8, 32)
     images = torch.rand(1, 3, 64, 64)
     expected: list[torch.Tensor] = []
-    handle = pico.module.get_submodule(path).register_forward_hook(lambda _m, _i, output: expected.append(output.clone()))
+    handle = pico.module.get_submodule(path).register_forward_hook(
+        lambda _m, _i, output: expected.append(output.clone())
+    )
     with torch.no_grad():
         pico.module(images)
         handle.remove()

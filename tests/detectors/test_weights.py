@@ -60,7 +60,10 @@ def test_a_pickle_bomb_does_not_go_off(tmp_path: Path) -> None:
 
 def test_an_activation_expression_is_not_evaluated(model: torch.nn.Module, tmp_path: Path) -> None:
     target = tmp_path / "boom"
-    hostile = {**architecture("yolo11p", "test"), "activation": f"__import__('pathlib').Path('{target}').touch() or torch.nn.ReLU()"}
+    hostile = {
+        **architecture("yolo11p", "test"),
+        "activation": f"__import__('pathlib').Path('{target}').touch() or torch.nn.ReLU()",
+    }
     original = model.yaml
     try:
         model.yaml = hostile

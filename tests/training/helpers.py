@@ -14,7 +14,8 @@ from edgekd.training.fit import FitPlan
 from edgekd.training.teacher import Teacher
 
 TRAIN: dict[str, Any] = {
-    "imgsz": 64, "epochs": 1, "batch": 8, "optimizer": "AdamW", "lr0": 0.002, "mosaic": 0.5, "amp": False, "patience": 0,
+    "imgsz": 64, "epochs": 1, "batch": 8, "optimizer": "AdamW", "lr0": 0.002, "mosaic": 0.5, "amp": False,
+    "patience": 0,
 }  # fmt: skip
 
 

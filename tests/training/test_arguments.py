@@ -16,6 +16,8 @@ from edgekd.training.arguments import check_arguments
         ({"epochs": "many"}, "r.yaml: train.epochs: "),
         ({"lr0": 7.5}, "r.yaml: train.lr0: "),
         ({"imgsz": 100}, "r.yaml: train.imgsz: must be a multiple of 32, got 100"),
+        ({"device": [0, 1]}, "r.yaml: train.device: [0, 1] names several devices; edgekd trains on one, e.g. 0 or cpu"),
+        ({"device": "0,1"}, "r.yaml: train.device: '0,1' names several devices"),
         ({"compile": True}, "r.yaml: train.compile: must be off when distilling"),
     ],
 )

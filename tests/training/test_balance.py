@@ -14,7 +14,9 @@ def observed(weight: float, factor: float = 1.0) -> Balance:
     for step in range(REPORT_STEPS):
         anchor = torch.tensor([3.0, 4.0], requires_grad=True)
         detection, term = (anchor * 2).sum(), (anchor**2).sum() / 2  # 14 and 12.5; gradients (2, 2) and (3, 4)
-        balance.observe(step, step / 10, [Term("detection", detection), Term("kd.x", term, weight, factor, 8.0)], {"tap": anchor})
+        balance.observe(
+            step, step / 10, [Term("detection", detection), Term("kd.x", term, weight, factor, 8.0)], {"tap": anchor}
+        )
     balance.flush()
     return balance
 
@@ -43,12 +45,13 @@ def test_rows_follow_the_schedule() -> None:
 
 
 def test_a_term_that_does_not_reach_the_student_is_an_error() -> None:
-    anchor = torch.ones(2, requires_grad=True)
-    adapter = torch.ones(2, requires_grad=True)
-    with pytest.raises(InputError, match="term 'kd.x' has no gradient"):
-        Balance().observe(0, 0.0, [Term("detection", anchor.sum()), Term("kd.x", (adapter * anchor.detach()).sum())], {"tap": anchor})
+    anchor, adapter = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    terms = [Term("detection", anchor.sum()), Term("kd.x", (adapter * anchor.detach()).sum())]
+    with pytest.raises(InputError, match=r"term 'kd\.x' has no gradient"):
+        Balance().observe(0, 0.0, terms, {"tap": anchor})
 
 
 def test_no_gradient_because_nothing_is_left_to_learn_is_no_error() -> None:
     anchor = torch.ones(2, requires_grad=True)
-    Balance().observe(0, 0.0, [Term("detection", anchor.sum()), Term("kd.x", ((anchor - 1) ** 2).sum())], {"tap": anchor})
+    terms = [Term("detection", anchor.sum()), Term("kd.x", ((anchor - 1) ** 2).sum())]
+    Balance().observe(0, 0.0, terms, {"tap": anchor})

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def first_sight(data: Path, tmp_path: Path, distillers: Any, holder: Any) -> tup
 
     def start(engine: Any) -> None:
         module = getattr(engine.model, "student_model", engine.model)
-        weights.append(hashlib.sha256(b"".join(value.numpy().tobytes() for value in module.state_dict().values())).hexdigest())
+        content = b"".join(value.numpy().tobytes() for value in module.state_dict().values())
+        weights.append(hashlib.sha256(content).hexdigest())
 
     trainer.preprocess_batch = watched
     trainer.add_callback("on_train_start", start)
@@ -72,7 +74,8 @@ def test_all_six_methods_train_together(tiny_digits: Path, tmp_path: Path) -> No
     fit(plan(tiny_digits, distillers=methods(**ALL)), holder, tmp_path, "student")
     report = json.loads((tmp_path / "first_steps.json").read_text())
     terms = {term["term"]: term for term in report["terms"]}
-    assert set(terms) == {"detection", "logit.class", "ld.box", *(f"{name}.feature" for name in ("cwd", "pkd", "fitnet", "score_l2"))}
+    features = {f"{name}.feature" for name in ("cwd", "pkd", "fitnet", "score_l2")}
+    assert set(terms) == {"detection", "logit.class", "ld.box", *features}
     assert all(term["gradient_norm"] > 0 for term in terms.values())
     assert sum(term["share"] for term in terms.values()) == pytest.approx(1)
     holder.assert_frozen()
@@ -96,32 +99,33 @@ def test_rtdetr_as_student_and_as_teacher(tiny_digits: Path, tmp_path: Path) -> 
     assert (tmp_path / "b" / "student.pt").is_file()
 
 
-def test_a_detached_term_is_an_error(tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def changed_terms(monkeypatch: pytest.MonkeyPatch, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
     from edgekd.distill.head.logit import Logit
 
     original = Logit.terms
-    monkeypatch.setattr(Logit, "terms", lambda *given: {key: value.detach() for key, value in original(*given).items()})
+    monkeypatch.setattr(Logit, "terms", lambda *given: {key: change(term) for key, term in original(*given).items()})
+
+
+def test_a_detached_term_is_an_error(tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changed_terms(monkeypatch, torch.Tensor.detach)
     with pytest.raises(InputError, match=r"distill: term 'logit.class' has no gradient at the student"):
         fit(plan(tiny_digits, distillers=methods(logit={})), teacher(), tmp_path, "student")
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgekd.distill.head.logit import Logit
-
-    original = Logit.terms
-    monkeypatch.setattr(Logit, "terms", lambda *given: {key: value * float("nan") for key, value in original(*given).items()})
+def test_a_loss_that_is_not_finite_ends_the_run(
+    tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed_terms(monkeypatch, lambda term: term * float("nan"))
     with pytest.raises(DivergedError, match="the loss is not finite in epoch 1"):
         fit(plan(tiny_digits, distillers=methods(logit={}), epochs=2), teacher(), tmp_path, "student")
 
 
 def test_batch_halving_ends_the_run(tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgekd.distill.head.logit import Logit
-
-    def exhausted(*_: Any) -> Any:
+    def exhausted(_: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("CUDA out of memory")
 
-    monkeypatch.setattr(Logit, "terms", exhausted)
-    with pytest.raises(EnvironmentFault, match="set train.batch to 4 for control and student"):
+    changed_terms(monkeypatch, exhausted)
+    with pytest.raises(EnvironmentFault, match=r"set train\.batch to 4 for control and student"):
         fit(plan(tiny_digits, distillers=methods(logit={})), teacher(), tmp_path, "student")
 
 

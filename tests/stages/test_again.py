@@ -1,0 +1,199 @@
+"""What further commands do to a finished run: nothing twice, single stages, and exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.stages.tiny import STAGES, Ended, edgekd, read, snapshot, write_recipe
+
+if TYPE_CHECKING:
+    from tests.stages.whole_run import Whole
+
+pytest_plugins = ("tests.stages.whole_run",)
+pytestmark = pytest.mark.usefixtures("short")
+
+
+def finished(run: Path) -> dict[str, Any]:
+    """Stage -> when it was done and from what; a stage that was done again differs."""
+    return {name: {**entry, "seconds": 0} for name, entry in read(run / "manifest.json")["stages"].items()}
+
+
+def done_again(run: Path, command: Callable[[], Ended], code: int = 0) -> set[str]:
+    """Stages that a command does, on a run in which all were done."""
+    ended = command()
+    assert ended.code == code, ended.err
+    return set(read(run / "manifest.json")["stages"]) - set(ended.kept)
+
+
+class TestDoingItAgain:
+    def test_nothing_is_done_twice(self, whole: Whole) -> None:
+        before = snapshot(whole.run)
+        ended = edgekd("run", whole.recipe, "--out", whole.run, "--json")
+        assert (ended.code, ended.kept) == (0, STAGES)
+        after = snapshot(whole.run)
+        assert {name for name in after if after[name] != before.get(name)} == set()
+        assert ended.json == whole.ended.json
+
+    @pytest.mark.parametrize(
+        ("change", "again"),
+        [
+            ("gate.min_ap=0.99", {"gate", "report"}),
+            ("report.images=false", {"report"}),
+            ("profile.protocol=quick", set()),
+            ("export.0.tolerance.max_abs_score=0.02", {"export/onnx-fp32", "report"}),
+            ("export.1.batch=dynamic", {f"{stage}/openvino-fp32@local" for stage in ("validate", "profile")}
+                | {"export/openvino-fp32", "gate", "report"}),
+        ],
+    )  # fmt: skip
+    def test_a_change_does_again_what_depends_on_it(
+        self, change: str, again: set[str], whole: Whole, run: Path
+    ) -> None:
+        options = ("--out", run, "--set", change, "--json")
+        code = 1 if change.startswith("gate.min_ap") else 0
+        assert done_again(run, lambda: edgekd("run", whole.recipe, *options), code) == again
+        assert done_again(run, lambda: edgekd("run", whole.recipe, *options), code) == set()
+
+    @pytest.mark.parametrize(
+        ("gone", "again"),
+        [
+            ("export/onnx-fp32/model.onnx", {"export/onnx-fp32", "report"}),
+            ("validate/onnx-fp32@local.json", {"validate/onnx-fp32@local", "gate", "report"}),
+            ("profile/onnx-fp32@local.jsonl", {"profile/onnx-fp32@local", "gate", "report"}),
+            ("verdict.json", {"gate", "report"}),
+            ("report.html", {"report"}),
+        ],
+    )
+    def test_what_is_gone_is_made_again(self, gone: str, again: set[str], whole: Whole, run: Path) -> None:
+        (run / gone).unlink()
+        assert done_again(run, lambda: edgekd("run", whole.recipe, "--out", run)) == again
+        assert (run / gone).is_file()
+
+    def test_another_recipe_is_refused(self, whole: Whole, run: Path) -> None:
+        before = snapshot(run)
+        other = write_recipe(whole.recipe.with_name("other.yaml"), name="other", data={"format": "digits"})
+        ended = edgekd("run", other, "--out", run)
+        assert ended.code == 2
+        assert ended.problems == [
+            f"--out {run}: holds a run of recipe 'tiny', not 'other'; choose another --out, or --fresh to delete it"
+        ]
+        assert snapshot(run) == before
+
+    def test_a_recipe_may_move(self, whole: Whole, run: Path, tmp_path: Path) -> None:
+        (tmp_path / "moved").mkdir()
+        for name in ("tiny.yaml", "teacher.safetensors", "student.safetensors"):
+            shutil.copy(whole.recipe.with_name(name), tmp_path / "moved")
+        data = f"data.path={whole.data / 'data.yaml'}"
+        ended = edgekd("run", tmp_path / "moved/tiny.yaml", "--out", run, "--set", data)
+        assert ended.code == 0
+        assert read(run / "manifest.json")["base"] == str(tmp_path / "moved")
+        assert {"teacher", "student", "export/onnx-fp32"} <= set(ended.kept)
+
+
+class TestOneStage:
+    """Single-stage commands on a run that is there."""
+
+    @pytest.mark.parametrize(
+        ("command", "gone", "names"),
+        [
+            ("export", "export/onnx-fp32/model.onnx", {"export/onnx-fp32"}),
+            ("validate", "validate/onnx-fp32@local.json", {"validate/onnx-fp32@local"}),
+            ("profile", "profile/openvino-fp32@local.json", {"profile/openvino-fp32@local"}),
+            ("gate", "verdict.json", {"gate"}),
+            ("report", "report.md", {"report"}),
+        ],
+    )
+    def test_does_its_own_work_alone(self, command: str, gone: str, names: set[str], run: Path) -> None:
+        before = finished(run)
+        (run / gone).unlink()
+        (run / "manifest.json").write_text(
+            (run / "manifest.json").read_text().replace('"finished": "2', '"finished": "1')
+        )
+        ended = edgekd(command, run, "--json")
+        assert ended.code == 0, ended.err
+        assert (run / gone).is_file()
+        after = finished(run)
+        assert set(after) == set(before)
+        assert {name for name, entry in after.items() if entry["finished"].startswith("2")} == names
+        assert isinstance(ended.json, list if command in ("export", "validate", "profile") else dict)
+
+    @pytest.mark.parametrize("command", ["export", "validate", "profile", "gate", "report"])
+    def test_speaks_to_people_too(self, command: str, whole: Whole) -> None:
+        ended = edgekd(command, whole.run)
+        assert ended.code == 0
+        assert {"gate": "gate: pass", "report": str(whole.run / "report.html")}.get(command, "onnx-fp32") in ended.out
+
+    def test_distill_goes_up_to_the_student(self, whole: Whole) -> None:
+        ended = edgekd("distill", whole.recipe, "--out", whole.run, "--json")
+        assert (ended.code, ended.kept) == (0, ["data", "teacher", "baseline", "student"])
+        assert set(ended.json) == {"teacher", "baseline", "student"}
+
+    def test_data_is_the_first_stage(self, whole: Whole) -> None:
+        ended = edgekd("data", whole.recipe, "--out", whole.run, "--json")
+        assert (ended.code, ended.kept) == (0, ["data"])
+        assert ended.json == read(whole.run / "data/split.json")
+
+    def test_refuses_what_is_not_done_yet(self, run: Path, tmp_path: Path) -> None:
+        manifest = read(run / "manifest.json")
+        del manifest["stages"]["export/onnx-fp32"]
+        (run / "manifest.json").write_text(json.dumps(manifest))
+        ended = edgekd("validate", run)
+        assert ended.code == 2
+        assert ended.problems == [f"{run}: stage 'export/onnx-fp32' has not been done; run 'edgekd export {run}' first"]
+        assert edgekd("gate", tmp_path / "none").problems == [
+            f"{tmp_path / 'none'}: no run directory (no manifest.json); "
+            f"make one with 'edgekd run RECIPE --out {tmp_path / 'none'}'"
+        ]
+
+    def test_a_target_given_by_its_path(self, run: Path, tmp_path: Path) -> None:
+        import edgekd as package
+
+        path = tmp_path / "mine.yaml"
+        path.write_text((Path(package.__file__).parents[1] / "export/onnx-fp32.yaml").read_text())
+        ended = edgekd("export", run, "--set", f"export=[{path}]", "--set", "gate={}", "--json")
+        assert ended.code == 0, ended.err
+        assert (run / "export/mine/model.onnx").is_file()
+        assert edgekd("export", run, "--json").kept == ["export/mine"]
+
+
+class TestExitCodes:
+    @pytest.mark.parametrize(
+        ("changes", "code", "reason"),
+        [
+            (["gate.min_ap=0.0"], 0, None),
+            (["gate.min_ap=0.99"], 1, "min_ap: student: AP"),
+            (["gate.max_p90_ms={onnx-fp32@local: 0.0001}"], 1, "max_p90_ms: onnx-fp32@local: p90"),
+            (["baseline=false", "gate.min_gain=0.01"], 3, "min_gain: student: there is no baseline"),
+            (["baseline=false", "gate.min_gain=0.01", "gate.min_ap=0.99"], 1, "min_ap: student: AP"),
+        ],
+    )
+    def test_of_the_gate(self, changes: list[str], code: int, reason: str | None, run: Path) -> None:
+        ended = edgekd("gate", run, *(word for change in changes for word in ("--set", change)), "--json")
+        assert ended.code == code
+        assert ended.json["status"] == {0: "pass", 1: "fail", 3: "inconclusive"}[code]
+        assert reason is None or ended.json["reasons"][0].startswith(reason)
+        assert edgekd("report", run).code == 0, "a report of a failed gate is a good report"
+
+    def test_an_invalid_profile_is_the_environments_fault(self, run: Path) -> None:
+        path = run / "profile/onnx-fp32@local.json"
+        path.write_text(json.dumps({**read(path), "valid": False, "invalid_reasons": ["throttled"]}))
+        ended = edgekd("gate", run, "--json")
+        assert (ended.code, ended.json["status"]) == (4, "invalid")
+        assert "throttled" in ended.json["reasons"][0]
+
+    def test_a_run_whose_gate_fails_ends_with_1_and_a_whole_report(self, whole: Whole, run: Path) -> None:
+        ended = edgekd("run", whole.recipe, "--out", run, "--set", "gate.min_ap=0.99", "--json")
+        assert (ended.code, ended.json["verdict"]["status"]) == (1, "fail")
+        assert edgekd("run", whole.recipe, "--out", run, "--set", "gate.min_ap=0.99").code == 1
+
+    def test_a_class_that_the_data_does_not_have_is_refused_before_anything_is_done(
+        self, whole: Whole, run: Path
+    ) -> None:
+        ended = edgekd("run", whole.recipe, "--out", run, "--set", "gate.min_ap_per_class={ten: 0.5}")
+        assert ended.code == 2
+        assert ended.problems[0].startswith(f"{whole.recipe}: gate.min_ap_per_class.ten: unknown class 'ten' (known: ")

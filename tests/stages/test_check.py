@@ -1,0 +1,151 @@
+"""`edgekd check` on every recipe that edgekd ships, and what a run makes of unusual data and teachers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from edgekd.data.digits import CLASS_NAMES, generate
+from edgekd.detectors.weights import save_safetensors
+from tests.stages.tiny import detector, edgekd, export, short_protocol, snapshot, weights, write_recipe
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    return tmp_path
+
+
+def trained_pair(folder: Path, **keys: Any) -> None:
+    weights(folder / "teacher.safetensors", "yolo11n", **keys)
+    weights(folder / "student.safetensors", "yolo11p", **keys)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_resolve(path: Path, folder: Path) -> None:
+    ended = edgekd("check", path, "--architecture-only", "--json")
+    assert ended.code == 0, ended.err
+    content, result = yaml.safe_load(path.read_text(encoding="utf-8")), ended.json
+    assert result["recipe"] == path.stem
+    for side in ("student", "teacher"):
+        if side in content:
+            assert result[side]["name"] == content[side]["model"]
+            taps = {(tap["role"], tap["stride"]) for tap in result[side]["taps"]}
+            assert {("backbone", 32), ("neck", 8), ("neck", 16), ("neck", 32)} <= taps
+    assert [entry["method"] for entry in result["distill"]] == [
+        entry if isinstance(entry, str) else entry["method"] for entry in content.get("distill", [])
+    ]
+    assert snapshot(folder) == {}, "nothing is written by looking"
+
+
+class TestTinyRecipe:
+    def test_table_for_people(self, folder: Path) -> None:
+        trained_pair(folder)
+        ended = edgekd("check", write_recipe(folder / "tiny.yaml"))
+        assert ended.code == 0, ended.err
+        for text in (
+            "recipe tiny resolves",
+            "yolo11p",
+            "0.81 M",
+            "model.16",
+            "distill cwd (weight 1)",
+            "distill logit",
+        ):
+            assert text in " ".join(ended.out.split())
+        assert sorted(path.name for path in folder.iterdir()) == [
+            "cwd",
+            "student.safetensors",
+            "teacher.safetensors",
+            "tiny.yaml",
+        ]
+
+    def test_dry_step_trains_one_step(self, folder: Path) -> None:
+        trained_pair(folder)
+        ended = edgekd("check", write_recipe(folder / "tiny.yaml"), "--dry-step", "--json")
+        assert ended.code == 0, ended.err
+        assert ended.json["data"] == {"train": 24, "val": 16, "test": 8}
+        terms = {term["term"]: term for term in ended.json["dry_step"]["terms"]}
+        assert set(terms) == {"detection", "logit.class", "cwd.feature"}
+        assert all(term["gradient_norm"] > 0 for term in terms.values())
+        assert sum(term["share"] for term in terms.values()) == pytest.approx(1)
+        assert ended.json["distill"][1]["taps"] == [["model.16"] * 2, ["model.19"] * 2, ["model.22"] * 2]
+
+    def test_dry_step_of_a_recipe_without_a_teacher(self, folder: Path) -> None:
+        recipe = write_recipe(folder / "tiny.yaml", teacher=None, distill=None, student={"model": "yolo11p"})
+        ended = edgekd("check", recipe, "--dry-step", "--json")
+        assert (ended.code, ended.json["dry_step"], ended.json["teacher"]) == (0, {"terms": []}, None)
+
+    def test_switches_that_exclude_each_other(self, folder: Path) -> None:
+        ended = edgekd("check", write_recipe(folder / "tiny.yaml"), "--architecture-only", "--dry-step")
+        assert ended.code == 2
+        assert ended.problems == ["check: --dry-step needs data and weights; leave out --architecture-only"]
+
+
+def test_grey_images_go_the_whole_road(folder: Path) -> None:
+    data = generate(folder / "data", imgsz=64, train=16, val=4, test=4, seed=0)
+    for path in (folder / "data/images").rglob("*.*"):
+        Image.open(path).convert("L").save(path)
+    data.write_text(data.read_text() + "channels: 1\n")
+    trained_pair(folder, channels=1)
+    recipe = write_recipe(
+        folder / "tiny.yaml",
+        data={"format": "yolo", "path": "data/data.yaml"},
+        baseline=False,
+        export=[export("onnx-fp32")],
+        gate={},
+    )
+    with short_protocol():
+        ended = edgekd("run", recipe, "--out", folder / "run", "--json")
+    assert ended.code == 0, ended.err
+    sidecar = json.loads((folder / "run/export/onnx-fp32/edgekd.json").read_text())
+    assert sidecar["input_shape"][1] == 1
+    (pack,) = (folder / "run/data/packs").glob("*.npy")
+    assert np.load(pack).shape == (4, 64, 64, 1)
+    assert ended.json["artifacts"][0]["ap"] == pytest.approx(ended.json["student"]["ap"], abs=1e-3)
+
+
+def test_a_teacher_of_more_classes_in_another_order(folder: Path) -> None:
+    """Class mapping by name: its AP is that of the same teacher in the data's own order, and it teaches the same."""
+    plain = detector("yolo11n")
+    shuffled = ("zebra", *(CLASS_NAMES[index].upper() for index in (7, 2, 9, 0, 4, 1, 8, 3, 6, 5)), "ant")
+    other = detector("yolo11n", names=shuffled)
+    state, source = other.module.state_dict(), plain.module.state_dict()
+    for key, value in source.items():
+        if ".cv3." in key and key.endswith((".2.weight", ".2.bias")):  # one row per class
+            for row, name in enumerate(shuffled):
+                if name.lower() in CLASS_NAMES:
+                    state[key][row] = value[CLASS_NAMES.index(name.lower())]
+                else:
+                    state[key][row] = 3.0 if key.endswith("bias") else 0.0  # sure of what the data does not have
+        elif value.shape == state[key].shape:
+            state[key] = value
+    other.module.load_state_dict(state)
+    torch.manual_seed(0)
+    images = torch.rand(1, 3, 64, 64)
+    columns = [shuffled.index(name.upper()) for name in CLASS_NAMES]
+    expected, found = (one.export_module("one2many")(images)[1] for one in (plain, other))
+    torch.testing.assert_close(found[..., columns], expected)
+
+    weights(folder / "student.safetensors", "yolo11p")
+    results = {}
+    for name, one in (("plain", plain), ("other", other)):
+        save_safetensors(one.module, folder / "teacher.safetensors", {}, half=False)
+        recipe = write_recipe(folder / "tiny.yaml", baseline=False, export=[], gate={}, validate={"max_det": 100})
+        ended = edgekd("distill", recipe, "--out", folder / name, "--json")
+        assert ended.code == 0, ended.err
+        terms = json.loads((folder / name / "student/first_steps.json").read_text())["terms"]
+        results[name] = ended.json, {term["term"]: term["value"] for term in terms}
+    assert results["other"][0]["teacher"]["classes_known"] == 10
+    assert results["other"][0]["teacher"]["ap"] == pytest.approx(results["plain"][0]["teacher"]["ap"], abs=1e-9)
+    assert results["plain"][0]["teacher"]["ap50"] > 0
+    assert results["other"][1] == pytest.approx(results["plain"][1], rel=1e-3)

@@ -1,0 +1,101 @@
+"""Files are whole or absent, and a disk that cannot be written is told as such."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgekd.atomic import (
+    atomic_path,
+    disk_faults,
+    read_json,
+    sha256_file,
+    sha256_json,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from edgekd.errors import EnvironmentFault
+
+
+def test_writes_what_it_is_given(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "deep/er/a.bin", b"\0\1")
+    write_text(tmp_path / "b.txt", "größe 図\n")
+    write_json(tmp_path / "c.json", {"ap": 0.25, "name": "größe", "none": None})
+    assert (tmp_path / "deep/er/a.bin").read_bytes() == b"\0\1"
+    assert (tmp_path / "b.txt").read_bytes() == "größe 図\n".encode()
+    assert (tmp_path / "c.json").read_text(
+        encoding="utf-8"
+    ) == '{\n  "ap": 0.25,\n  "name": "größe",\n  "none": null\n}\n'
+    assert read_json(tmp_path / "c.json") == {"ap": 0.25, "name": "größe", "none": None}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.txt", "c.json", "deep"]
+
+
+def test_an_error_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("half of the n")
+        raise ZeroDivisionError
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_that_no_reader_understands_is_not_written(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "a.json", {"ap": value})
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        sha256_json(value)
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "old")
+    program = (
+        "import os, signal, sys; from pathlib import Path; from edgekd.atomic import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('new'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.txt")], check=False).returncode == -9
+    assert (tmp_path / "a.txt").read_text() == "old"
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_it_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (order.append("fsync"), fsync(number))[1])
+    monkeypatch.setattr(Path, "replace", lambda self, target: (order.append("replace"), replace(self, target))[1])
+    write_text(tmp_path / "a.txt", "x")
+    assert order == ["fsync", "replace"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM])
+def test_a_full_or_forbidden_disk_is_the_environments_fault(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "a.txt"
+    with pytest.raises(EnvironmentFault) as caught, disk_faults(path):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.problems == (
+        f"{path}: cannot write ({os.strerror(number)}); free space or choose another --out",
+    )
+    assert caught.value.exit_code == 4
+
+
+def test_other_errors_of_the_system_are_not_hidden(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), disk_faults(tmp_path):
+        (tmp_path / "none").read_text()
+
+
+def test_hashes(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")  # the example of FIPS 180-2, appendix B.1
+    assert sha256_file(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    (tmp_path / "big").write_bytes(b"a" * 1_000_000)  # B.3
+    assert sha256_file(tmp_path / "big") == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0"
+    assert sha256_json({"b": [1, 2.5], "a": None}) == sha256_json({"a": None, "b": [1, 2.5]})
+    assert sha256_json({"a": 1}) != sha256_json({"a": "1"})

@@ -1,0 +1,158 @@
+"""The command line: usage errors, exit codes, and that `--json` prints JSON and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgekd import __version__, pipeline
+from edgekd.cli import app
+from edgekd.errors import DivergedError, EnvironmentFault, InputError
+from tests.stages.tiny import edgekd
+
+COMMANDS = [
+    "run", "distill", "export", "validate", "profile", "gate", "report", "check", "data", "targets", "devices",
+    "methods", "schema",
+]  # fmt: skip
+
+
+class TestUsage:
+    def test_every_command_says_what_it_does(self) -> None:
+        assert [command.name or command.callback.__name__ for command in app.registered_commands] == COMMANDS
+        shown = edgekd("--help")
+        assert shown.code == 0
+        for name in COMMANDS:
+            assert name in shown.out
+            assert edgekd(name, "--help").code == 0
+
+    def test_version(self) -> None:
+        ended = edgekd("--version")
+        assert (ended.code, ended.out, ended.err) == (0, f"{__version__}\n", "")
+
+    def test_nothing_asked_shows_the_help(self) -> None:
+        ended = edgekd()
+        assert ended.code == 2
+        assert "Usage" in ended.out + ended.err
+        assert "error" not in ended.err
+
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [
+            (["rum"], "No such command 'rum'"),
+            (["run"], "Missing argument"),
+            (["run", "quickstart"], "Missing option '--out'"),
+            (["run", "quickstart", "--out", "x", "--fresch"], "No such option: --fresch"),
+            (["data", "digits", "--train", "many"], "Invalid value for '--train'"),
+        ],
+    )
+    def test_errors_are_one_line(self, arguments: list[str], text: str) -> None:
+        ended = edgekd(*arguments)
+        assert (ended.code, ended.out) == (2, "")
+        assert len(ended.problems) == 1
+        assert text in ended.problems[0]
+        assert ended.problems[0].endswith("; see 'edgekd --help'")
+
+
+class TestLists:
+    @pytest.mark.parametrize(
+        ("command", "first"), [("targets", "onnx-fp32"), ("devices", "local"), ("methods", "logit")]
+    )
+    def test_for_programs_and_for_people(self, command: str, first: str) -> None:
+        rows = edgekd(command, "--json").json
+        assert first in [row[command.removesuffix("s")] for row in rows]
+        shown = edgekd(command)
+        assert shown.code == 0
+        assert first in shown.out
+
+    def test_methods_say_what_they_are(self) -> None:
+        rows = {row["method"]: row for row in edgekd("methods", "--json").json}
+        assert {"fitnet", "cwd", "pkd", "score_l2", "logit", "ld"} <= set(rows)
+        assert "tau" in rows["cwd"]["keys"]
+        assert all(row["about"] for row in rows.values())
+
+    def test_schema(self) -> None:
+        assert edgekd("schema").json["title"] == "edgekd recipe"
+
+
+class TestData:
+    def test_digits_in_both_layouts(self, tmp_path: Path) -> None:
+        options = ("--imgsz", 32, "--train", 3, "--val", 2, "--test", 2, "--seed", 1)
+        ended = edgekd("data", "digits", "--out", tmp_path / "set", *options, "--json")
+        assert ended.code == 0
+        assert ended.json["data_yaml"] == str(tmp_path / "set/data.yaml")
+        assert (tmp_path / "set/annotations").is_dir()
+        assert len(list((tmp_path / "set/images/train").iterdir())) == 3
+        text = edgekd("data", "digits", "--out", tmp_path / "set", *options)
+        assert (text.code, text.out.splitlines()[0]) == (0, f"data_yaml: {tmp_path / 'set/data.yaml'}")
+
+    def test_of_a_recipe(self, tmp_path: Path, tiny_digits: Path) -> None:
+        recipe = tmp_path / "a.yaml"
+        recipe.write_text(f"name: a\ndata: {{format: yolo, path: {tiny_digits}}}\nstudent: {{model: yolo11p}}\n")
+        ended = edgekd("data", recipe, "--json")
+        assert ended.code == 0
+        assert {name: split["images"] for name, split in ended.json["splits"].items()} == {
+            "train": 24,
+            "val": 8,
+            "test": 8,
+        }
+
+
+class TestErrors:
+    """Whatever happens inside a command, it ends with a code and lines that say what to do."""
+
+    def ending(self, monkeypatch: pytest.MonkeyPatch, error: BaseException, *options: str) -> tuple[int, str]:
+        def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(pipeline, "run", fail)
+        ended = edgekd(*options, "run", "quickstart", "--out", "x")
+        assert ended.out == ""
+        return ended.code, ended.err
+
+    @pytest.mark.parametrize(
+        ("error", "code", "text"),
+        [
+            (InputError("a: wrong", "b: wrong"), 2, "edgekd: error: a: wrong\nedgekd: error: b: wrong\n"),
+            (EnvironmentFault("disk: full"), 4, "edgekd: error: disk: full\n"),
+            (DivergedError("train: nan"), 5, "edgekd: error: train: nan\n"),
+            (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/x/y"), 4,
+             "edgekd: error: /x/y: No space left on device; free space or choose another --out\n"),
+            (OSError(errno.EROFS, os.strerror(errno.EROFS)), 4,
+             "edgekd: error: disk: Read-only file system; free space or choose another --out\n"),
+            (KeyError("a\nb"), 70, "edgekd: bug: KeyError: 'a\\nb'; please report it with the output of --debug\n"),
+            (ValueError("a\nb"), 70, "edgekd: bug: ValueError: a b; please report it with the output of --debug\n"),
+        ],
+    )  # fmt: skip
+    def test_kinds(self, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, text: str) -> None:
+        assert self.ending(monkeypatch, error) == (code, text)
+
+    def test_an_interruption(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        code, text = self.ending(monkeypatch, KeyboardInterrupt())
+        assert code == 130
+        assert text.splitlines()[-1] == (
+            "edgekd: error: interrupted; the same command goes on from the last finished stage"
+        )
+        assert "Traceback" not in text
+
+    def test_debug_shows_the_traceback(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        code, text = self.ending(monkeypatch, InputError("a: wrong"), "--debug")
+        assert code == 2
+        assert text.startswith("Traceback")
+        assert text.endswith("edgekd: error: a: wrong\n")
+
+    def test_debug_lets_a_bug_through(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(ValueError, match="a bug"):
+            self.ending(monkeypatch, ValueError("a bug"), "--debug")
+
+    @pytest.mark.parametrize("code", [0, 1, 3, 4])
+    def test_the_verdict_is_the_exit_code(self, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+        outcome: Callable[..., pipeline.Outcome] = lambda *_: pipeline.Outcome({"ap": 0.5}, "AP 0.5", code)  # noqa: E731
+        monkeypatch.setattr(pipeline, "run", outcome)
+        assert edgekd("run", "quickstart", "--out", "x").out == "AP 0.5\n"
+        ended = edgekd("run", "quickstart", "--out", "x", "--json")
+        assert (ended.code, json.loads(ended.out)) == (code, {"ap": 0.5})

@@ -1,0 +1,112 @@
+"""The house rule: a room imports only from rooms below it, and the agent from nowhere."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import edgekd
+
+ROOT = Path(edgekd.__file__).parent
+ROOMS = [
+    "cli", "pipeline", "stages", "training", "report", "distill", "export", "gate", "detectors", "data", "devices",
+    "measure", "recipe", "run_dir", "agent",
+]  # fmt: skip
+CELLAR = {"types", "errors", "atomic", "progress"}  # may import each other
+MODULES = sorted(path for path in ROOT.rglob("*.py") if "builtin" not in path.relative_to(ROOT).parts)
+AGENT = [path for path in MODULES if path.relative_to(ROOT).parts[0] == "agent"]
+
+
+def name_of(path: Path) -> str:
+    parts = ("edgekd", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str:
+    return [*module.split("."), ""][1]
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, absolute module) of every import, those inside functions included."""
+    package = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            if module == "edgekd":
+                yield from ((node.lineno, f"edgekd.{alias.name}") for alias in node.names)
+            else:
+                yield node.lineno, module
+
+
+def test_every_room_is_on_the_list() -> None:
+    rooms = {room_of(name_of(path)) for path in MODULES} - {"", "__main__"}
+    assert rooms <= set(ROOMS) | CELLAR, "a new room needs a place in the order"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_downwards_only(path: Path) -> None:
+    own = room_of(name_of(path))
+    height = {room: len(ROOMS) - place for place, room in enumerate(ROOMS)}
+    upward = [
+        f"{path.relative_to(ROOT.parent)}:{line} imports {module}"
+        for line, module in imports_of(path)
+        if module.startswith("edgekd.")
+        and (other := room_of(module)) not in (own, "__version__")
+        and height.get(other, 0) >= height.get(own, 0)
+        and not {own, other} <= CELLAR
+    ]
+    assert upward == []
+
+
+@pytest.mark.parametrize("path", AGENT, ids=name_of)
+def test_the_agent_stands_alone(path: Path) -> None:
+    allowed = {"numpy", "onnxruntime", "openvino", "tensorrt", "ncnn", "cv2", *sys.stdlib_module_names}
+    foreign = [
+        module
+        for _, module in imports_of(path)
+        if not module.startswith("edgekd.agent") and module.split(".")[0] not in allowed
+    ]
+    assert foreign == []
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.name != "__main__.py"], ids=name_of)
+def test_every_module_can_be_imported(path: Path) -> None:
+    importlib.import_module(name_of(path))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_are_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def test_the_command_line_imports_nothing_heavy() -> None:
+    program = (
+        "import sys, edgekd.cli\n"
+        "print([name for name in ('torch', 'numpy', 'ultralytics', 'pydantic', 'yaml', 'onnx', 'rich.table')"
+        " if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert found.strip() == "[]"
+
+
+def test_help_comes_at_once() -> None:
+    seconds = []
+    for _ in range(3):
+        started = time.perf_counter()
+        shown = subprocess.run(
+            [sys.executable, "-m", "edgekd.cli", "--help"], capture_output=True, text=True, check=True
+        )
+        seconds.append(time.perf_counter() - started)
+        assert "Usage" in shown.stdout
+    assert min(seconds) < 0.5, seconds

@@ -1,0 +1,93 @@
+"""Progress goes to standard error: bars for people, sparse plain lines for logs."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+
+from edgekd import progress as module
+from edgekd.progress import progress, say
+
+
+class Clock:
+    """A clock that goes on only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module.time, "monotonic", clock.monotonic)
+    return clock
+
+
+def test_what_is_quick_is_not_spoken_of(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("packing", 3) as advance:
+        for _ in range(3):
+            clock.now += 0.6
+            advance()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_plain_lines_are_sparse_and_say_what_is_left(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("packing", 40) as advance:
+        for _ in range(40):
+            clock.now += 1
+            advance(note="loss 1.50")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
+        "packing: 10/40, about 30 s left loss 1.50",
+        "packing: 20/40, about 20 s left loss 1.50",
+        "packing: 30/40, about 10 s left loss 1.50",
+        "packing: 40/40 in 40 s",
+    ]
+
+
+def test_several_steps_at_once_and_none(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("cooling", 100) as advance:
+        clock.now += 11
+        advance(0, "cooling down")
+        clock.now += 11
+        advance(50)
+    assert capsys.readouterr().err.splitlines()[1:] == ["cooling: 50/100, about 22 s left", "cooling: 50/100 in 22 s"]
+
+
+def test_an_error_ends_it_without_a_last_line(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ZeroDivisionError), progress("packing", 2) as advance:
+        clock.now += 5
+        advance()
+        raise ZeroDivisionError
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+    with progress("packing", 2) as advance:
+        advance(note="loss 1.50")
+        advance()
+        time.sleep(0.15)
+    shown = terminal.getvalue()
+    assert "packing" in shown
+    assert "2/2" in shown
+    assert "left" in shown
+    assert capsys.readouterr().out == ""
+
+
+def test_say(capsys: pytest.CaptureFixture[str]) -> None:
+    say("gate: pass")
+    assert capsys.readouterr() == ("", "gate: pass\n")
