@@ -9,7 +9,7 @@ quickstart: install
 	$(BIN)/edgekd run recipes/quickstart.yaml --out runs/quickstart
 
 test: install-dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: install-dev
 	$(BIN)/python -m pytest -m slow

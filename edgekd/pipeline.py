@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,9 @@ class Outcome:
 def run(recipe: Path, out: Path, overrides: tuple[str, ...] = (), fresh: bool = False, last: str = "report") -> Outcome:
     """Do all stages up to `last`; what is done already is kept."""
     names = list(STAGES)
-    return _do(bind_recipe(recipe, overrides), out, names[: names.index(last) + 1], fresh)
+    options = [part for override in overrides for part in ("--set", override)]
+    command = shlex.join(["edgekd", "run", str(recipe), "--out", str(out), *options])
+    return _do(bind_recipe(recipe, overrides), out, names[: names.index(last) + 1], fresh, command)
 
 
 def again(path: Path, overrides: tuple[str, ...], stage: str) -> Outcome:
@@ -66,8 +69,9 @@ def again(path: Path, overrides: tuple[str, ...], stage: str) -> Outcome:
     return _do(bind_recipe(path / LOCKED_RECIPE, overrides, Path(manifest["base"])), path, [stage])
 
 
-def _do(bound: Bound, path: Path, names: list[str], fresh: bool = False) -> Outcome:
-    with RunDir.held(path, bound.recipe.name, bound.base, bound.locked(), fresh=fresh) as run_dir:
+def _do(bound: Bound, path: Path, names: list[str], fresh: bool = False, command: str | None = None) -> Outcome:
+    locked = bound.locked()
+    with RunDir.held(path, bound.recipe.name, bound.base, locked, fresh=fresh, command=command) as run_dir:
         context = Context(bound, run_dir)
         check_budgets(bound, context.data.class_names)  # a typing error must not cost a training
         for name in names:

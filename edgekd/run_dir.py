@@ -38,7 +38,14 @@ class RunDir:
     @classmethod
     @contextmanager
     def held(
-        cls, path: Path, recipe_name: str, base: Path, locked_recipe: str, *, fresh: bool = False
+        cls,
+        path: Path,
+        recipe_name: str,
+        base: Path,
+        locked_recipe: str,
+        *,
+        fresh: bool = False,
+        command: str | None = None,
     ) -> Iterator[RunDir]:
         """Create the directory, or go on in one of the same recipe, and keep other processes out of it meanwhile.
 
@@ -50,6 +57,7 @@ class RunDir:
             base: the recipe's folder, against which its relative paths are looked up.
             locked_recipe: the recipe with every default filled in, as YAML.
             fresh: delete what is there first.
+            command: the command line that makes this run, for the report; None leaves what is there.
 
         Raises:
             InputError: the directory belongs to another recipe, or holds other files, and `fresh` is False.
@@ -66,6 +74,8 @@ class RunDir:
                 _empty(path)
             manifest = _read_manifest(path) or {"schema": MANIFEST_SCHEMA, "stages": {}}
             manifest |= {"recipe": recipe_name, "base": str(base.resolve()), "edgekd": __version__}
+            if command is not None:
+                manifest["command"] = command
             run = cls(path, manifest)
             run._save()
             write_text(path / LOCKED_RECIPE, locked_recipe)

@@ -1,4 +1,4 @@
-"""Fixtures that several rooms share. The engine is imported under its guard, with its settings in a temporary folder."""
+"""Fixtures that several rooms share. The engine keeps its settings in a temporary folder."""
 
 from __future__ import annotations
 

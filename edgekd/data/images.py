@@ -61,7 +61,9 @@ def inspect(path: Path, channels: int) -> ImageFacts:
     try:
         height, width, fault = _examine(Path(path), content, channels)
     except Exception as error:  # decoders raise anything on hostile bytes: SyntaxError, struct.error, IndexError ...
-        return ImageFacts(sha256, 0, 0, problems.UNREADABLE_IMAGE, " ".join(str(error).split())[:80])
+        # A decoder that is not installed is not the fault: the bytes are of no format that is.
+        reason = "not an image" if isinstance(error, ImportError) else " ".join(str(error).split())[:80]
+        return ImageFacts(sha256, 0, 0, problems.UNREADABLE_IMAGE, reason)
     if fault:
         return ImageFacts(sha256, height, width, problems.WRONG_CHANNELS, fault)
     if min(height, width) < MIN_SIDE_PX:

@@ -141,7 +141,9 @@ def _sources(content: dict[str, Any], path: Path, base: Path, faults: list[str])
             faults.append(f"{split}: {given!r} is neither a path nor a list of paths")
             continue
         sources[split] = tuple(_resolved(root, entry) for entry in entries)
-        faults.extend(f"{split}: {source} does not exist" for source in sources[split] if not source.exists())
+        faults.extend(
+            f"{split}: {source} does not exist; correct the path" for source in sources[split] if not source.exists()
+        )
     return sources
 
 

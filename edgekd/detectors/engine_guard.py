@@ -34,8 +34,16 @@ def guard(config_dir: Path | None = None) -> None:
     first = "ultralytics" not in sys.modules
     from ultralytics.utils import SETTINGS
 
-    if first:  # no telemetry and no third-party logger unless the user's environment asks for it
-        dict.update(SETTINGS, sync=False)
+    if first:
+        dict.update(SETTINGS, sync=False)  # no telemetry
+        _keep_from_fetching_fonts()
+
+
+def _keep_from_fetching_fonts() -> None:
+    """The engine looks for Arial on the network before each training; its plots do without."""
+    from ultralytics.data import utils
+
+    utils.check_font = lambda *_, **__: None
 
 
 def set_threads(threads: int | None) -> int:

@@ -29,17 +29,24 @@ def collect_artifacts(files: RunFiles, recipe: Mapping[str, Any], student_ap: fl
     """
     targets = sorted(PurePosixPath(name).parent.name for name in files.names("export/*/edgekd.json"))
     if "export" in recipe:
-        wanted = [entry["target"] if isinstance(entry, dict) else entry for entry in recipe["export"] or []]
+        wanted = [_target_name(entry) for entry in recipe["export"] or []]
         targets = [target for target in targets if target in wanted]
     exports = {target: _exported(files, target) for target in targets}
     pairs = {pair for folder in ("validate", "profile") for pair in _pairs(files, folder, targets)}
-    measured = {pair for pair in pairs if "devices" not in recipe or pair[1] in (recipe["devices"] or [])}
+    devices = {PurePosixPath(name).stem for name in recipe.get("devices") or []}
+    measured = {pair for pair in pairs if "devices" not in recipe or pair[1] in devices}
     only_exported = {(target, "") for target in targets} - {(target, "") for target, _ in measured}
     rows = []
     for target, device in sorted(measured | only_exported, key=lambda pair: (pair[1], pair[0])):
         row = {"target": target, "device": device or None, **exports[target]}
         rows.append(row | _measured(files, target, device, row["sources"], student_ap))
     return rows
+
+
+def _target_name(entry: Any) -> str:
+    """Name of an entry of `export`: its own, else that of its file."""
+    given = entry.get("name", entry["target"]) if isinstance(entry, dict) else entry
+    return PurePosixPath(str(given)).name.removesuffix(".yaml")
 
 
 def _pairs(files: RunFiles, folder: str, targets: list[str]) -> list[tuple[str, str]]:

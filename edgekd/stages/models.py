@@ -12,6 +12,7 @@ from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.distill.adapters import named_paths
 from edgekd.distill.contract import FeatureConfig, distiller_type, unmet
 from edgekd.errors import EdgekdError, InputError, unknown
+from edgekd.export.targets import check_size
 from edgekd.progress import say
 from edgekd.recipe.schema import DetectorRecipe
 from edgekd.stages.binding import Bound
@@ -61,7 +62,21 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
     _require_model(where, student=(recipe.student, student), teacher=(recipe.teacher, teacher))
     pair = Pair(student, student_path is not None, teacher, _head(bound, student.spec))
     check_methods(bound, pair, class_names)
+    _check_sizes(bound, student)
     return pair
+
+
+def _check_sizes(bound: Bound, student: UltralyticsDetector) -> None:
+    """A size that a target cannot be made at must not cost a training."""
+    train_size = (bound.recipe.imgsz_px, bound.recipe.imgsz_px)
+    problems: list[str] = []
+    for index, target in enumerate(bound.targets):
+        try:
+            check_size(target, train_size, student.spec.size_multiple)
+        except EdgekdError as error:
+            problems += [f"{bound.where}: export[{index}]: {problem}" for problem in error.problems]
+    if problems:
+        raise InputError(*problems)
 
 
 def check_methods(bound: Bound, pair: Pair, class_names: tuple[str, ...]) -> None:

@@ -91,7 +91,7 @@ class Balance:
                 "term": name, "value": _mean(self._values[name]), "weight": self._weights[name],
                 "gradient_norm": _mean(norms), "share": share, "warning": _warning(name, share),
             })  # fmt: skip
-        return {"steps": REPORT_STEPS, "terms": terms}
+        return {"steps": len(self._norms.get("detection", ())), "terms": terms}
 
     def _first_step(self, terms: Sequence[Term], anchors: Mapping[str, Tensor]) -> None:
         full = {term.name: float(term.value.detach()) * term.weight * term.scale for term in terms}  # no warm-up

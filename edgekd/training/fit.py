@@ -17,7 +17,7 @@ from edgekd.detectors.contract import Branch
 from edgekd.detectors.engine_guard import guard, set_threads
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.distill.contract import Distiller, DistillerConfig, distiller_type
-from edgekd.errors import DivergedError, EdgekdError, EnvironmentFault
+from edgekd.errors import DivergedError, EdgekdError, EnvironmentFault, InputError
 from edgekd.progress import progress, say
 from edgekd.training.teacher import Teacher
 
@@ -116,7 +116,12 @@ def _trainer(plan: FitPlan, teacher: Teacher | None, work: Path) -> Any:
     }  # fmt: skip
     if plan.head == "one2one":
         overrides["nms"] = False  # the engine's way to validate the end-to-end branch
-    trainer = (RtdetrTrainer if plan.student.is_query else YoloTrainer)(overrides=overrides)
+    try:
+        trainer = (RtdetrTrainer if plan.student.is_query else YoloTrainer)(overrides=overrides)
+    except ValueError as error:
+        if "device" not in str(error).lower():
+            raise
+        raise InputError(f"train.device: {plan.train.get('device')!r} is not on this machine; try cpu or 0") from error
 
     def wrap(module: Any, epochs: int) -> DistillationModule:
         assert teacher is not None

@@ -15,9 +15,15 @@ from edgekd.training.arguments import check_arguments
         ({"model": "x"}, "r.yaml: train.model: edgekd sets this itself; use student.model instead"),
         ({"epochs": "many"}, "r.yaml: train.epochs: "),
         ({"lr0": 7.5}, "r.yaml: train.lr0: "),
-        ({"imgsz": 100}, "r.yaml: train.imgsz: must be a multiple of 32, got 100"),
-        ({"device": [0, 1]}, "r.yaml: train.device: [0, 1] names several devices; edgekd trains on one, e.g. 0 or cpu"),
-        ({"device": "0,1"}, "r.yaml: train.device: '0,1' names several devices"),
+        ({"imgsz": 100}, "r.yaml: train.imgsz: got 100, allowed: a multiple of 32"),
+        ({"imgsz": 0}, "r.yaml: train.imgsz: got 0, allowed: a multiple of 32"),
+        ({"batch": -1}, "r.yaml: train.batch: got -1, allowed: a number of images, 1 or more"),
+        ({"workers": -1}, "r.yaml: train.workers: got -1, allowed: a number of processes, 0 or more"),
+        ({"cache": "foo"}, "r.yaml: train.cache: got 'foo', allowed: true, false, ram or disk"),
+        ({"freeze": "x"}, "r.yaml: train.freeze: got 'x', allowed: a number of layers, or a list of layer numbers"),
+        ({"optimizer": "Foo"}, "r.yaml: train.optimizer: got 'Foo', allowed: auto, SGD, MuSGD, "),
+        ({"device": [0, 1]}, "r.yaml: train.device: got [0, 1], allowed: one device, e.g. 0 or cpu"),
+        ({"device": "0,1"}, "r.yaml: train.device: got '0,1', allowed: one device"),
         ({"compile": True}, "r.yaml: train.compile: must be off when distilling"),
     ],
 )
@@ -34,4 +40,5 @@ def test_all_problems_at_once() -> None:
 
 
 def test_good_arguments_pass() -> None:
-    check_arguments({"epochs": 3, "lr0": 0.1, "cos_lr": True, "compile": True}, False, "r.yaml")
+    good = {"epochs": 3, "lr0": 0.1, "cos_lr": True, "compile": True, "batch": 4, "freeze": [0, 1]}
+    check_arguments({**good, "optimizer": "adamw"}, False, "r.yaml")
