@@ -101,7 +101,7 @@ class TestRecipe:
         ("train", "text"),
         [
             ({"epochs": "x"}, "train.epochs: 'epochs=x' is of invalid type str"),
-            ({"imgsz": 50}, "train.imgsz: must be a multiple of 32, got 50"),
+            ({"imgsz": 50}, "train.imgsz: got 50, allowed: a multiple of 32"),
             ({"model": "x"}, "train.model: edgekd sets this itself; use student.model instead"),
             ({"compile": True}, "train.compile: must be off when distilling"),
         ],
