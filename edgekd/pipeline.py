@@ -64,7 +64,7 @@ def again(path: Path, overrides: tuple[str, ...], stage: str) -> Outcome:
         InputError: no run directory, or a stage before this one has not been done.
     """
     manifest = RunDir.existing(path).manifest
-    if "student" not in manifest["stages"] and stage != "report":
+    if "accuracy/student" not in manifest["stages"] and stage != "report":
         raise InputError(f"{path}: has no trained student yet; run 'edgekd distill RECIPE --out {path}' first")
     return _do(bind_recipe(path / LOCKED_RECIPE, overrides, Path(manifest["base"])), path, [stage])
 

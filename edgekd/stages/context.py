@@ -24,6 +24,7 @@ CODE_VERSIONS = {
     "teacher": 1,
     "baseline": 1,
     "student": 1,
+    "accuracy": 1,
     "export": 1,
     "validate": 1,
     "profile": 1,

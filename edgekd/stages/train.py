@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekd.atomic import sha256_file, sha256_json, write_json
+from edgekd.atomic import read_json, sha256_file, sha256_json, write_json
 from edgekd.data import train_view
 from edgekd.detectors import weights
 from edgekd.detectors.contract import ClassMap
@@ -17,7 +17,7 @@ from edgekd.progress import say
 from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise, write_accuracy
 from edgekd.stages.context import Context
 from edgekd.stages.models import warn_unknown_classes
-from edgekd.training.fit import FitPlan, FitResult, fit
+from edgekd.training.fit import FitPlan, fit
 from edgekd.training.teacher import Teacher
 
 
@@ -79,12 +79,18 @@ def _train_stage(context: Context, name: str) -> None:
         "train": recipe.train,
         "seed": recipe.seed,
         "threads": recipe.threads,
-        "validate": recipe.validate_.model_dump(),
     }
     if distilling:
+        assert recipe.teacher is not None
         inputs["distill"] = [[method, config.model_dump(mode="json")] for method, config in context.bound.distillers]
-        inputs["teacher"] = context.run.output_hash("teacher", "teacher/teacher.json")
+        inputs["teacher"] = [recipe.teacher.model_dump(), _hash(context.bound.weights_path(recipe.teacher))]
     context.stage(name, inputs, lambda: _train(context, name, distilling))
+    measured = {
+        "weights": context.run.output_hash(name, f"{name}/student.pt"),
+        "validate": recipe.validate_.model_dump(),
+        "size": list(context.size_px),
+    }
+    context.stage(f"accuracy/{name}", measured, lambda: _measure(context, name))
 
 
 def _hash(path: Path | None) -> str | None:
@@ -99,26 +105,32 @@ def _train(context: Context, name: str, distilling: bool) -> list[str]:
         teacher = Teacher(context.pair.teacher.frozen(), context.data.class_names)
     title = "distilling the student" if distilling else f"training the {'control' if name == 'baseline' else name}"
     result = fit(fit_plan(context, name), teacher, context.path / name, title)
+    effort = {"epochs": result.epochs, "seconds": round(result.seconds, 1)}
+    write_json(context.path / name / "training.json", effort)
+    own = ["student.pt", "training.json", "epochs.csv", *(["terms.csv", "first_steps.json"] if distilling else [])]
+    return [f"{name}/{file}" for file in own]
+
+
+def _measure(context: Context, name: str) -> list[str]:
+    """AP of what was trained, beside it: measured apart, so that another threshold costs no training."""
     detector = load_trained(context, name)
     summary, written = _validate(context, detector, name)
-    _write_metrics(context, name, result, summary)
+    effort = read_json(context.path / name / "training.json")
+    _write_metrics(context, name, effort, summary)
     _write_twin(context, name, detector, summary)
-    effort = f"{result.epochs} epochs, {result.seconds:.0f} s"
-    say(f"{name}: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on val ({effort})")
-    own = ["student.pt", "student.safetensors", "metrics.json", "epochs.csv"]
-    own += ["terms.csv", "first_steps.json"] if distilling else []
-    return [*(f"{name}/{file}" for file in own), *written]
+    spent = f"{effort['epochs']} epochs, {effort['seconds']:.0f} s"
+    say(f"{name}: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on val ({spent})")
+    return [f"{name}/metrics.json", f"{name}/student.safetensors", *written]
 
 
-def _write_metrics(context: Context, name: str, result: FitResult, summary: dict[str, Any]) -> None:
+def _write_metrics(context: Context, name: str, effort: dict[str, Any], summary: dict[str, Any]) -> None:
     spec = context.pair.student.spec
     content = {
         "name": spec.name,
         "parameters": spec.parameters,
-        "weights_sha256": sha256_file(result.weights),
+        "weights_sha256": sha256_file(context.path / name / "student.pt"),
         "head": context.pair.head,
-        "epochs": result.epochs,
-        "seconds": round(result.seconds, 1),
+        **effort,
         **{key: value for key, value in summary.items() if key not in ("images", "settings")},
     }
     write_json(context.path / name / "metrics.json", content)

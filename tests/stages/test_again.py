@@ -84,6 +84,13 @@ class TestDoingItAgain:
         ]
         assert snapshot(run) == before
 
+    def test_another_threshold_costs_no_training(self, whole: Whole, run: Path) -> None:
+        ended = edgekd("run", whole.recipe, "--out", run, "--set", "validate.operating_threshold=0.4")
+        assert ended.code == 0
+        assert ended.kept == ["data", "baseline", "student", "export/onnx-fp32", "export/openvino-fp32",
+                              "profile/onnx-fp32@local", "profile/openvino-fp32@local"]  # fmt: skip
+        assert read(run / "student/metrics.json")["operating_point"]["threshold"] == 0.4
+
     def test_a_recipe_may_move(self, whole: Whole, run: Path, tmp_path: Path) -> None:
         (tmp_path / "moved").mkdir()
         for name in ("tiny.yaml", "teacher.safetensors", "student.safetensors"):
@@ -130,7 +137,7 @@ class TestOneStage:
 
     def test_distill_goes_up_to_the_student(self, whole: Whole) -> None:
         ended = edgekd("distill", whole.recipe, "--out", whole.run, "--json")
-        assert (ended.code, ended.kept) == (0, ["data", "teacher", "baseline", "student"])
+        assert (ended.code, ended.kept) == (0, STAGES[: STAGES.index("accuracy/student") + 1])
         assert set(ended.json) == {"teacher", "baseline", "student"}
 
     def test_data_is_the_first_stage(self, whole: Whole) -> None:

@@ -24,7 +24,8 @@ PROTOCOL = Protocol("quick", 1, warmup_seconds=0.02, min_count=64, min_seconds=0
 CAP_SECONDS = 0.05
 TARGETS = ("onnx-fp32", "openvino-fp32")
 STAGES = [
-    "data", "teacher", "baseline", "student", *(f"export/{target}" for target in TARGETS),
+    "data", "teacher", "baseline", "accuracy/baseline", "student", "accuracy/student",
+    *(f"export/{target}" for target in TARGETS),
     *(f"{stage}/{target}@local" for stage in ("validate", "profile") for target in TARGETS), "gate", "report",
 ]  # fmt: skip
 
