@@ -38,11 +38,16 @@ WEIGHTS = {
     "logit": (0.5, 1.0, 2.0, 0.25),
     "ld": (1.0, 2.0, 4.0, 0.5),
     "logit+ld": (1.0,),  # the quickstart's pair, as it stands there: not tuned
+    "logit+ld+score_l2": (1.0,),
     "fitnet": (1.0, 5.0, 0.2, 20.0),
     "cwd": (1.0, 5.0, 10.0, 0.2),
     "pkd": (1.0, 3.0, 0.3, 10.0),
     "score_l2": (1.0, 6.0, 0.3, 2.0),
     "distill_model": (1.0, 6.0, 0.3, 2.0),
+}
+COMBINED = {
+    "logit+ld": {"logit": 1.0, "ld": 1.0},
+    "logit+ld+score_l2": {"logit": 1.0, "ld": 1.0, "score_l2": 6.0},
 }
 OPTIONS = {"cwd": {"normalise": "channel"}}
 
@@ -109,11 +114,9 @@ def _with_edgekd(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path
     from edgekd.training.fit import FitPlan, fit
     from edgekd.training.teacher import Teacher
 
-    weights = {row.method: row.weight}
-    if row.method == "logit+ld":
-        weights = {"logit": row.weight, "ld": row.weight}
+    weights = COMBINED.get(row.method, {row.method: 1.0})
     methods = tuple(
-        (name, distiller_type(name).config_type(weight=weight, **OPTIONS.get(name, {})))
+        (name, distiller_type(name).config_type(weight=weight * row.weight, **OPTIONS.get(name, {})))
         for name, weight in weights.items()
         if name != "control"
     )
