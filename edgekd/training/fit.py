@@ -69,7 +69,7 @@ def fit(plan: FitPlan, teacher: Teacher | None, folder: Path, title: str) -> Fit
     started = time.monotonic()
     work = folder / "engine"
     shutil.rmtree(work, ignore_errors=True)
-    trainer = _trainer(plan, teacher, work)
+    trainer = make_trainer(plan, teacher, work)
     rows: list[dict[str, Any]] = []
     with ExitStack() as stack:
         _watch(trainer, rows, stack, title)
@@ -99,11 +99,11 @@ def build_distillers(
 
 
 def make_trainer(plan: FitPlan, teacher: Teacher | None, work: Path) -> Any:
-    """The engine's trainer for a plan, ready for `train()`; `edgekd check --dry-step` and benchmarks use it too."""
-    return _trainer(plan, teacher, work)
+    """The engine's trainer for a plan, ready for `train()`.
 
-
-def _trainer(plan: FitPlan, teacher: Teacher | None, work: Path) -> Any:
+    Raises:
+        InputError: the device does not exist.
+    """
     guard(work / "config")
     from edgekd.training.distillation import DistillationModule
     from edgekd.training.engine import RtdetrTrainer, YoloTrainer
