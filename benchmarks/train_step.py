@@ -1,13 +1,20 @@
-"""What a training step costs: `score_l2` against Ultralytics' `distill_model`, `pkd` against the bare minimum.
+"""What a training step costs: against Ultralytics' `distill_model`, against the bare minimum, with a compiled teacher.
 
-    python benchmarks/train_step.py                                        # yolo11m to yolo11n, about 3 minutes
-    python benchmarks/train_step.py --teacher yolo11s --threads 2
+    python benchmarks/train_step.py                                        # yolo11m to yolo11n, about 5 minutes
+    python benchmarks/train_step.py --pin --threads 2 --imgsz 160          # the setting of the compiled teacher's goals
     python benchmarks/train_step.py --student yolo11p --teacher yolo11n --imgsz 96    # the pair of the quickstart
+    python benchmarks/train_step.py --device cuda --imgsz 640 --amp        # on a GPU, where torch.compile takes over
 
 A step is zero_grad, forward, loss, backward and AdamW; no data loading, EMA or gradient clipping. Every variant has a
 student of the same initial weights and an optimiser of its own, and all see the same batch (random images, five boxes
-each). The steps alternate in one process, in random order; figures are medians of ratios within a round. `minimum` is
-the plain step plus the forward pass of the very teacher that `pkd` uses, so the rest is what distilling itself costs.
+each). The steps alternate in one process, in random order; figures are medians of ratios within a round.
+
+`minimum` is the plain step plus the eager forward pass of the very teacher that `pkd` uses, so the rest is what
+distilling itself costs; `head_minimum` likewise with the teacher's head outputs, `head_unfolded`
+with the teacher as Ultralytics runs it, its batch norms not folded. The compiled teachers serve the head
+methods of the quickstart, `logit` and `ld` (variants `head_*`); `score_l2_*` is the method of `distill_model` with the
+same compiled teacher. `*_bf16` computes the teacher in bfloat16: another teacher, in the third digit, and its figures
+stand apart. OpenVINO serves CPUs, `torch.compile` GPUs (and CPUs with --compile, after minutes of compiling).
 """
 
 from __future__ import annotations
@@ -26,7 +33,23 @@ CLASSES = tuple("0123456789")
 BOXES_PER_IMAGE = 5
 WARM_UP_STEPS = 5  # beyond the first steps, in which edgekd measures gradients per term
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-GOALS = {"score_l2 / distill_model": 0.90, "pkd / minimum": 1.10}
+GOALS = {
+    "score_l2 / distill_model": 0.90,
+    "pkd / minimum": 1.10,
+    "head_openvino / head_minimum": 0.75,
+    "head_openvino / distill_model": 0.80,
+    "head_compile / head_minimum": 0.75,
+    "head_compile / distill_model": 0.80,
+}
+BESIDE = (  # without a goal: the bfloat16 teacher, the compiled maps, a teacher that is not folded
+    "head_openvino_bf16 / head_minimum",
+    "head_openvino_bf16 / distill_model",
+    "head_openvino / head_unfolded",
+    "score_l2_openvino / distill_model",
+    "head_compile_bf16 / head_minimum",
+    "head_compile_bf16 / distill_model",
+)
+HEAD_METHODS = ("logit", "ld")
 
 
 class Bench:
@@ -39,28 +62,66 @@ class Bench:
         set_threads(options.threads)
         import torch
 
-        from edgekd.training.teacher import Teacher
-
         torch.manual_seed(0)
         self.options = options
+        self.device = torch.device(options.device)
         self.student = _detector(options.student)
         self.teacher = _detector(options.teacher)
-        self.holder = Teacher(self.teacher.frozen(), CLASSES).to(torch.device("cpu"))
-        self.batch = _batch(options.batch, options.imgsz)
+        self.teacher.module.to(options.device).eval()
+        self.batch = {key: value.to(self.device) for key, value in _batch(options.batch, options.imgsz).items()}
 
     def variants(self) -> dict[str, Callable[[], float]]:
         """Each runs one step and returns its seconds."""
-        pkd = self._edgekd("pkd")
-        taps = tuple(path for part in pkd.distillers for path in part.teacher_taps)
-        images = self.batch["img"]
+        teacher = self._teacher()
+        pkd, head = self._edgekd(teacher, "pkd"), self._edgekd(self._teacher(), *HEAD_METHODS)
+        images, taps = self.batch["img"], tuple(path for part in pkd.distillers for path in part.teacher_taps)
+        both = frozenset({"class_logits", "boxes"})
         modules = {
             "plain": (self._new_student(), None),
-            "minimum": (self._new_student(), lambda: self.holder.forward(images, taps, frozenset())),
+            "minimum": (self._new_student(), lambda: teacher.forward(images, taps, frozenset())),
             "pkd": (pkd, None),
-            "score_l2": (self._edgekd("score_l2"), None),
+            "score_l2": (self._edgekd(teacher, "score_l2"), None),
             "distill_model": (self._engines(), None),
-        }
-        return {name: self._step(module, before) for name, (module, before) in modules.items()}
+            "head_minimum": (self._new_student(), lambda: head._holder[1].forward(images, (), both)),
+            "head_unfolded": (self._new_student(), lambda: self._as_given(images)),
+            "head_eager": (head, None),
+            **{f"head_{name}": (self._edgekd(self._teacher(*keys), *HEAD_METHODS), None)
+               for name, keys in self._compiled().items()},
+        }  # fmt: skip
+        if self.device.type == "cpu":
+            modules["score_l2_openvino"] = (self._edgekd(self._teacher("openvino"), "score_l2"), None)
+        chosen = self.options.only or list(modules)
+        return {name: self._step(module, before) for name, (module, before) in modules.items() if name in chosen}
+
+    def _as_given(self, images: Any) -> None:
+        """The teacher's eager forward pass as Ultralytics runs it: nothing folded, all heads, boxes decoded."""
+        import torch
+
+        with torch.no_grad():
+            self.teacher.module(images)
+
+    def _compiled(self) -> dict[str, tuple[str, str | None]]:
+        """Compiled teachers that this machine can have, by name: runtime and precision."""
+        from edgekd.errors import EdgekdError
+        from edgekd.training.teacher_runtime import RUNTIMES
+
+        runtimes = ["openvino"] if self.device.type == "cpu" else ["compile"]
+        runtimes += ["compile"] if self.options.compile and self.device.type == "cpu" else []
+        found: dict[str, tuple[str, str | None]] = {}
+        for runtime in runtimes:
+            for name, precision in ((runtime, None), (f"{runtime}_bf16", "bf16")):
+                try:
+                    RUNTIMES[runtime].check(precision, self.device)
+                except EdgekdError as error:
+                    say(f"left out: {name}: {error}")
+                else:
+                    found[name] = (runtime, precision)
+        return found
+
+    def _teacher(self, runtime: str = "eager", precision: str | None = None) -> Any:
+        from edgekd.training.teacher import Teacher
+
+        return Teacher(self.teacher.frozen(), CLASSES, runtime, precision).to(self.device)
 
     def _step(self, module: Any, before: Callable[[], object] | None) -> Callable[[], float]:
         import torch
@@ -69,15 +130,19 @@ class Bench:
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         optimiser = torch.optim.AdamW(trained, lr=1e-4)
         clock = CLOCKS[self.options.clock]
+        wait = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
 
         def step() -> float:
+            wait()
             started = clock()
             optimiser.zero_grad()
-            if before:
-                before()
-            loss, _ = module(self.batch)
+            with torch.autocast(self.device.type, enabled=self.options.amp):
+                if before:
+                    before()
+                loss, _ = module(self.batch)
             loss.sum().backward()
             optimiser.step()
+            wait()
             return clock() - started
 
         return step
@@ -85,21 +150,21 @@ class Bench:
     def _new_student(self) -> Any:
         from ultralytics.cfg import get_cfg
 
-        student = deepcopy(self.student.module).requires_grad_(True)
+        student = deepcopy(self.student.module).to(self.device).requires_grad_(True)
         student.args = get_cfg(overrides={"imgsz": self.options.imgsz})
         return student
 
-    def _edgekd(self, method: str) -> Any:
+    def _edgekd(self, teacher: Any, *methods: str) -> Any:
         from edgekd.detectors.ultralytics import UltralyticsDetector
         from edgekd.distill.contract import distiller_type
         from edgekd.training.distillation import DistillationModule
         from edgekd.training.fit import build_distillers
 
         student = UltralyticsDetector(self._new_student(), self.options.student)
-        parts = build_distillers([(method, distiller_type(method).config_type())], student, self.holder)
-        module = DistillationModule(student, parts, self.holder, epochs=100)
+        configs = [(method, distiller_type(method).config_type()) for method in methods]
+        module = DistillationModule(student, build_distillers(configs, student, teacher), teacher, epochs=100)
         module.steps_per_epoch = 100
-        return module
+        return module.to(self.device)
 
     def _engines(self) -> Any:
         from ultralytics.nn.distill_model import DistillationModel
@@ -136,6 +201,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall", help="cpu: where other programs are running")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--amp", action="store_true", help="autocast, as the engine does on a GPU")
+    parser.add_argument("--compile", action="store_true", help="torch.compile on a CPU, too")
+    parser.add_argument("--only", nargs="+", metavar="VARIANT", help="leave the other variants out")
     parser.add_argument("--pin", action="store_true", help="keep the process on as many cores as it has threads")
     options = parser.parse_args()
     use_cores(options.threads, options.pin)
@@ -146,13 +215,15 @@ def main() -> None:
         for step in variants.values():
             step()
     times = interleave(variants, options.rounds)
-    ratios = {name: ratio(*(times[side] for side in name.split(" / "))) for name in GOALS}
+    pairs = {name: name.split(" / ") for name in (*GOALS, *BESIDE)}
+    done = {name: sides for name, sides in pairs.items() if set(sides) <= set(times)}
+    ratios = {name: ratio(times[ours], times[theirs]) for name, (ours, theirs) in done.items()}
     print(json.dumps({
         "benchmark": "train_step",
         "settings": vars(options),
-        "environment": environment("torch", "ultralytics"),
+        "environment": environment("torch", "ultralytics", "openvino"),
         "median_ms": {name: round(1e3 * median(values), 1) for name, values in times.items()},
-        "ratios": {name: {**value, "goal_at_most": GOALS[name]} for name, value in ratios.items()},
+        "ratios": {name: {**value, "goal_at_most": GOALS.get(name)} for name, value in ratios.items()},
         "seconds": round(time.monotonic() - started, 1),
     }, indent=2))  # fmt: skip
 

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from edgekd.errors import EnvironmentFault
 
+_LEFTOVER = re.compile(r"\..+\.\d+\.tmp")
 _DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM}
 
 
@@ -46,6 +48,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what processes that were killed in the middle of a write left below `folder`, which nobody else uses."""
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name != "train_view"]  # as many links as there are images
+        for name in files:
+            if _LEFTOVER.fullmatch(name):
+                (Path(parent) / name).unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from edgekd import __version__
+from edgekd import __version__, ranks
 from edgekd.errors import EdgekdError
 
 app = typer.Typer(
@@ -26,6 +26,9 @@ RunPath = Annotated[Path, typer.Argument(help="run directory", show_default=Fals
 Out = Annotated[Path, typer.Option("--out", help="run directory to write")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="override: key.path=value (repeatable)")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="delete the run directory first")]
+AllowChanged = Annotated[
+    bool, typer.Option("--allow-changed", help="go on from the saved state of a training that has changed since")
+]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 
 
@@ -35,26 +38,47 @@ def _options(
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
     version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
 ) -> None:
-    context.obj = {"debug": debug}
+    context.obj = {**(context.obj or {}), "debug": debug}
     if version:
         print(__version__)
         raise typer.Exit
 
 
 @app.command()
-def run(recipe: RecipePath, out: Out, set_: Set = None, fresh: Fresh = False, as_json: Json = False) -> None:
+def run(
+    context: typer.Context,
+    recipe: RecipePath,
+    out: Out,
+    set_: Set = None,
+    fresh: Fresh = False,
+    allow_changed: AllowChanged = False,
+    as_json: Json = False,
+) -> None:
     """Go the whole road: data, teacher, distillation, export, validation, profile, gate, report."""
+    _enter(context, recipe, set_)
     from edgekd import pipeline
 
-    _finish(pipeline.run(_recipe(recipe), out, tuple(set_ or ()), fresh), as_json)
+    outcome = pipeline.run(_recipe(recipe), out, tuple(set_ or ()), fresh=fresh, allow_changed=allow_changed)
+    _finish(outcome, as_json)
 
 
 @app.command()
-def distill(recipe: RecipePath, out: Out, set_: Set = None, fresh: Fresh = False, as_json: Json = False) -> None:
+def distill(
+    context: typer.Context,
+    recipe: RecipePath,
+    out: Out,
+    set_: Set = None,
+    fresh: Fresh = False,
+    allow_changed: AllowChanged = False,
+    as_json: Json = False,
+) -> None:
     """Up to the trained student: data, teacher, control, distillation."""
+    _enter(context, recipe, set_)
     from edgekd import pipeline
 
-    _finish(pipeline.run(_recipe(recipe), out, tuple(set_ or ()), fresh, last="student"), as_json)
+    changes = tuple(set_ or ())
+    outcome = pipeline.run(_recipe(recipe), out, changes, fresh=fresh, allow_changed=allow_changed, last="student")
+    _finish(outcome, as_json)
 
 
 @app.command()
@@ -162,7 +186,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point: exit codes and one-line errors as the README promises."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        code = app(arguments, standalone_mode=False)  # what `typer.Exit` was given; 130 after Ctrl-C
+        obj = {"arguments": arguments}
+        code = app(arguments, standalone_mode=False, obj=obj)  # what `typer.Exit` was given; 130 after Ctrl-C
+        code = code if code == 130 else ranks.leave(int(code or 0))
     except EdgekdError as error:
         _fail(error.problems, error.exit_code, arguments)
     except (KeyboardInterrupt, typer.Abort):
@@ -175,16 +201,18 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _unexpected(error: Exception, arguments: list[str]) -> NoReturn:
-    """Usage errors of the command line parser, disk errors, and bugs."""
+    """Usage errors of the command line parser, disk errors, processes that went away, and bugs."""
     if hasattr(error, "format_message"):  # the parser's usage errors, whichever click made them
         message = error.format_message().rstrip(".")
         _fail((f"{message}; see 'edgekd --help'",) if message else (), 2, arguments)
     if isinstance(error, OSError) and error.errno in (28, 30, 122):  # full, read-only, over quota
         _fail((f"{error.filename or 'disk'}: {error.strerror}; free space or choose another --out",), 4, arguments)
+    if ranks.is_loss(error):
+        _fail(("another process ended without a word (killed?); the same command goes on",), 4, arguments)
     if "--debug" not in arguments:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        print(f"edgekd: bug: {what}; please report it with the output of --debug", file=sys.stderr)
-        sys.exit(70)
+        _end((f"edgekd: bug: {what}; please report it with the output of --debug",), 70)
+    ranks.end_others(70)
     raise error
 
 
@@ -193,9 +221,24 @@ def _fail(problems: tuple[str, ...], code: int, arguments: list[str]) -> NoRetur
         import traceback
 
         traceback.print_exc()
-    for problem in problems:
-        print(f"edgekd: error: {problem}", file=sys.stderr)
+    _end(tuple(f"edgekd: error: {problem}" for problem in problems), code)
+
+
+def _end(lines: tuple[str, ...], code: int) -> NoReturn:
+    """Of processes that train together, the first one to fail says why, and ends all."""
+    if ranks.is_first_to_fail():
+        print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr, flush=True)
+        ranks.end_others(code)
     sys.exit(code)
+
+
+def _enter(context: typer.Context, recipe: Path, set_: list[str] | None) -> None:
+    """Join the processes that train together. Where they are started here, they do it all."""
+    from edgekd.training import launch
+
+    code = launch.enter(_recipe(recipe), tuple(set_ or ()), context.obj["arguments"])
+    if code is not None:
+        sys.exit(code)
 
 
 def _recipe(path: Path) -> Path:
@@ -211,7 +254,9 @@ def _single(run_dir: Path, set_: list[str] | None, stage: str, as_json: bool) ->
 
 
 def _finish(outcome: Any, as_json: bool) -> None:
-    _print_json(outcome.result) if as_json else print(outcome.text)
+    if ranks.is_main():
+        _print_json(outcome.result) if as_json else print(outcome.text)
+        sys.stdout.flush()  # before the other processes leave
     raise typer.Exit(outcome.exit_code)
 
 

@@ -43,6 +43,12 @@ class DivergedError(EdgekdError):
     exit_code = 5
 
 
+class Interrupted(EdgekdError):
+    """Stopped by a signal, with everything saved (exit code 130)."""
+
+    exit_code = 130
+
+
 def unknown(kind: str, given: str, known: Iterable[str]) -> str:
     """Text for a name that was missed: what was given, what is known, and the nearest guess."""
     names = sorted(known)

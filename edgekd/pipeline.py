@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgekd import ranks
 from edgekd.atomic import read_json
 from edgekd.errors import InputError
 from edgekd.run_dir import LOCKED_RECIPE, RunDir
 from edgekd.stages.binding import Bound, bind_recipe
-from edgekd.stages.check import check_budgets
+from edgekd.stages.check import check_budgets, check_loggers
 from edgekd.stages.context import Context
 from edgekd.stages.data import data_stage
 from edgekd.stages.export import export_stage
@@ -34,6 +35,9 @@ STAGES: dict[str, Callable[[Context], None]] = {
 }
 
 
+TOGETHER = {"teacher", "baseline", "student"}  # all processes take part; rank 0 alone does the others
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command shows.
@@ -49,12 +53,27 @@ class Outcome:
     exit_code: int
 
 
-def run(recipe: Path, out: Path, overrides: tuple[str, ...] = (), fresh: bool = False, last: str = "report") -> Outcome:
-    """Do all stages up to `last`; what is done already is kept."""
+def run(
+    recipe: Path,
+    out: Path,
+    overrides: tuple[str, ...] = (),
+    *,
+    fresh: bool = False,
+    allow_changed: bool = False,
+    last: str = "report",
+) -> Outcome:
+    """Do all stages up to `last`; what is done already is kept.
+
+    Args:
+        fresh: delete the run directory first.
+        allow_changed: go on from the saved state of a training that has changed since.
+    """
     names = list(STAGES)
     options = [part for override in overrides for part in ("--set", override)]
     command = shlex.join(["edgekd", "run", str(recipe), "--out", str(out), *options])
-    return _do(bind_recipe(recipe, overrides), out, names[: names.index(last) + 1], fresh, command)
+    stages = names[: names.index(last) + 1]
+    bound = bind_recipe(recipe, overrides)
+    return _do(bound, out, stages, fresh=fresh, allow_changed=allow_changed, command=command)
 
 
 def again(path: Path, overrides: tuple[str, ...], stage: str) -> Outcome:
@@ -69,14 +88,25 @@ def again(path: Path, overrides: tuple[str, ...], stage: str) -> Outcome:
     return _do(bind_recipe(path / LOCKED_RECIPE, overrides, Path(manifest["base"])), path, [stage])
 
 
-def _do(bound: Bound, path: Path, names: list[str], fresh: bool = False, command: str | None = None) -> Outcome:
+def _do(
+    bound: Bound,
+    path: Path,
+    names: list[str],
+    *,
+    fresh: bool = False,
+    allow_changed: bool = False,
+    command: str | None = None,
+) -> Outcome:
     locked = bound.locked()
     with RunDir.held(path, bound.recipe.name, bound.base, locked, fresh=fresh, command=command) as run_dir:
-        context = Context(bound, run_dir)
+        context = Context(bound, run_dir, allow_changed)
         check_budgets(bound, context.data.class_names)  # a typing error must not cost a training
+        if "student" in names:
+            check_loggers(bound)
         for name in names:
-            STAGES[name](context)
-    return _outcome(path, names)
+            if name in TOGETHER or ranks.is_main():
+                STAGES[name](context)
+    return _outcome(path, names) if ranks.is_main() else Outcome(None, "", 0)
 
 
 def _outcome(path: Path, names: list[str]) -> Outcome:

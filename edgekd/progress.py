@@ -1,4 +1,7 @@
-"""Progress on standard error: a bar with the remaining time on a terminal, sparse plain lines elsewhere."""
+"""Progress on standard error: a bar with the remaining time on a terminal, sparse plain lines elsewhere.
+
+Of processes that train together, one speaks.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from edgekd import ranks
 
 _PLAIN_INTERVAL_S = 10.0
 
@@ -17,13 +22,20 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
     Yields:
         `advance(steps=1, note="")`: call it after each step; `note` is shown behind the bar.
     """
-    with (_bar if sys.stderr.isatty() else _plain)(title, total) as advance:
+    shown = (_bar if sys.stderr.isatty() else _plain) if ranks.is_main() else _silent
+    with shown(title, total) as advance:
         yield advance
 
 
 def say(line: str) -> None:
     """One plain line on standard error (results go to standard output)."""
-    print(line, file=sys.stderr, flush=True)
+    if ranks.is_main():
+        print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _silent(_title: str, _total: int) -> Iterator[Callable[..., None]]:
+    yield lambda steps=1, note="": None
 
 
 @contextmanager

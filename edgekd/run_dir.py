@@ -5,16 +5,17 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edgekd import __version__
-from edgekd.atomic import disk_faults, read_json, sha256_file, sha256_json, write_json, write_text
+from edgekd import __version__, ranks
+from edgekd.atomic import disk_faults, read_json, remove_leftovers, sha256_file, sha256_json, write_json, write_text
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.progress import say
+from edgekd.ranks import agreement
 
 MANIFEST_SCHEMA = "edgekd.manifest/1"
 MANIFEST = "manifest.json"
@@ -49,7 +50,8 @@ class RunDir:
     ) -> Iterator[RunDir]:
         """Create the directory, or go on in one of the same recipe, and keep other processes out of it meanwhile.
 
-        A recipe that changed under the same name is welcome: only the stages it touches are done again.
+        A recipe that changed under the same name is welcome: only the stages it touches are done again. Processes that
+        train together enter together; rank 0 writes.
 
         Args:
             path: the directory.
@@ -60,26 +62,17 @@ class RunDir:
             command: the command line that makes this run, for the report; None leaves what is there.
 
         Raises:
-            InputError: the directory belongs to another recipe, or holds other files, and `fresh` is False.
-            EnvironmentFault: not writable, or another process works in it.
+            InputError: the directory belongs to another recipe, or holds other files, and `fresh` is False; ranks have
+                different recipes.
+            EnvironmentFault: not writable, another process works in it, or a rank does not see it.
         """
-        _require_ours(path, recipe_name, fresh)
-        with disk_faults(path):
-            try:
-                path.mkdir(parents=True, exist_ok=True)
-            except (NotADirectoryError, FileExistsError):
-                raise InputError(f"--out {path}: part of this path is a file; choose another --out") from None
-        with _lock(path):
-            if fresh:
-                _empty(path)
-            manifest = _read_manifest(path) or {"schema": MANIFEST_SCHEMA, "stages": {}}
-            manifest |= {"recipe": recipe_name, "base": str(base.resolve()), "edgekd": __version__}
-            if command is not None:
-                manifest["command"] = command
-            run = cls(path, manifest)
-            run._save()
-            write_text(path / LOCKED_RECIPE, locked_recipe)
-            yield run
+        facts = {"recipe": recipe_name, "base": str(base.resolve()), "edgekd": __version__}
+        if command is not None:
+            facts["command"] = command
+        with ExitStack() as stack:
+            manifest = ranks.on_main(lambda: stack.enter_context(_taken(path, facts, locked_recipe, fresh)))
+            agreement.require_shared(path, locked_recipe)
+            yield cls(path, manifest)
 
     @classmethod
     def existing(cls, path: Path) -> RunDir:
@@ -95,34 +88,46 @@ class RunDir:
             )
         return cls(path, manifest)
 
-    def stage(self, name: str, inputs: Mapping[str, Any], action: Callable[[], Sequence[str]]) -> bool:
+    def stage(
+        self, name: str, inputs: Mapping[str, Any], action: Callable[[], Sequence[str]], *, together: bool = False
+    ) -> bool:
         """Do a stage unless it was done with the same inputs and its outputs are still whole.
 
         Args:
             name: key in the manifest, e.g. `export/onnx-fp32`.
             inputs: everything the stage depends on, as JSON values: recipe part, upstream hashes, code version.
             action: does the work and names the files that it wrote, below the run directory.
+            together: all ranks are here and take part in the work; without it, rank 0 alone is.
 
         Returns:
             True if the work was done now, False if it was there already.
+
+        Raises:
+            InputError: ranks have different inputs, such as weights of one name on machines of their own.
         """
         inputs_hash = sha256_json(dict(inputs))
-        if self._is_done(name, inputs_hash):
+        if together:
+            agreement.require_same(name, inputs_hash)
+        done = self._is_done(name, inputs_hash) if ranks.is_main() else False
+        if ranks.broadcast(done) if together else done:
             say(f"{name}: unchanged, kept")
             return False
         self.manifest["stages"].pop(name, None)
         self._save()
         started = time.monotonic()
         outputs = action()
-        self.manifest["stages"][name] = {
-            "status": "done",
-            "inputs_sha256": inputs_hash,
-            "outputs": {output: sha256_file(self.path / output) for output in outputs},
-            "versions": _versions(),
-            "seconds": round(time.monotonic() - started, 1),
-            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        }
-        self._save()
+        if ranks.is_main():
+            self.manifest["stages"][name] = {
+                "status": "done",
+                "inputs_sha256": inputs_hash,
+                "outputs": {output: sha256_file(self.path / output) for output in outputs},
+                "versions": _versions(),
+                "seconds": round(time.monotonic() - started, 1),
+                "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            }
+            self._save()
+        if together:
+            self.manifest = ranks.broadcast(self.manifest)
         return True
 
     def output_hash(self, stage: str, output: str) -> str:
@@ -147,7 +152,28 @@ class RunDir:
         )
 
     def _save(self) -> None:
-        write_json(self.path / MANIFEST, self.manifest)
+        if ranks.is_main():
+            write_json(self.path / MANIFEST, self.manifest)
+
+
+@contextmanager
+def _taken(path: Path, facts: Mapping[str, str], locked_recipe: str, fresh: bool) -> Iterator[dict[str, Any]]:
+    """Take the directory: made, locked, with manifest and locked recipe written; yields the manifest."""
+    _require_ours(path, facts["recipe"], fresh)
+    with disk_faults(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (NotADirectoryError, FileExistsError):
+            raise InputError(f"--out {path}: part of this path is a file; choose another --out") from None
+    with _lock(path):
+        if fresh:
+            _empty(path)
+        remove_leftovers(path)
+        manifest = _read_manifest(path) or {"schema": MANIFEST_SCHEMA, "stages": {}}
+        manifest |= facts
+        write_json(path / MANIFEST, manifest)
+        write_text(path / LOCKED_RECIPE, locked_recipe)
+        yield manifest
 
 
 @contextmanager

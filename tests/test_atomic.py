@@ -14,6 +14,7 @@ from edgekd.atomic import (
     atomic_path,
     disk_faults,
     read_json,
+    remove_leftovers,
     sha256_file,
     sha256_json,
     write_bytes,
@@ -85,6 +86,16 @@ def test_a_full_or_forbidden_disk_is_the_environments_fault(tmp_path: Path, numb
         f"{path}: cannot write ({os.strerror(number)}); free space or choose another --out",
     )
     assert caught.value.exit_code == 4
+
+
+def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = ["a.txt", ".lock", ".tmp", "a.tmp", ".a.txt.tmp", "train_view/.x.txt.12.tmp"]
+    for name in (*kept, ".a.txt.123.tmp", "deep/er/.state.pt.4.tmp"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == sorted(kept)
 
 
 def test_other_errors_of_the_system_are_not_hidden(tmp_path: Path) -> None:

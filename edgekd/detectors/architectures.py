@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from edgekd.detectors import untrusted
 from edgekd.detectors.engine_guard import guard
 from edgekd.errors import InputError, unknown
 
@@ -65,9 +66,13 @@ def _from_file(path: Path, where: str) -> dict[str, Any]:
 
     try:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(f"{where}: {path} cannot be read ({str(error).splitlines()[0]})") from error
     if not isinstance(config, dict) or not {"nc", "backbone", "head"} <= set(config):
         raise InputError(f"{where}: {path} is no model YAML (needs the keys nc, backbone, head)")
+    try:
+        untrusted.check_config(config)
+    except untrusted.Refused as error:
+        raise InputError(f"{where}: {path} {error}") from error
     scales = config.get("scales") or {}
     return {"scale": next(iter(scales), ""), **config, "yaml_file": path.name}

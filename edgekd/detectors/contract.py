@@ -145,6 +145,17 @@ class Detector(Protocol):
         """Run on (B, C, H, W) RGB in 0..1. `needs` names the outputs that are used: `class_logits`, `boxes`."""
         ...
 
+    def compute(self, images: Tensor, needs: frozenset[str]) -> dict[str, Tensor]:
+        """The head outputs of `forward` as tensors by name, the batch first; it can be traced and compiled.
+
+        Every layer is called as a module, so that hooks see what a tap asks for.
+        """
+        ...
+
+    def assemble(self, heads: Mapping[str, Tensor], taps: Mapping[str, Tensor], images: Tensor) -> DetectorOutput:
+        """What `forward` gives, from what `compute` returned for these images and from the taps' maps."""
+        ...
+
     def read(self, raw: object, taps: Mapping[str, Tensor], images: Tensor) -> DetectorOutput:
         """Bring what the module's training forward returned into the common form, without computing it again."""
         ...

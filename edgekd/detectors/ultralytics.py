@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from edgekd.detectors import weights
 from edgekd.detectors.architectures import architecture
-from edgekd.detectors.contract import Branch, DensePredictions, DetectorOutput, QueryPredictions, Role, Spec, Tap
+from edgekd.detectors.contract import Branch, DensePredictions, DetectorOutput, QueryPredictions, Tap
+from edgekd.detectors.description import describe, probe
 from edgekd.detectors.export_heads import DenseExport, QueryExport
 from edgekd.detectors.fusion import fused_copy
 from edgekd.errors import InputError
-
-_PROBE_SIZE_PX = 64
 
 
 class UltralyticsDetector:
@@ -30,7 +29,7 @@ class UltralyticsDetector:
         self.is_query = type(self.head).__name__ == "RTDETRDecoder"
         if not self.is_query and type(self.head).__name__ != "Detect":
             raise InputError(f"{name}: its head is {type(self.head).__name__}; edgekd serves detection heads only")
-        self.spec = _spec(module, name, self.is_query)
+        self.spec = describe(module, name, self.is_query)
 
     @classmethod
     def from_recipe(
@@ -48,11 +47,20 @@ class UltralyticsDetector:
         """
         if weights_path is not None:
             module = weights.load(weights_path, f"{where}.weights")
-            return cls(module, model or weights_path.stem)
+            try:
+                return cls(module, model or weights_path.stem)
+            except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise InputError(f"{where}.weights: {weights_path} holds no detector that runs ({reason})") from error
         if model is None:
             raise InputError(f"{where}: give 'model' (a name such as yolo26n) or 'weights' (a file)")
         names = class_names or ()
-        module = weights.build(architecture(model, f"{where}.model"), len(names) or 80, channels)
+        config = architecture(model, f"{where}.model")
+        try:
+            module = weights.build(config, len(names) or 80, channels)
+        except Exception as error:  # a layer that there is not, channels that do not fit: it breaks anywhere
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(f"{where}.model: {model} cannot be built ({reason}); correct the model YAML") from error
         if names:
             module.names = dict(enumerate(names))
         return cls(module, Path(model).stem)
@@ -65,7 +73,7 @@ class UltralyticsDetector:
         known = {tap.path for tap in self.spec.taps}
         modules = dict(self.module.named_modules())
         fresh = [path for path in dict.fromkeys(paths) if path in modules and path not in known]
-        size, shapes = _probe(self.module, self.spec.input_channels, fresh)
+        size, shapes = probe(self.module, self.spec.input_channels, fresh)
         maps = {path: shape for path, shape in shapes.items() if len(shape) == 4}
         taps = tuple(Tap("named", path, size // shape[2], shape[1]) for path, shape in maps.items())
         self.spec = replace(self.spec, taps=self.spec.taps + taps)
@@ -84,20 +92,42 @@ class UltralyticsDetector:
         captured: dict[str, Tensor] = {}
         handles = [capture(self.module, path, captured, copy=path in self.spec.named_paths) for path in taps]
         try:
-            features = self._trunk(images)
-            dense = {} if self.is_query or not needs else self._dense_heads(features, needs)
-            queries = self._queries(self.head(features, None), images) if self.is_query and needs else None
+            heads = self.compute(images, needs)
         finally:
             for handle in handles:
                 handle.remove()
-        return DetectorOutput(captured, dense, queries)
+        return self.assemble(heads, captured, images)
+
+    def compute(self, images: Tensor, needs: frozenset[str]) -> dict[str, Tensor]:
+        """See `Detector.compute`. Named as in `one2many scores` (B, K, A), `one2many boxes` (B, 4 * bins, A)."""
+        features = self._trunk(images)
+        if self.is_query:
+            return self._query_head(features) if needs else {}
+        return self._dense_heads(features, needs)
+
+    def assemble(self, heads: Mapping[str, Tensor], taps: Mapping[str, Tensor], images: Tensor) -> DetectorOutput:
+        """See `Detector.assemble`."""
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, value in heads.items():
+            kind, part = name.split()
+            parts.setdefault(kind, {})[part] = value
+        if self.is_query:
+            layers = [parts["queries"][part].movedim(1, 0) for part in ("boxes", "scores")] if parts else None
+            queries = self._boxes_in_px(layers[0], layers[1], images) if layers else None
+            return DetectorOutput(dict(taps), {}, queries)
+        height, width = images.shape[-2:]
+        sizes = tuple((-(-height // stride), -(-width // stride)) for stride in self._strides)
+        dense = {name: self._dense(part, sizes, images.device) for name, part in parts.items()}
+        return DetectorOutput(dict(taps), dense)
 
     def read(self, raw: Any, taps: Mapping[str, Tensor], images: Tensor) -> DetectorOutput:
         """Bring the training output of `module(images)` into the common form."""
         if self.is_query:
-            return DetectorOutput(dict(taps), {}, self._queries(raw, images))
+            return DetectorOutput(dict(taps), {}, self._boxes_in_px(*_decoder_layers(raw), images))
         branches = raw if "one2many" in raw else {"one2many": raw}
-        return DetectorOutput(dict(taps), {name: self._dense(part, part["feats"]) for name, part in branches.items()})
+        sizes = tuple((int(map_.shape[2]), int(map_.shape[3])) for map_ in next(iter(branches.values()))["feats"])
+        dense = {name: self._dense(part, sizes, images.device) for name, part in branches.items()}
+        return DetectorOutput(dict(taps), dense)
 
     def export_module(self, head: Branch | None = None) -> nn.Module:
         """A plain module, fp32, on the CPU, in eval mode; see `Detector.export_module`."""
@@ -120,21 +150,24 @@ class UltralyticsDetector:
             kept.append(value if layer.i in self.module.save else None)
         return [kept[source] if source != -1 else value for source in self.head.f]
 
-    def _dense_heads(self, features: list[Tensor], needs: frozenset[str]) -> dict[str, DensePredictions]:
-        outputs: dict[str, DensePredictions] = {}
+    @property
+    def _strides(self) -> list[int]:
+        return [int(stride) for stride in self.head.stride]
+
+    def _dense_heads(self, features: list[Tensor], needs: frozenset[str]) -> dict[str, Tensor]:
+        outputs: dict[str, Tensor] = {}
         for name in self.spec.branches:
-            parts: dict[str, Any] = {"feats": features}
             towers = getattr(self.head, name)
             if "class_logits" in needs:
-                parts["scores"] = _run_towers(towers["cls_head"], features)
+                outputs[f"{name} scores"] = _run_towers(towers["cls_head"], features)
             if "boxes" in needs:
-                parts["boxes"] = _run_towers(towers["box_head"], features)
-            outputs[name] = self._dense(parts, features)
+                outputs[f"{name} boxes"] = _run_towers(towers["box_head"], features)
         return outputs
 
-    def _dense(self, parts: Mapping[str, Any], features: list[Tensor]) -> DensePredictions:
-        strides = [int(stride) for stride in self.head.stride]
-        points, point_strides = _grid(features, strides)
+    def _dense(
+        self, parts: Mapping[str, Any], sizes: tuple[tuple[int, int], ...], device: torch.device
+    ) -> DensePredictions:
+        points, point_strides = _grid(sizes, self._strides, device)
         boxes = parts.get("boxes")
         bins = self.head.reg_max
         box_logits = None
@@ -146,20 +179,30 @@ class UltralyticsDetector:
             box_logits=box_logits,
             points_px=points,
             point_strides=point_strides,
-            level_sizes=tuple((int(map_.shape[2]), int(map_.shape[3])) for map_ in features),
+            level_sizes=sizes,
             decode=partial(_decode_boxes, boxes, points, point_strides, bins),
         )
 
-    def _queries(self, raw: Any, images: Tensor) -> QueryPredictions:
-        """Decoder layers of RT-DETR without denoising queries, boxes in pixels."""
-        boxes, scores, _, _, denoising = raw if self.module.training or len(raw) == 5 else raw[1]
-        if denoising is not None:
-            _, boxes = torch.split(boxes, denoising["dn_num_split"], dim=2)
-            _, scores = torch.split(scores, denoising["dn_num_split"], dim=2)
+    def _query_head(self, features: list[Tensor]) -> dict[str, Tensor]:
+        """Decoder layers with the batch first: boxes (B, D, Q, 4), scores (B, D, Q, K)."""
+        boxes, scores = _decoder_layers(self.head(features, None))
+        return {"queries boxes": boxes.movedim(0, 1), "queries scores": scores.movedim(0, 1)}
+
+    def _boxes_in_px(self, boxes: Tensor, scores: Tensor, images: Tensor) -> QueryPredictions:
+        """Boxes of decoder layers (D, B, Q, 4), centre and size in 0..1, to corners in pixels."""
         height, width = images.shape[-2:]
         size = boxes.new_tensor([width, height, width, height])
         centre, half = boxes[..., :2], boxes[..., 2:] / 2
         return QueryPredictions(scores, torch.cat([centre - half, centre + half], -1) * size)
+
+
+def _decoder_layers(raw: Any) -> tuple[Tensor, Tensor]:
+    """Boxes and scores of RT-DETR's decoder layers, without denoising queries; `raw` in training has five parts."""
+    boxes, scores, _, _, denoising = raw if len(raw) == 5 else raw[1]
+    if denoising is not None:
+        _, boxes = torch.split(boxes, denoising["dn_num_split"], dim=2)
+        _, scores = torch.split(scores, denoising["dn_num_split"], dim=2)
+    return boxes, scores
 
 
 def capture(module: nn.Module, path: str, store: dict[str, Tensor], copy: bool = False) -> Any:
@@ -179,16 +222,13 @@ def _run_towers(towers: Any, features: list[Tensor]) -> Tensor:
     return torch.cat([tower(feature).flatten(2) for tower, feature in zip(towers, features, strict=True)], dim=2)
 
 
-def _grid(features: list[Tensor], strides: list[int]) -> tuple[Tensor, Tensor]:
+def _grid(sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
     """Cell centres (A, 2) and strides (A,) of all levels."""
     points, point_strides = [], []
-    for feature, stride in zip(features, strides, strict=True):
-        height, width = feature.shape[-2:]
-        y, x = torch.meshgrid(
-            torch.arange(height, device=feature.device), torch.arange(width, device=feature.device), indexing="ij"
-        )
+    for (height, width), stride in zip(sizes, strides, strict=True):
+        y, x = torch.meshgrid(torch.arange(height, device=device), torch.arange(width, device=device), indexing="ij")
         points.append((torch.stack([x, y], -1).reshape(-1, 2) + 0.5) * stride)
-        point_strides.append(torch.full((height * width,), float(stride), device=feature.device))
+        point_strides.append(torch.full((height * width,), float(stride), device=device))
     return torch.cat(points), torch.cat(point_strides)
 
 
@@ -202,65 +242,3 @@ def _decode_boxes(boxes: Tensor | None, points_px: Tensor, strides: Tensor, bins
         distances = distances.reshape(*distances.shape[:2], 4, bins).softmax(-1) @ projection
     distances = distances * strides[:, None]
     return torch.cat([points_px - distances[..., :2], points_px + distances[..., 2:]], -1)
-
-
-def _spec(module: Any, name: str, is_query: bool) -> Spec:
-    head = module.model[-1]
-    channels = int(module.yaml.get("channels", 3))
-    taps = _discover_taps(module, channels)
-    reg_max = 1 if is_query else int(head.reg_max)
-    two_branches = not is_query and getattr(head, "one2one_cv2", None) is not None
-    return Spec(
-        family="ultralytics",
-        name=name,
-        class_names=tuple(str(module.names[index]) for index in sorted(module.names)),
-        input_channels=channels,
-        size_multiple=int(module.stride.max()),
-        taps=taps,
-        head_kind="query" if is_query else "dense",
-        box_form="box" if is_query else ("distribution" if reg_max > 1 else "distance"),
-        reg_max=reg_max,
-        branches=("one2many", "one2one") if two_branches else (() if is_query else ("one2many",)),
-        point_offset=0.5,
-        parameters=sum(parameter.numel() for parameter in module.parameters()),
-    )
-
-
-def _discover_taps(module: Any, channels: int) -> tuple[Tap, ...]:
-    """Run once on zeros and read (stride, channels) of every layer that a role names."""
-    head = module.model[-1]
-    roles: dict[str, Role] = {f"model.{index}": "neck" for index in head.f}
-    backbone = [f"model.{index}" for index in range(len(module.yaml["backbone"]))]
-    for level in range(len(getattr(head, "cv2", None) or ())):
-        roles[f"model.{head.i}.cv3.{level}.1"] = "head_cls"
-        roles[f"model.{head.i}.cv2.{level}.1"] = "head_box"
-    size, shapes = _probe(module, channels, [*roles, *backbone])
-    taps = [Tap(role, path, size // shapes[path][2], shapes[path][1]) for path, role in roles.items()]
-    deepest = {size // shapes[path][2]: path for path in backbone}  # the last layer of each stride wins
-    taps += [
-        Tap("backbone", path, stride, shapes[path][1])
-        for stride, path in deepest.items()
-        if stride in {tap.stride for tap in taps}
-    ]
-    return tuple(sorted(taps, key=lambda tap: (tap.role, tap.stride)))
-
-
-def _probe(module: Any, channels: int, paths: Sequence[str]) -> tuple[int, dict[str, tuple[int, ...]]]:
-    """Side of a square input in px, and the output shape of each module for it."""
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def note(path: str) -> Any:
-        return lambda _module, _inputs, output: shapes.__setitem__(path, tuple(getattr(output, "shape", ())))
-
-    handles = [module.get_submodule(path).register_forward_hook(note(path)) for path in dict.fromkeys(paths)]
-    was_training = module.training
-    size = max(_PROBE_SIZE_PX, 2 * int(module.stride.max()))
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            device = next(module.parameters()).device
-            module.eval()(torch.zeros(1, channels, size, size, device=device))
-    finally:
-        module.train(was_training)
-        for handle in handles:
-            handle.remove()
-    return size, shapes

@@ -1,7 +1,8 @@
 """Weights in and out: Ultralytics checkpoints by allow-list, and safetensors whose header describes the model.
 
-No file that is read here can run code. A safetensors header carries the model's YAML, and the engine evaluates an
-`activation` expression in such a YAML; it is therefore built under the engine's restricted mode (`engine_guard`).
+No file that is read here can run code, load more than it holds, or make the engine download anything. Both forms carry
+the model's YAML, in which the engine evaluates an `activation` expression; it is therefore checked (`untrusted`), and
+built under the engine's restricted mode (`engine_guard`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.atomic import atomic_path
+from edgekd.detectors import untrusted
 from edgekd.detectors.engine_guard import guard
 from edgekd.errors import InputError
 
@@ -27,6 +29,8 @@ def load(path: Path, where: str) -> Any:
     Raises:
         InputError: missing, truncated, or of another family.
     """
+    if path.is_dir():
+        raise InputError(f"{where}: {path} is a folder; give the path of a weights file")
     if not path.is_file():
         raise InputError(f"{where}: no file {path}; put the weights there or correct the path")
     readers = {".pt": _load_checkpoint, ".safetensors": _load_safetensors}
@@ -66,29 +70,55 @@ def _load_checkpoint(path: Path, where: str) -> Any:
 
     remedy = "give an Ultralytics detection checkpoint, or the student.safetensors of an edgekd run"
     try:
-        checkpoint, _ = torch_safe_load(str(path.resolve()), safe_only=True)
+        untrusted.check_checkpoint(path)
+        content, _ = torch_safe_load(str(path), safe_only=True)
+        model: Any = (content.get("ema") or content.get("model")) if isinstance(content, dict) else None
+        if not hasattr(model, "yaml") or not hasattr(model, "names"):
+            raise untrusted.Refused("holds no Ultralytics model")
+        untrusted.check_config(model.yaml)
+        tensors = [*model.parameters(), *model.buffers()]
+        if sum(value.numel() * value.element_size() for value in tensors) > path.stat().st_size:
+            raise untrusted.Refused("has weights that take more memory than the file is long")
+        untrusted.check_described(model.yaml, _channels(model.yaml), tensors)
+    except untrusted.Refused as error:
+        raise InputError(f"{where}: {path} {error}; {remedy}") from error
     except Exception as error:  # the engine raises many kinds for one fact: this is not a checkpoint it knows
-        reason = str(error).splitlines()[0][:200]
+        reason = _reason(error)
         raise InputError(f"{where}: {path} cannot be read as an Ultralytics checkpoint ({reason}); {remedy}") from error
-    model = checkpoint.get("ema") or checkpoint.get("model")
-    if not hasattr(model, "yaml") or not hasattr(model, "names"):
-        raise InputError(f"{where}: {path} holds no Ultralytics model; {remedy}")
     return model.float().eval()
 
 
 def _load_safetensors(path: Path, where: str) -> Any:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
+    remedy = "give the student.safetensors of an edgekd run, or an Ultralytics detection checkpoint"
     try:
         with safe_open(path, framework="pt") as reader:
             header = json.loads((reader.metadata() or {})[_HEADER])
             tensors = {name: reader.get_tensor(name).clone() for name in reader.keys()}  # noqa: SIM118
-        model = build(header["yaml"], len(header["names"]), int(header["yaml"].get("channels", 3)))
+        config, names = header["yaml"], [str(name) for name in header["names"]]
+        guard()
+        untrusted.check_config(config)
+        untrusted.check_described({**config, "nc": len(names)}, _channels(config), tensors.values())
+        model = build(config, len(names), _channels(config))
         model.load_state_dict(
             {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
         )
-    except (SafetensorError, KeyError, ValueError, RuntimeError, TypeError) as error:
-        reason = str(error).splitlines()[0][:200]
+    except untrusted.Refused as error:
+        raise InputError(f"{where}: {path} {error}; {remedy}") from error
+    except Exception as error:  # whatever a header made up breaks
+        reason = _reason(error)
         raise InputError(f"{where}: {path} is not a detector written by edgekd, or is damaged ({reason})") from error
-    model.names = dict(enumerate(header["names"]))
+    model.names = dict(enumerate(names))
     return model.float().eval()
+
+
+def _channels(config: dict[str, Any]) -> int:
+    """Input channels; older engines wrote `ch`."""
+    return int(config.get("channels", config.get("ch", 3)))
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error, and its kind where that says little."""
+    text = next(iter(str(error).splitlines()), "")[:200]
+    return text if len(text.split()) > 2 else f"{type(error).__name__}: {text}"

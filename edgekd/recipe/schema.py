@@ -62,6 +62,17 @@ class DetectorRecipe(_Strict):
         return self
 
 
+class TeacherRecipe(DetectorRecipe):
+    """The teacher, and how it is run while it teaches; its own AP is measured in torch and float32 whatever is set."""
+
+    runtime: Literal["eager", "compile", "openvino"] = Field(
+        "eager", description="compile: by torch, for GPUs; openvino: for CPUs; both take outputs from one pass as it is"
+    )
+    precision: Literal["fp32", "bf16", "fp16"] | None = Field(
+        None, description="of its own; default: that of the student's step, with openvino fp32"
+    )
+
+
 class StudentRecipe(DetectorRecipe):
     """The student. `head` governs checkpoint selection, validation, export and report alike."""
 
@@ -101,7 +112,7 @@ class Recipe(_Strict):
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1, description="CPU threads; default: all cores of the process")
     data: DataEnvelope
-    teacher: DetectorRecipe | None = None
+    teacher: TeacherRecipe | None = None
     student: StudentRecipe
     distill: tuple[DistillEnvelope, ...] = ()
     baseline: bool = Field(False, description="train the control too: same student, seed and batches, no teacher")

@@ -105,13 +105,14 @@ def _distillation(files: RunFiles, recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _terms(rows: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Per term: first and last weighted value, and its mean share of the loss."""
+    """Per term: first and last weighted value, and its mean share of the loss over the steps in which it acts."""
     by_term: dict[str, list[Mapping[str, str]]] = {}
     for row in rows:
         by_term.setdefault(row["term"], []).append(row)
     summary = []
     for term, entries in by_term.items():
-        shares = [share for share in (number(entry.get("share")) for entry in entries) if share is not None]
+        acting = [entry for entry in entries if number(entry.get("weight")) != 0]
+        shares = [share for share in (number(entry.get("share")) for entry in acting) if share is not None]
         summary.append({
             "term": term,
             "steps": len(entries),

@@ -13,9 +13,9 @@ from markupsafe import Markup
 from edgekd.report import numbers
 from edgekd.report.files import RunFiles, number
 from edgekd.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, axes, drawing, element, plain
+from edgekd.report.warn import SHARE_LIMITS
 
 MAX_POINTS = 120
-SHARE_LIMITS = (0.01, 0.5)
 _DASHES = (None, "7 4", "2 4", "9 3 2 3")
 _TERM_COLOURS = 5
 

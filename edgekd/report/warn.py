@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+SHARE_LIMITS = (0.01, 0.50)  # of a term in the loss: below, it hardly acts; above, it drowns the detection loss
+DETECTION = "detection"
 _SAME_AP = 0.001
 _NAMES = {"teacher": "teacher", "baseline": "control", "student": "student"}
 
 
 def warnings_of(report: Mapping[str, Any]) -> list[str]:
     """Warnings about the comparison, the loss terms, the artifacts and the data, most important first."""
-    sources = (_comparison, _own_measurements, _first_steps, _artifacts, _data)
+    sources = (_comparison, _own_measurements, _first_steps, _all_steps, _artifacts, _data)
     return [warning for source in sources for warning in source(report)]
 
 
-def _comparison(report: Mapping[str, Any]) -> Iterator[str]:
-    teacher, control, student = (report[role]["ap"] for role in ("teacher", "baseline", "student"))
+def comparison(teacher: float | None, control: float | None, student: float | None) -> Iterator[str]:
+    """What is wrong between the AP of teacher, control and student; None is what there is not."""
     if teacher is not None and control is not None and teacher <= control:
         yield f"The teacher (AP {teacher:.3f}) is not better than the control (AP {control:.3f})."
+    if teacher is not None and student is not None and teacher < student:
+        yield f"The teacher (AP {teacher:.3f}) is worse than its student (AP {student:.3f})."
     if student is not None and control is not None and student <= control:
         yield f"The student (AP {student:.3f}) is not better than the control (AP {control:.3f})."
+
+
+def _comparison(report: Mapping[str, Any]) -> Iterator[str]:
+    yield from comparison(*(report[role]["ap"] for role in ("teacher", "baseline", "student")))
 
 
 def _own_measurements(report: Mapping[str, Any]) -> Iterator[str]:
@@ -35,6 +43,17 @@ def _first_steps(report: Mapping[str, Any]) -> Iterator[str]:
     for term in (report["distillation"]["first_steps"] or {}).get("terms") or []:
         if term.get("warning"):
             yield f"Loss term {term['term']}: {term['warning']}"
+
+
+def _all_steps(report: Mapping[str, Any]) -> Iterator[str]:
+    """A share may leave its bounds after the first steps."""
+    first = (report["distillation"]["first_steps"] or {}).get("terms") or []
+    said = {term["term"] for term in first if term.get("warning")}
+    for term in report["distillation"]["terms"]:
+        share = term["mean_share"]
+        if term["term"] in (DETECTION, *said) or share is None or SHARE_LIMITS[0] <= share <= SHARE_LIMITS[1]:
+            continue
+        yield f"Loss term {term['term']}: {share:.2%} of the loss, over all steps in which it acts."
 
 
 def _artifacts(report: Mapping[str, Any]) -> Iterator[str]:

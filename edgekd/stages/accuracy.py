@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgekd import ranks
 from edgekd.agent.postprocess import postprocess
 from edgekd.atomic import write_json, write_text
 from edgekd.data.pack import Pack
@@ -33,32 +35,55 @@ def detect_in_torch(
     columns: np.ndarray[Any, Any] | None,
     settings: ValidateRecipe,
     title: str,
+    device: Any = "cpu",
 ) -> list[Detections]:
     """Detections of a torch detector on a pack, boxes in original-image pixels.
+
+    Ranks share the images out, in batches that are the same however many ranks there are; so are the detections.
 
     Args:
         columns: (K,) class columns of the detector per class of the data, -1 where it does not know the class; None
             where the classes are the same.
+        device: what this process computes on.
+
+    Returns:
+        On rank 0 those of all images, in order; nothing elsewhere.
     """
     import torch
 
-    module = detector.export_module(head).eval()
+    module = detector.export_module(head).eval().to(device)
     arrays = pack.arrays()
-    found: list[Detections] = []
-    with progress(title, len(arrays)) as advance, torch.inference_mode():
-        for start in range(0, len(arrays), _BATCH):
+    starts = range(0, len(arrays), _BATCH)
+    found: dict[int, list[Detections]] = {}
+    with progress(title, len(arrays)) as advance, torch.inference_mode(), _full_float32():
+        for start in starts[ranks.rank() :: ranks.size()]:
             block = np.array(arrays[start : start + _BATCH].transpose(0, 3, 1, 2), order="C")
-            outputs = module(torch.from_numpy(block).float() / 255)
+            outputs = module(torch.from_numpy(block).to(device).float() / 255)
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-            rows = [output.numpy() for output in outputs]
+            rows = [output.cpu().numpy() for output in outputs]
+            found[start] = []
             for index in range(len(block)):
                 raw = [row[index] for row in rows]
                 if columns is not None:
                     raw = _in_data_classes(raw, columns)
                 boxes, scores, classes = postprocess(raw, settings.conf, settings.iou, settings.max_det)
-                found.append(Detections(pack.restore(start + index, boxes), scores, classes))
-            advance(len(block))
-    return found
+                found[start].append(Detections(pack.restore(start + index, boxes), scores, classes))
+            advance(min(_BATCH * ranks.size(), len(arrays) - start))
+    merged = {start: part for share in ranks.gather(found) for start, part in share.items()}
+    return [detections for start in sorted(merged) for detections in merged[start]]
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """Convolutions on a GPU without TF32, whose rounding an exported artifact would be blamed for."""
+    import torch
+
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def _in_data_classes(raw: list[np.ndarray[Any, Any]], columns: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:

@@ -56,7 +56,7 @@ class Bound:
         if detector.weights is None:
             return None
         beside = self.base / detector.weights
-        return beside if beside.is_file() else Path(detector.weights)
+        return beside if beside.exists() else Path(detector.weights)
 
     def locked(self) -> str:
         """The recipe with every default filled in, as YAML; a recipe itself, from which a stage can be done again."""

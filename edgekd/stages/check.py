@@ -14,10 +14,11 @@ from edgekd.gate.policy import check_names
 from edgekd.run_dir import RunDir
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.context import Context
-from edgekd.stages.models import Pair, build_pair
+from edgekd.stages.models import Pair, build_pair, check_runtime, make_teacher
 from edgekd.stages.train import fit_plan
+from edgekd.training.arguments import split_arguments
 from edgekd.training.fit import make_trainer
-from edgekd.training.teacher import Teacher
+from edgekd.training.loggers import require_installed
 
 
 def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bool, dry_step: bool) -> dict[str, Any]:
@@ -43,6 +44,9 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
             data = {name: len(split.images) for name, split in context.data.splits.items()}
         pair = build_pair(bound, (), 3, architecture_only=True) if architecture_only else context.pair
         check_budgets(bound, () if architecture_only else context.data.class_names)
+        if not architecture_only:
+            check_loggers(bound)
+            check_runtime(bound)
         result: dict[str, Any] = {
             "recipe": bound.recipe.name,
             "data": data,
@@ -72,6 +76,15 @@ def check_budgets(bound: Bound, class_names: tuple[str, ...]) -> None:
     problems = check_names(bound.gate, targets, devices, names, f"{bound.where}: gate")
     if problems:
         raise InputError(*problems)
+
+
+def check_loggers(bound: Bound) -> None:
+    """Refuse loggers that are not installed.
+
+    Raises:
+        EnvironmentFault: one line per logger.
+    """
+    require_installed(split_arguments(bound.recipe.train)[1].loggers)
 
 
 def print_check(result: dict[str, Any]) -> None:
@@ -127,12 +140,14 @@ def _taps(name: str, config: DistillerConfig, pair: Pair) -> list[tuple[str, str
 
 def _dry_step(context: Context) -> dict[str, Any]:
     """One real training step (an epoch of one batch) on the CPU; returns the first-steps report."""
+    import torch
+
     plan = fit_plan(context, "student")
     images = max(int(plan.train.get("batch", 16)), 2)  # 1 would mean all of them
     one_batch = {"epochs": 1, "fraction": images, "device": "cpu", "amp": False, "cache": False}
     plan = replace(plan, train={**plan.train, **one_batch})
-    tutor = context.pair.teacher
-    teacher = Teacher(tutor.frozen(), context.data.class_names) if tutor and plan.distillers else None
+    here = torch.device("cpu")
+    teacher = make_teacher(context.bound, context.pair, context.data.class_names, here) if plan.distillers else None
     trainer = make_trainer(plan, teacher, context.path / "engine")
     trainer.validate = lambda: ({}, 0.0)
     trainer.final_eval = lambda: None

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from edgekd import __version__
+from edgekd import __version__, ranks
 from edgekd.data import config as data_config
 from edgekd.data.config import DataSet
 from edgekd.data.pack import Pack
@@ -35,10 +35,15 @@ CODE_VERSIONS = {
 
 @dataclass
 class Context:
-    """One run."""
+    """One run.
+
+    Attributes:
+        allow_changed: go on from the saved state of a training that has changed since.
+    """
 
     bound: Bound
     run: RunDir
+    allow_changed: bool = False
 
     def __post_init__(self) -> None:
         guard(self.path / ".engine")
@@ -52,8 +57,8 @@ class Context:
 
     @cached_property
     def data(self) -> DataSet:
-        """The validated data set."""
-        return data_config.load(self.bound.data, self.path / "data", self.bound.base)
+        """The validated data set; ranks ask for it together, and rank 0 validates."""
+        return ranks.on_main(lambda: data_config.load(self.bound.data, self.path / "data", self.bound.base))
 
     @cached_property
     def pair(self) -> Pair:
@@ -72,11 +77,16 @@ class Context:
         folder = self.path / "data" / "packs"
         return pack.build(self.data.splits["val"], size_px or self.size_px, self.data.channels, folder)
 
-    def stage(self, name: str, inputs: Mapping[str, Any], action: Callable[[], Sequence[str]]) -> bool:
+    def stage(
+        self, name: str, inputs: Mapping[str, Any], action: Callable[[], Sequence[str]], *, together: bool = False
+    ) -> bool:
         """`RunDir.stage` with what every stage depends on added; `name` may carry a part, as in `export/onnx-fp32`."""
+        return self.run.stage(name, self.with_common(name, inputs), action, together=together)
+
+    def with_common(self, name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """A stage's inputs with what every stage depends on."""
         kind, _, _ = name.partition("/")
-        common = {"edgekd": __version__, "code": CODE_VERSIONS[kind], "data": self.data_identity}
-        return self.run.stage(name, {**common, **inputs}, action)
+        return {"edgekd": __version__, "code": CODE_VERSIONS[kind], "data": self.data_identity, **inputs}
 
     @cached_property
     def data_identity(self) -> dict[str, Any]:

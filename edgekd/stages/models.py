@@ -10,12 +10,16 @@ from edgekd.detectors.architectures import architecture
 from edgekd.detectors.contract import Branch, Spec
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.distill.adapters import named_paths
-from edgekd.distill.contract import FeatureConfig, distiller_type, unmet
+from edgekd.distill.contract import Distiller, FeatureConfig, distiller_type, unmet
 from edgekd.errors import EdgekdError, InputError, unknown
 from edgekd.export.targets import check_size
 from edgekd.progress import say
 from edgekd.recipe.schema import DetectorRecipe
 from edgekd.stages.binding import Bound
+from edgekd.training.placement import torch_device
+from edgekd.training.precision import require_amp
+from edgekd.training.teacher import Teacher
+from edgekd.training.teacher_runtime import RUNTIMES
 
 
 @dataclass(frozen=True)
@@ -94,12 +98,60 @@ def check_methods(bound: Bound, pair: Pair, class_names: tuple[str, ...]) -> Non
         reasons = unmet(kind.requires, pair.student.spec, pair.teacher.spec, class_names)
         problems += [f"{place} {reason}" for reason in reasons]
         if not reasons:
+            part = kind(config)
             try:
-                kind(config).build(pair.student.spec, pair.teacher.spec)
+                part.build(pair.student.spec, pair.teacher.spec)
             except EdgekdError as error:
                 problems += [f"{bound.where}: distill[{index}]: {problem}" for problem in error.problems]
+            problems += [f"{place} {reason}" for reason in _unreadable(bound, part, pair.teacher.spec)]
     if problems:
         raise InputError(*problems)
+
+
+def _unreadable(bound: Bound, part: Distiller, teacher: Spec) -> list[str]:
+    """Why a method cannot read what it needs from the teacher as the recipe runs it."""
+    runtime = bound.recipe.teacher.runtime if bound.recipe.teacher else "eager"
+    if not part.teacher_needs or teacher.head_kind in RUNTIMES[runtime].heads:
+        return []
+    return [
+        f"reads {', '.join(sorted(part.teacher_needs))} of the teacher; teacher {teacher.name} has a "
+        f"{teacher.head_kind} head, whose outputs runtime {runtime} cannot give; set teacher.runtime to eager"
+    ]
+
+
+def check_runtime(bound: Bound) -> None:
+    """Refuse what cannot be had here, before anything is trained: AMP, the teacher's runtime and its precision.
+
+    Raises:
+        InputError: it cannot be on the device of `train.device`.
+        EnvironmentFault: something is missing.
+    """
+    recipe = bound.recipe
+    device = torch_device(recipe.train.get("device"))
+    try:
+        require_amp(recipe.train.get("amp"), device)
+        if recipe.teacher is not None and recipe.distill:
+            RUNTIMES[recipe.teacher.runtime].check(recipe.teacher.precision, device)
+    except EdgekdError as error:
+        raise type(error)(*(f"{bound.where}: {problem}" for problem in error.problems)) from error
+
+
+def make_teacher(bound: Bound, pair: Pair, class_names: tuple[str, ...], here: Any = None) -> Teacher:
+    """The recipe's teacher, frozen, as it runs while it teaches.
+
+    Args:
+        here: a device that may not be the recipe's, for a trial; what cannot run there is left to torch.
+    """
+    assert pair.teacher is not None, "the recipe's schema asks for a teacher"
+    assert bound.recipe.teacher is not None
+    runtime, precision = bound.recipe.teacher.runtime, bound.recipe.teacher.precision
+    if here is not None:
+        try:
+            RUNTIMES[runtime].check(precision, here)
+        except EdgekdError as error:
+            say(f"note: {error}: the trial runs the teacher as it is")
+            runtime, precision = "eager", None
+    return Teacher(pair.teacher.frozen(), class_names, runtime, precision)
 
 
 def warn_unknown_classes(teacher: Spec, class_names: tuple[str, ...]) -> int:

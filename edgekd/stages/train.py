@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from edgekd import ranks
 from edgekd.atomic import read_json, sha256_file, sha256_json, write_json
 from edgekd.data import train_view
 from edgekd.detectors import weights
 from edgekd.detectors.contract import ClassMap
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.progress import say
+from edgekd.ranks import agreement
+from edgekd.report.warn import comparison
 from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise, write_accuracy
 from edgekd.stages.context import Context
-from edgekd.stages.models import warn_unknown_classes
+from edgekd.stages.models import check_runtime, make_teacher, warn_unknown_classes
+from edgekd.training.arguments import split_arguments
 from edgekd.training.fit import FitPlan, fit
-from edgekd.training.teacher import Teacher
+from edgekd.training.placement import torch_device
+from edgekd.training.resume import FILE, Resume
 
 
 def teacher_stage(context: Context) -> None:
@@ -28,12 +34,12 @@ def teacher_stage(context: Context) -> None:
         return
     weights_hash = _hash(context.bound.weights_path(recipe.teacher))
     inputs = {
-        "teacher": recipe.teacher.model_dump(),
+        "teacher": recipe.teacher.model_dump(exclude={"runtime", "precision"}),  # of teaching, not of its AP
         "validate": recipe.validate_.model_dump(),
         "size": list(context.size_px),
         "weights": weights_hash,
     }
-    context.stage("teacher", inputs, lambda: _validate_teacher(context, weights_hash))
+    context.stage("teacher", inputs, lambda: _validate_teacher(context, weights_hash), together=True)
 
 
 def baseline_stage(context: Context) -> None:
@@ -50,16 +56,19 @@ def student_stage(context: Context) -> None:
 def fit_plan(context: Context, name: str) -> FitPlan:
     """What decides the weights of `student` or `baseline`."""
     recipe, pair = context.bound.recipe, context.pair
+    train, own = split_arguments(recipe.train)
     return FitPlan(
         student=pair.student,
         initialised=pair.initialised,
-        data_yaml=train_view.write(context.data, context.path / "data" / "train_view"),
-        train=recipe.train,
+        data_yaml=ranks.on_main(lambda: train_view.write(context.data, context.path / "data" / "train_view")),
+        train=train,
+        own=own,
         head=pair.head,
         seed=recipe.seed,
         threads=recipe.threads,
         distillers=context.bound.distillers if name == "student" else (),
         class_names=context.data.class_names,
+        compared=bool(recipe.distill),
     )
 
 
@@ -76,7 +85,7 @@ def _train_stage(context: Context, name: str) -> None:
         "student": recipe.student.model_dump(),
         "architecture": _hash(Path(recipe.student.model)) if recipe.student.model else None,
         "initial": _hash(context.bound.weights_path(recipe.student)),
-        "train": recipe.train,
+        "train": split_arguments(recipe.train)[0],
         "seed": recipe.seed,
         "threads": recipe.threads,
     }
@@ -84,13 +93,17 @@ def _train_stage(context: Context, name: str) -> None:
         assert recipe.teacher is not None
         inputs["distill"] = [[method, config.model_dump(mode="json")] for method, config in context.bound.distillers]
         inputs["teacher"] = [recipe.teacher.model_dump(), _hash(context.bound.weights_path(recipe.teacher))]
-    context.stage(name, inputs, lambda: _train(context, name, distilling))
+    if ranks.size() > 1:  # decides which images share a batch norm
+        inputs["world_size"] = ranks.size()
+    resume = _resume(context, name, inputs)
+    context.stage(name, inputs, lambda: _train(context, name, distilling, resume), together=True)
+    resume.remove()
     measured = {
         "weights": context.run.output_hash(name, f"{name}/student.pt"),
         "validate": recipe.validate_.model_dump(),
         "size": list(context.size_px),
     }
-    context.stage(f"accuracy/{name}", measured, lambda: _measure(context, name))
+    context.stage(f"accuracy/{name}", measured, lambda: _measure(context, name), together=True)
 
 
 def _hash(path: Path | None) -> str | None:
@@ -98,29 +111,54 @@ def _hash(path: Path | None) -> str | None:
     return sha256_file(path) if path is not None and path.is_file() else None
 
 
-def _train(context: Context, name: str, distilling: bool) -> list[str]:
-    teacher = None
-    if distilling:
-        assert context.pair.teacher is not None
-        teacher = Teacher(context.pair.teacher.frozen(), context.data.class_names)
+def _resume(context: Context, name: str, inputs: dict[str, Any]) -> Resume:
+    """The saved state of a training that was stopped: of this very training, or the user is asked."""
+    versions = {package: version(package) for package in ("torch", "ultralytics")}
+    identity = {**context.with_common(name, inputs), **versions, "world_size": ranks.size()}
+    minutes = split_arguments(context.bound.recipe.train)[1].checkpoint_minutes
+    return Resume(context.path / name / FILE, identity, minutes, context.allow_changed)
+
+
+def _train(context: Context, name: str, distilling: bool, resume: Resume) -> list[str]:
+    check_runtime(context.bound)  # before the control is trained, too
+    teacher = make_teacher(context.bound, context.pair, context.data.class_names) if distilling else None
     title = "distilling the student" if distilling else f"training the {'control' if name == 'baseline' else name}"
-    result = fit(fit_plan(context, name), teacher, context.path / name, title)
-    effort = {"epochs": result.epochs, "seconds": round(result.seconds, 1)}
-    write_json(context.path / name / "training.json", effort)
+    result = fit(fit_plan(context, name), teacher, context.path / name, title, resume)
+    effort = {
+        "epochs": result.epochs,
+        "seconds": round(result.seconds, 1),
+        "saving_seconds": round(result.saving_seconds, 2),
+    }
+    if ranks.is_main():
+        write_json(context.path / name / "training.json", effort)
     own = ["student.pt", "training.json", "epochs.csv", *(["terms.csv", "first_steps.json"] if distilling else [])]
     return [f"{name}/{file}" for file in own]
 
 
 def _measure(context: Context, name: str) -> list[str]:
     """AP of what was trained, beside it: measured apart, so that another threshold costs no training."""
+    agreement.await_file(context.path / name / "student.pt", context.run.output_hash(name, f"{name}/student.pt"))
     detector = load_trained(context, name)
     summary, written = _validate(context, detector, name)
+    if not ranks.is_main():
+        return []
     effort = read_json(context.path / name / "training.json")
     _write_metrics(context, name, effort, summary)
     _write_twin(context, name, detector, summary)
     spent = f"{effort['epochs']} epochs, {effort['seconds']:.0f} s"
     say(f"{name}: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on val ({spent})")
+    if name == "student":
+        _warn(context, summary["ap"])
     return [f"{name}/metrics.json", f"{name}/student.safetensors", *written]
+
+
+def _warn(context: Context, student: float) -> None:
+    """Where the comparison is not what one hopes for."""
+    recipe = context.bound.recipe
+    teacher = read_json(context.path / "teacher" / "teacher.json")["ap"] if recipe.teacher else None
+    control = read_json(context.path / "baseline" / "metrics.json")["ap"] if recipe.baseline else None
+    for warning in comparison(teacher, control, student):
+        say(f"warning: {warning}")
 
 
 def _write_metrics(context: Context, name: str, effort: dict[str, Any], summary: dict[str, Any]) -> None:
@@ -155,6 +193,8 @@ def _validate_teacher(context: Context, weights_hash: str | None) -> list[str]:
     same = detector.spec.class_names == context.data.class_names
     columns = None if same else np.where(class_map.known.numpy(), class_map.index.numpy(), -1)
     summary, written = _validate(context, detector, "teacher", columns)
+    if not ranks.is_main():
+        return []
     spec = detector.spec
     content = {
         "name": spec.name,
@@ -173,11 +213,18 @@ def _validate_teacher(context: Context, weights_hash: str | None) -> list[str]:
 def _validate(
     context: Context, detector: UltralyticsDetector, name: str, columns: np.ndarray[Any, Any] | None = None
 ) -> tuple[dict[str, Any], list[str]]:
-    """AP in torch of the student's head, or the teacher's first branch; and the files that hold it."""
+    """AP in torch of the student's head, or the teacher's first branch; and the files that hold it.
+
+    All ranks take part; rank 0 writes, and the others have nothing to say.
+    """
     head = context.pair.head if name != "teacher" else (detector.spec.branches[0] if detector.spec.branches else None)
     watch, settings, split = Stopwatch(), context.bound.recipe.validate_, context.data.splits["val"]
     title = f"validating the {name}"
-    found = detect_in_torch(detector, head, pack=context.pack(), columns=columns, settings=settings, title=title)
+    pack, device = ranks.on_main(context.pack), torch_device(context.bound.recipe.train.get("device"))
+    agreement.await_file(pack.npy_path, pack.sha256)
+    found = detect_in_torch(detector, head, pack=pack, columns=columns, settings=settings, title=title, device=device)
+    if not ranks.is_main():
+        return {}, []
     summary = summarise(split, found, context.data.class_names, settings, head)
     return summary, write_accuracy(
         context.path, f"{name}@host", summary, split=split, found=found, seconds=watch.seconds()

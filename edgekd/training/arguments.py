@@ -1,12 +1,41 @@
-"""The recipe's `train:` section: the engine's own arguments, checked before anything is built."""
+"""The recipe's `train:` section: the engine's arguments and edgekd's own, checked before anything is built."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgekd import ranks
 from edgekd.detectors.engine_guard import guard
 from edgekd.errors import InputError, unknown
+from edgekd.ranks.environment import host_and_port
+
+
+class OwnArguments(BaseModel):
+    """Keys of `train:` that are edgekd's, not the engine's: how to train, never what comes out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    checkpoint_minutes: float = Field(
+        default=15.0, gt=0, description="save the training state this often within an epoch"
+    )
+    nodes: int | None = Field(default=None, ge=1, description="machines that train together")
+    gpus_per_node: int | None = Field(default=None, ge=1, description="GPUs of each; on a CPU, processes")
+    loggers: list[Literal["tensorboard", "mlflow", "wandb"]] = Field(
+        default_factory=list, description="loggers of the engine that watch the training, from inside the run directory"
+    )
+    activation_checkpointing: bool = Field(
+        default=False, description="less memory for more time: activations are computed anew in the backward pass"
+    )
+    rendezvous: str | None = Field(default=None, description="host:port of one of several nodes, where they meet")
+
+    @property
+    def processes(self) -> int:
+        """Processes that train together, as far as the recipe says."""
+        return (self.nodes or 1) * (self.gpus_per_node or 1)
+
 
 # What edgekd decides itself, with the key of the recipe that serves instead.
 _OWNED = {
@@ -15,7 +44,7 @@ _OWNED = {
     "mode": "nothing (train)", "project": "--out", "name": "--out", "exist_ok": "--out", "save_dir": "--out",
     "resume": "nothing (a run goes on by itself)", "cfg": "train", "verbose": "nothing",
     "quantize": "nothing (see export)", "single_cls": "data", "val": "nothing (always on)",
-    "save": "nothing (always on)",
+    "save": "nothing (always on)", "time": "epochs (what stops by the clock cannot be compared or resumed)",
 }  # fmt: skip
 
 
@@ -41,9 +70,18 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "optimizer": (lambda value: str(value).lower() in {name.lower() for name in _OPTIMIZERS}, ", ".join(_OPTIMIZERS)),
     "cache": (lambda value: value in (True, False, "ram", "disk"), "true, false, ram or disk"),
     "freeze": (lambda value: _is_count(value) or _is_counts(value), "a number of layers, or a list of layer numbers"),
-    "device": (lambda value: not _is_several(value), "one device, e.g. 0 or cpu: edgekd trains on one"),
+    "device": (
+        lambda value: not _is_several(value),
+        "one device, e.g. 0 or cpu; for several GPUs leave it out and set train.gpus_per_node",
+    ),
 }
 _DISTILL_FORBIDS = {"compile": "the distillation taps need the eager model"}
+
+
+def split_arguments(train: Mapping[str, Any]) -> tuple[dict[str, Any], OwnArguments]:
+    """The engine's arguments, and edgekd's own with their defaults; `check_arguments` has seen them before."""
+    own = {key: value for key, value in train.items() if key in OwnArguments.model_fields}
+    return {key: value for key, value in train.items() if key not in own}, OwnArguments(**own)
 
 
 def check_arguments(train: Mapping[str, Any], distilling: bool, where: str) -> None:
@@ -56,21 +94,60 @@ def check_arguments(train: Mapping[str, Any], distilling: bool, where: str) -> N
     from ultralytics.cfg import DEFAULT_CFG_DICT, check_cfg
 
     allowed = set(DEFAULT_CFG_DICT) - set(_OWNED)
-    problems = []
+    own = {key: value for key, value in train.items() if key in OwnArguments.model_fields}
+    problems = _own_problems(own, where)
     for key, value in train.items():
         place = f"{where}: train.{key}"
+        if key in own:
+            continue
         if key in _OWNED:
             problems.append(f"{place}: edgekd sets this itself; use {_OWNED[key]} instead")
         elif key not in allowed:
-            problems.append(f"{place}: {unknown('engine argument', key, allowed)}")
+            problems.append(f"{place}: {unknown('engine argument', key, allowed | set(OwnArguments.model_fields))}")
         elif value is not None and key in _ALLOWED and not _ALLOWED[key][0](value):
             problems.append(f"{place}: got {value!r}, allowed: {_ALLOWED[key][1]}")
         elif distilling and value and key in _DISTILL_FORBIDS:
             problems.append(f"{place}: must be off when distilling: {_DISTILL_FORBIDS[key]}")
         else:
             problems += _value_problems(check_cfg, key, value, place)
+    if not problems:
+        problems = _world_problems(train, OwnArguments(**own).processes, where)
     if problems:
         raise InputError(*problems)
+
+
+def _world_problems(train: Mapping[str, Any], stated: int, where: str) -> list[str]:
+    """What several processes cannot share, however sound it is for one."""
+    size = max(stated, ranks.size())
+    if size == 1:
+        return []
+    problems = []
+    batch, device = train.get("batch") or 16, train.get("device")
+    if batch % size:
+        fitting = f"{batch - batch % size} or {batch + size - batch % size}" if batch > size else str(size)
+        problems.append(f"{where}: train.batch: got {batch}, of which {size} processes get equal shares; try {fitting}")
+    if device not in (None, "", "cpu", "cuda"):
+        problems.append(
+            f"{where}: train.device: got {device!r}, but {size} processes take a GPU each; leave it out, or set cpu"
+        )
+    if train.get("rect"):
+        problems.append(f"{where}: train.rect: must be off for {size} processes: it groups images of one shape")
+    return problems
+
+
+def _own_problems(own: Mapping[str, Any], where: str) -> list[str]:
+    try:
+        rendezvous = OwnArguments(**own).rendezvous
+        if rendezvous is not None:
+            host_and_port(rendezvous)
+    except InputError as error:
+        return [f"{where}: {problem}" for problem in error.problems]
+    except ValidationError as error:
+        return [
+            f"{where}: train.{'.'.join(str(part) for part in found['loc'])}: {found['msg']}, got {found['input']!r}"
+            for found in error.errors()
+        ]
+    return []
 
 
 def _value_problems(check: Any, key: str, value: Any, place: str) -> list[str]:

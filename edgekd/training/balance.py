@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from edgekd.errors import InputError
+from edgekd.report.warn import DETECTION, SHARE_LIMITS
 
 REPORT_STEPS = 3
-LOW_SHARE, HIGH_SHARE = 0.01, 0.50
+_STATE = ("rows", "_norms", "_shares", "_values", "_weights")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,16 @@ class Balance:
     _shares: dict[str, list[float]] = field(default_factory=dict)
     _values: dict[str, list[float]] = field(default_factory=dict)
     _weights: dict[str, float] = field(default_factory=dict)
+
+    def state(self) -> dict[str, Any]:
+        """Everything noted so far, as plain values."""
+        self.flush()
+        return {name: getattr(self, name) for name in _STATE}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Balance:
+        """The one whose `state` this was."""
+        return cls(**{name: state[name] for name in _STATE})
 
     def observe(self, step: int, epoch: float, terms: Sequence[Term], anchors: Mapping[str, Tensor]) -> None:
         """Note one step.
@@ -91,7 +102,7 @@ class Balance:
                 "term": name, "value": _mean(self._values[name]), "weight": self._weights[name],
                 "gradient_norm": _mean(norms), "share": share, "warning": _warning(name, share),
             })  # fmt: skip
-        return {"steps": len(self._norms.get("detection", ())), "terms": terms}
+        return {"steps": len(self._norms.get(DETECTION, ())), "terms": terms}
 
     def _first_step(self, terms: Sequence[Term], anchors: Mapping[str, Tensor]) -> None:
         full = {term.name: float(term.value.detach()) * term.weight * term.scale for term in terms}  # no warm-up
@@ -123,11 +134,11 @@ def _gradient_norm(value: Tensor, anchors: list[Tensor]) -> float | None:
 
 
 def _warning(name: str, share: float) -> str | None:
-    if name == "detection":
+    if name == DETECTION:
         return None
-    if share < LOW_SHARE:
+    if share < SHARE_LIMITS[0]:
         return f"{share:.2%} of the total loss (under 1 %): the method hardly acts; raise its weight"
-    if share > HIGH_SHARE:
+    if share > SHARE_LIMITS[1]:
         return f"{share:.0%} of the total loss (over 50 %): it drowns the detection loss; lower its weight"
     return None
 

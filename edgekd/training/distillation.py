@@ -13,6 +13,7 @@ from edgekd.detectors.contract import Detector
 from edgekd.detectors.ultralytics import capture
 from edgekd.distill.contract import Batch, Distiller
 from edgekd.errors import InputError
+from edgekd.report.warn import DETECTION
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
 from edgekd.training.teacher import Teacher
 
@@ -57,6 +58,15 @@ class DistillationModule(nn.Module):
         except AttributeError:
             return getattr(super().__getattr__("student"), name)
 
+    def get_extra_state(self) -> dict[str, Any]:
+        """What `state_dict` holds beside tensors: where the schedules are, and what was logged."""
+        return {"step": self.step, "names": self._names, "balance": self.balance.state()}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.step, self._names = state["step"], state["names"]
+        self.balance = Balance.from_state(state["balance"])
+
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Loss for a batch, predictions for images."""
         if isinstance(x, dict) and self.training:
@@ -80,7 +90,7 @@ class DistillationModule(nn.Module):
         terms = self._terms(output, batch, scale)
         if self.step < REPORT_STEPS or self.step % _log_every(self.steps_per_epoch) == 0:
             anchors = {**taps, **_head_anchors(heads[0])}
-            self.balance.observe(self.step, self._epoch, [Term("detection", detection.sum()), *terms], anchors)
+            self.balance.observe(self.step, self._epoch, [Term(DETECTION, detection.sum()), *terms], anchors)
         self.step += 1
         distillation = torch.stack([term.weighted for term in terms]).sum()
         logged = {f"kd/{term.name}": (term.weighted / scale).detach() for term in terms}

@@ -5,20 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgekd.atomic import atomic_path, write_json, write_text
+from edgekd import ranks
+from edgekd.atomic import disk_faults, write_bytes, write_json, write_text
 from edgekd.detectors.contract import Branch
 from edgekd.detectors.engine_guard import guard, set_threads
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.distill.contract import Distiller, DistillerConfig, distiller_type
 from edgekd.errors import DivergedError, EdgekdError, EnvironmentFault, InputError
 from edgekd.progress import progress, say
+from edgekd.training import loggers, memory
+from edgekd.training.arguments import OwnArguments
+from edgekd.training.placement import engine_device
+from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import Teacher
 
 MAP_KEYS = {"ap": "metrics/mAP50-95(B)", "ap50": "metrics/mAP50(B)"}
@@ -33,9 +37,11 @@ class FitPlan:
         initialised: start from the student's weights (True) or from the engine's own random draw (False).
         data_yaml: YOLO layout for the engine (a view inside the run directory).
         train: the engine's arguments.
+        own: edgekd's own arguments of the recipe's `train` section.
         head: branch that checkpoint selection uses.
         seed, threads: random seed, CPU threads (None: all cores).
         distillers: (method, config); empty trains the control.
+        compared: student or control of a distillation, where the engine may not change the batch or recover from NaN.
     """
 
     student: UltralyticsDetector
@@ -47,43 +53,65 @@ class FitPlan:
     threads: int | None
     distillers: Sequence[tuple[str, DistillerConfig]] = field(default=())
     class_names: tuple[str, ...] = ()
+    own: OwnArguments = field(default_factory=OwnArguments)
+    compared: bool = False
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """`student.pt`, and what the training took."""
+    """`student.pt`, and what the training took.
+
+    Attributes:
+        seconds, saving_seconds: in all, over every process that took part; of these for keeping the state.
+    """
 
     weights: Path
     epochs: int
     seconds: float
+    saving_seconds: float
 
 
-def fit(plan: FitPlan, teacher: Teacher | None, folder: Path, title: str) -> FitResult:
+def fit(plan: FitPlan, teacher: Teacher | None, folder: Path, title: str, resume: Resume | None = None) -> FitResult:
     """Train and write `student.pt`, `epochs.csv`, and when distilling `terms.csv` and `first_steps.json` into `folder`.
+
+    Args:
+        resume: where the state is kept and gone on from, for the caller to remove; None keeps it in `folder` meanwhile.
 
     Raises:
         DivergedError: a loss is not finite.
         EnvironmentFault: out of memory, full disk.
-        InputError: a term has no gradient.
+        InputError: a term has no gradient, an image has vanished, the kept state is of another training.
+        Interrupted: by a signal, after saving.
     """
-    started = time.monotonic()
+    alone = resume is None
+    resume = resume or Resume(folder / FILE, {}, plan.own.checkpoint_minutes)
+    resumed = resume.path.is_file()
+    resume.load()
     work = folder / "engine"
-    shutil.rmtree(work, ignore_errors=True)
-    trainer = make_trainer(plan, teacher, work)
-    rows: list[dict[str, Any]] = []
-    with ExitStack() as stack:
-        _watch(trainer, rows, stack, title)
-        _run(trainer)
-    model = trainer.model
-    _write_csv(folder / "epochs.csv", rows)
+    if ranks.is_main():
+        shutil.rmtree(work, ignore_errors=True)
+    ranks.wait()
+    if not resume.done:
+        with ExitStack() as stack:
+            stack.enter_context(resume.stop)
+            trainer = make_trainer(plan, teacher, work, resume)
+            _watch(trainer, resume, stack, title)
+            stack.enter_context(loggers.attached(trainer, plan.own.loggers, folder / "logs", resumed))
+            _run(trainer, resume, plan.data_yaml.parent)
+    log, weights = resume.log, folder / "student.pt"
+    if not ranks.is_main():
+        return FitResult(weights, len(log["epochs"]), resume.elapsed(), resume.saving_seconds)
+    _write_csv(folder / "epochs.csv", log["epochs"])
     if teacher is not None:
-        model.balance.flush()
-        _write_csv(folder / "terms.csv", model.balance.rows)
-        write_json(folder / "first_steps.json", model.balance.report())
-    weights = folder / "student.pt"
-    _write_student(trainer.best if trainer.best.exists() else trainer.last, weights, plan)
+        _write_csv(folder / "terms.csv", log["terms"])
+        write_json(folder / "first_steps.json", log["first_steps"])
+    assert resume.best is not None
+    write_bytes(work / "best.pt", resume.best.numpy().tobytes())
+    _write_student(work / "best.pt", weights, plan)
     shutil.rmtree(work, ignore_errors=True)
-    return FitResult(weights, len(rows), time.monotonic() - started)
+    if alone:
+        resume.remove()
+    return FitResult(weights, len(log["epochs"]), resume.elapsed(), resume.saving_seconds)
 
 
 def build_distillers(
@@ -98,7 +126,7 @@ def build_distillers(
     return parts
 
 
-def make_trainer(plan: FitPlan, teacher: Teacher | None, work: Path) -> Any:
+def make_trainer(plan: FitPlan, teacher: Teacher | None, work: Path, resume: Resume | None = None) -> Any:
     """The engine's trainer for a plan, ready for `train()`.
 
     Raises:
@@ -114,6 +142,10 @@ def make_trainer(plan: FitPlan, teacher: Teacher | None, work: Path) -> Any:
         "seed": plan.seed, "save_dir": str(work), "pretrained": False, "verbose": False, "task": "detect",
         "mode": "train",
     }  # fmt: skip
+    if ranks.size() > 1:
+        overrides["device"] = engine_device(plan.train.get("device"))
+        if overrides["device"] == "cpu":
+            overrides["amp"] = False  # which rank 0 alone would find out
     if plan.head == "one2one":
         overrides["nms"] = False  # the engine's way to validate the end-to-end branch
     try:
@@ -123,6 +155,9 @@ def make_trainer(plan: FitPlan, teacher: Teacher | None, work: Path) -> Any:
             raise
         raise InputError(f"train.device: {plan.train.get('device')!r} is not on this machine; try cpu or 0") from error
 
+    if plan.own.activation_checkpointing:
+        memory.install(trainer)
+
     def wrap(module: Any, epochs: int) -> DistillationModule:
         assert teacher is not None
         detector = UltralyticsDetector(module, plan.student.spec.name)
@@ -131,16 +166,26 @@ def make_trainer(plan: FitPlan, teacher: Teacher | None, work: Path) -> Any:
         return DistillationModule(detector, parts, teacher, epochs)
 
     weights = plan.student.module if plan.initialised else None
-    trainer.prepare(plan.student.module.yaml, weights, wrap if teacher is not None else None)
+    compared = plan.compared or teacher is not None
+    trainer.prepare(plan.student.module.yaml, weights, wrap if teacher is not None else None, compared, resume)
     return trainer
 
 
-def _run(trainer: Any) -> None:
+def _run(trainer: Any, resume: Resume, data: Path) -> None:
     try:
-        trainer.train()
+        with disk_faults(resume.path.parent):
+            trainer.train()
     except EdgekdError:
         raise
+    except FileNotFoundError as error:
+        if str(data) not in str(error):
+            raise
+        raise InputError(
+            f"train: {error}; an image of the data set has vanished: put it back, and the same command goes on"
+        ) from error
     except RuntimeError as error:
+        if ranks.is_loss(error):
+            raise
         text = str(error)
         if "out of memory" in text.lower():
             raise EnvironmentFault("train: out of memory; lower train.batch or train.imgsz") from error
@@ -149,31 +194,34 @@ def _run(trainer: Any) -> None:
         raise
 
 
-def _watch(trainer: Any, rows: list[dict[str, Any]], stack: ExitStack, title: str) -> None:
+def _watch(trainer: Any, resume: Resume, stack: ExitStack, title: str) -> None:
     """A progress bar over all batches, and one row per epoch."""
+    from ultralytics.utils.torch_utils import unwrap_model
+
+    rows: list[dict[str, Any]] = resume.log.setdefault("epochs", [])
     bar: list[Any] = []
-    trained: list[bool] = []  # a batch was trained since the last row; the engine also reports a final evaluation
 
     def start(engine: Any) -> None:
-        total = len(engine.train_loader) * engine.epochs
-        bar.append(stack.enter_context(progress(title, total)))
+        loader = engine.train_loader
+        bar.append(stack.enter_context(progress(title, len(loader) * engine.epochs)))
+        bar[0](len(loader) * engine.start_epoch + loader.first_batch)
 
     def batch_end(engine: Any) -> None:
-        trained.append(True)
+        engine.require_finite()
         bar[0](1, note=f"loss {float(engine.loss.detach()):.2f}" + (f"  AP {rows[-1]['ap']:.3f}" if rows else ""))
 
     def epoch_end(engine: Any) -> None:
-        if not trained:
+        if resume.done or not ranks.is_main():  # the engine also reports a final evaluation
             return
-        trained.clear()
         losses = {key: float(value) for key, value in (engine.tloss or {}).items()}
         scores = {name: float(engine.metrics.get(key, 0.0)) for name, key in MAP_KEYS.items()}
         rows.append({"epoch": engine.epoch + 1, **scores, **losses})
-        model = engine.model
-        if hasattr(model, "balance"):
-            model.balance.flush()
+        balance = getattr(unwrap_model(engine.model), "balance", None)
+        if balance is not None:
+            balance.flush()
+            resume.log |= {"terms": balance.rows, "first_steps": balance.report()}
             if len(rows) == 1:
-                _say_first_steps(model.balance.report())
+                _say_first_steps(balance.report())
 
     trainer.add_callback("on_train_start", start)
     trainer.add_callback("on_train_batch_end", batch_end)
@@ -212,11 +260,12 @@ def _write_student(checkpoint: Path, path: Path, plan: FitPlan) -> None:
     private = {"model", "data", "project", "name", "save_dir", "cfg", "device"}
     arguments = {key: value for key, value in content["train_args"].items() if key not in private}
     model.args = {"task": "detect", "imgsz": plan.train.get("imgsz", 640)}
-    with atomic_path(path) as temporary:
-        torch.save(
-            {
-                "epoch": -1, "model": model.half(), "ema": None, "optimizer": None, "train_args": arguments,
-                "version": __version__, "license": "AGPL-3.0 (https://ultralytics.com/license)",
-            },
-            temporary,
-        )  # fmt: skip
+    buffer = io.BytesIO()  # a file of its own would put its temporary name into the archive
+    torch.save(
+        {
+            "epoch": -1, "model": model.half(), "ema": None, "optimizer": None, "train_args": arguments,
+            "version": __version__, "license": "AGPL-3.0 (https://ultralytics.com/license)",
+        },
+        buffer,
+    )  # fmt: skip
+    write_bytes(path, buffer.getvalue())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,43 +38,6 @@ def test_half_precision_halves_the_file(model: torch.nn.Module, tmp_path: Path) 
     assert 0.45 < half / full < 0.6
 
 
-class Bomb:
-    """Pickled, it asks the reader to create a file."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        return Path.touch, (self.target,)
-
-
-def test_a_pickle_bomb_does_not_go_off(tmp_path: Path) -> None:
-    torch.save({"model": Bomb(tmp_path / "boom")}, tmp_path / "bomb.pt")
-    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb(tmp_path / "boom")))
-    for name in ("bomb.pt", "plain.pt"):
-        with pytest.raises(InputError) as error:
-            weights.load(tmp_path / name, "teacher.weights")
-        assert error.value.problems[0].startswith(f"teacher.weights: {tmp_path / name} cannot be read")
-    assert not (tmp_path / "boom").exists()
-
-
-def test_an_activation_expression_is_not_evaluated(model: torch.nn.Module, tmp_path: Path) -> None:
-    target = tmp_path / "boom"
-    hostile = {
-        **architecture("yolo11p", "test"),
-        "activation": f"__import__('pathlib').Path('{target}').touch() or torch.nn.ReLU()",
-    }
-    original = model.yaml
-    try:
-        model.yaml = hostile
-        weights.save_safetensors(model, tmp_path / "hostile.safetensors", {})
-    finally:
-        model.yaml = original
-    with pytest.raises(InputError):
-        weights.load(tmp_path / "hostile.safetensors", "teacher.weights")
-    assert not target.exists()
-
-
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04truncated"])
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_damaged_files_get_one_line(content: bytes, suffix: str, tmp_path: Path) -> None:
@@ -95,3 +58,29 @@ def test_missing_and_foreign_files(tmp_path: Path) -> None:
     torch.save({"state_dict": {"w": torch.zeros(1)}}, tmp_path / "foreign.pt")
     with pytest.raises(InputError, match="holds no Ultralytics model"):
         weights.load(tmp_path / "foreign.pt", "teacher.weights")
+
+
+@pytest.mark.parametrize("name", ["it's here", " spaces ", "yolov5n"])
+def test_the_file_that_is_named_is_the_one_that_is_read(name: str, model: torch.nn.Module, tmp_path: Path) -> None:
+    path = tmp_path / name / "yolov5n.pt"  # a name that the engine takes for another file, and downloads
+    path.parent.mkdir()
+    torch.save({"model": model}, path)
+    assert weights.load(path, "teacher").names == {0: "cat", 1: "dog", 2: "owl"}
+    assert [entry.name for entry in path.parent.iterdir()] == ["yolov5n.pt"]
+
+
+def test_a_checkpoint_as_the_engine_writes_it_while_training(model: torch.nn.Module, tmp_path: Path) -> None:
+    """With optimiser, paths, numpy scalars and a namespace beside the model: none of that is refused."""
+    from ultralytics.utils import IterableSimpleNamespace
+
+    optimizer = torch.optim.AdamW(model.parameters())
+    content = {
+        "epoch": 3, "best_fitness": np.float64(0.5), "model": None, "ema": model, "optimizer": optimizer.state_dict(),
+        "train_args": {"data": Path("x.yaml"), "classes": {1, 2}}, "args": IterableSimpleNamespace(task="detect"),
+        "train_metrics": {"fitness": np.float64(1)}, "scaler": {}, "size": torch.Size([1, 2]),
+        "device": torch.device("cpu"),
+    }  # fmt: skip
+    torch.save(content, tmp_path / "last.pt")
+    loaded = weights.load(tmp_path / "last.pt", "teacher")
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name

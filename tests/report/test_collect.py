@@ -124,6 +124,7 @@ def test_warnings_name_what_a_reader_must_not_overlook(run: Path) -> None:
     edit(split, problems=[{"split": "train", "kind": "missing image", "count": 2, "examples": ["a.png", "b.png"]}])
     assert collect(run)["warnings"] == [
         "The teacher (AP 0.410) is not better than the control (AP 0.459).",
+        "The teacher (AP 0.410) is worse than its student (AP 0.450).",
         "The student (AP 0.450) is not better than the control (AP 0.459).",
         "The teacher has AP 0.410 in validate/teacher@host.json, but 0.612 in its own stage.",
         "The student has AP 0.450 in validate/student@host.json, but 0.497 in its own stage.",
@@ -132,6 +133,21 @@ def test_warnings_name_what_a_reader_must_not_overlook(run: Path) -> None:
         "openvino-fp16: model.onnx differs from the hash in export/openvino-fp16/edgekd.json.",
         "The latency of onnx-fp32@local is not valid: too short; throttled.",
         "Data, train split: 2 x missing image, e.g. a.png, b.png.",
+    ]
+
+
+def test_a_share_that_leaves_its_bounds_later_is_named(run: Path) -> None:
+    """Rows in which a term does not act (before its warm-up, after its end) do not count."""
+    header = "step,epoch,term,value,weight,weighted,share\n"
+    rows = [
+        "0,0,detection,1,1,1,0.4", "0,0,logit/cls,1,1,1,0.6", "0,0,rest/a,1,0,0,0", "0,0,few/a,1,1,1,0.004",
+        "9,1,detection,1,1,1,0.9", "9,1,logit/cls,1,1,1,0.5", "9,1,rest/a,1,1,1,0.2", "9,1,few/a,1,1,1,0.004",
+    ]  # fmt: skip
+    (run / "student/terms.csv").write_text(header + "\n".join(rows) + "\n")
+    edit(run / "student/first_steps.json", terms=[{"term": "few/a", "warning": "too little"}])
+    assert [warning for warning in collect(run)["warnings"] if warning.startswith("Loss")] == [
+        "Loss term few/a: too little",
+        "Loss term logit/cls: 55.00% of the loss, over all steps in which it acts.",
     ]
 
 

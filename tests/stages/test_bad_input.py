@@ -179,8 +179,8 @@ class TestModels:
                 teacher("foreign.safetensors"),
                 "teacher.weights: {here}/foreign.safetensors is not a detector written by",
             ),
-            (teacher("cut.pt"), "teacher.weights: {here}/cut.pt cannot be read as an Ultralytics checkpoint ("),
-            (teacher("empty.pt"), "teacher.weights: {here}/empty.pt cannot be read as an Ultralytics checkpoint ("),
+            (teacher("cut.pt"), "teacher.weights: {here}/cut.pt is empty, damaged or no checkpoint of PyTorch ("),
+            (teacher("empty.pt"), "teacher.weights: {here}/empty.pt is empty, damaged or no checkpoint of PyTorch ("),
             (
                 teacher("foreign.pt"),
                 "teacher.weights: {here}/foreign.pt holds no Ultralytics model; give an Ultralytics",

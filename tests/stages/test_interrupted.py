@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.stages.tiny import weights, write_recipe
+from edgekd.training.resume import Resume
+from tests.stages.tiny import edgekd, read, weights, write_recipe
 
 
 @pytest.fixture
@@ -52,11 +53,87 @@ def test_control_c(out: Path, tiny_digits: Path) -> None:
     assert "Traceback" not in err
 
 
+def stop_in_epoch(epoch: int, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGTERM arrives before the second batch of this epoch of the control or the student."""
+    original = Resume._before_batch
+
+    def before_batch(self: Resume, trainer: Any) -> None:
+        if self.path.parent.name == stage and (trainer.epoch + 1, trainer.train_loader.index) == (epoch, 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+        original(self, trainer)
+
+    monkeypatch.setattr(Resume, "_before_batch", before_batch)
+
+
+TRAIN = {"imgsz": 64, "epochs": 2, "batch": 8, "optimizer": "AdamW", "lr0": 0.0001, "amp": False}
+
+
+class TestAStoppedTraining:
+    """One recipe; its student is stopped in the second epoch."""
+
+    @pytest.fixture
+    def stopped(self, out: Path, tiny_digits: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+        data = {"format": "yolo", "path": str(tiny_digits)}
+        recipe = write_recipe(out.parent / "tiny.yaml", data=data, baseline=False, export=[], gate={}, train=TRAIN)
+        stop_in_epoch(2, "student", monkeypatch)
+        ended = edgekd("distill", recipe, "--out", out)
+        assert ended.code == 130
+        assert ended.err.splitlines()[-1] == (
+            "edgekd: error: interrupted by SIGTERM in epoch 2, batch 1 of 3; "
+            "the training state is saved, the same command goes on from it"
+        )
+        monkeypatch.undo()
+        monkeypatch.chdir(out.parent / "cwd")
+        return recipe, out
+
+    def test_goes_on_with_the_same_command(self, stopped: tuple[Path, Path]) -> None:
+        recipe, out = stopped
+        ended = edgekd("distill", recipe, "--out", out)
+        assert ended.code == 0
+        assert "going on from epoch 2, batch 1" in ended.err.splitlines()
+        assert not (out / "student/resume.pt").exists()
+        epochs = (out / "student/epochs.csv").read_text().splitlines()
+        assert [line.split(",")[0] for line in epochs] == ["epoch", "1", "2"]
+        effort = read(out / "student/training.json")
+        assert effort["epochs"] == 2
+        assert 0 < effort["saving_seconds"] < effort["seconds"]
+
+    def test_of_another_recipe_is_refused_unless_allowed(self, stopped: tuple[Path, Path]) -> None:
+        recipe, out = stopped
+        changed = ("distill", recipe, "--out", out, "--set", "train.lr0=0.0002")
+        ended = edgekd(*changed)
+        assert ended.code == 2
+        assert ended.err.splitlines()[-1] == (
+            f"edgekd: error: {out}/student/resume.pt: the saved training, from epoch 2, batch 1, differs in train.lr0 "
+            "(0.0001, now 0.0002); --allow-changed goes on from it, --fresh begins the whole run anew, "
+            "deleting the file this training alone"
+        )
+        assert edgekd(*changed, "--allow-changed").code == 0
+
+    def test_of_another_model_is_refused_at_any_rate(self, stopped: tuple[Path, Path]) -> None:
+        recipe, out = stopped
+        weights(out.parent / "other.safetensors", "yolov8p")
+        ended = edgekd(
+            "distill", recipe, "--out", out, "--allow-changed",
+            "--set", "student.weights=other.safetensors", "--set", "student.model=yolov8p",
+        )  # fmt: skip
+        assert ended.code == 2
+        assert "student.model (yolo11p, now yolov8p)" in ended.err
+        assert "--allow-changed goes on" not in ended.err
+
+    def test_a_finished_training_of_another_recipe_is_simply_done_again(self, stopped: tuple[Path, Path]) -> None:
+        recipe, out = stopped
+        assert edgekd("distill", recipe, "--out", out).code == 0
+        ended = edgekd("distill", recipe, "--out", out, "--set", "train.epochs=1")
+        assert ended.code == 0
+        assert read(out / "student/training.json")["epochs"] == 1
+
+
 @pytest.mark.slow
 def test_a_run_that_was_killed_while_distilling_goes_on(out: Path, tiny_digits: Path) -> None:
     train = {"imgsz": 64, "epochs": 3, "batch": 8, "amp": False}
     process = start(out, tiny_digits, train=train)
-    wait_for(out / "student/engine/weights/last.pt", process)
+    wait_for(out / "student/resume.pt", process)
     process.kill()
     process.communicate()
     assert not (out / "student/student.pt").exists()
@@ -66,5 +143,6 @@ def test_a_run_that_was_killed_while_distilling_goes_on(out: Path, tiny_digits: 
     assert [line for line in err.splitlines() if line.endswith("kept")] == [
         f"{stage}: unchanged, kept" for stage in ("data", "teacher", "baseline", "accuracy/baseline")
     ]
+    assert [line for line in err.splitlines() if line.startswith("going on from epoch")]
     assert (out / "report.html").is_file()
     assert not (out / "student/engine").exists()

@@ -25,6 +25,24 @@ from edgekd.training.arguments import check_arguments
         ({"device": [0, 1]}, "r.yaml: train.device: got [0, 1], allowed: one device, e.g. 0 or cpu"),
         ({"device": "0,1"}, "r.yaml: train.device: got '0,1', allowed: one device"),
         ({"compile": True}, "r.yaml: train.compile: must be off when distilling"),
+        ({"nodes": 0}, "r.yaml: train.nodes: Input should be greater than or equal to 1, got 0"),
+        ({"gpus_per_node": "4"}, "r.yaml: train.gpus_per_node: Input should be a valid integer, got '4'"),
+        ({"rendezvous": "node1"}, "r.yaml: train.rendezvous: got 'node1', allowed: host:port, e.g. node1:29500"),
+        ({"rendezvous": "a:70000"}, "r.yaml: train.rendezvous: got 'a:70000', allowed: host:port"),
+        (
+            {"gpus_per_node": 3, "batch": 16},
+            "r.yaml: train.batch: got 16, of which 3 processes get equal shares; try 15 or 18",
+        ),
+        (
+            {"nodes": 2, "gpus_per_node": 4, "batch": 6},
+            "r.yaml: train.batch: got 6, of which 8 processes get equal shares; try 8",
+        ),
+        ({"gpus_per_node": 6}, "r.yaml: train.batch: got 16, of which 6 processes"),  # the engine's default batch
+        (
+            {"gpus_per_node": 2, "device": 0},
+            "r.yaml: train.device: got 0, but 2 processes take a GPU each; leave it out",
+        ),
+        ({"gpus_per_node": 2, "rect": True}, "r.yaml: train.rect: must be off for 2 processes"),
     ],
 )
 def test_problems_name_the_key(train: dict[str, object], line: str) -> None:
@@ -42,3 +60,5 @@ def test_all_problems_at_once() -> None:
 def test_good_arguments_pass() -> None:
     good = {"epochs": 3, "lr0": 0.1, "cos_lr": True, "compile": True, "batch": 4, "freeze": [0, 1]}
     check_arguments({**good, "optimizer": "adamw"}, False, "r.yaml")
+    several = {"nodes": 2, "gpus_per_node": 4, "rendezvous": "[fe80::1]:29500", "device": "cpu"}
+    check_arguments({**several, "batch": 32}, True, "r.yaml")

@@ -1,0 +1,75 @@
+"""What an Ultralytics network is, found out by running it once: its spec and its taps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from edgekd.detectors.contract import Role, Spec, Tap
+
+_PROBE_SIZE_PX = 64
+
+
+def describe(module: Any, name: str, is_query: bool) -> Spec:
+    """The spec of a network."""
+    head = module.model[-1]
+    channels = int(module.yaml.get("channels", 3))
+    taps = _discover_taps(module, channels)
+    reg_max = 1 if is_query else int(head.reg_max)
+    two_branches = not is_query and getattr(head, "one2one_cv2", None) is not None
+    return Spec(
+        family="ultralytics",
+        name=name,
+        class_names=tuple(str(module.names[index]) for index in sorted(module.names)),
+        input_channels=channels,
+        size_multiple=int(module.stride.max()),
+        taps=taps,
+        head_kind="query" if is_query else "dense",
+        box_form="box" if is_query else ("distribution" if reg_max > 1 else "distance"),
+        reg_max=reg_max,
+        branches=("one2many", "one2one") if two_branches else (() if is_query else ("one2many",)),
+        point_offset=0.5,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+    )
+
+
+def _discover_taps(module: Any, channels: int) -> tuple[Tap, ...]:
+    """Run once on zeros and read (stride, channels) of every layer that a role names."""
+    head = module.model[-1]
+    roles: dict[str, Role] = {f"model.{index}": "neck" for index in head.f}
+    backbone = [f"model.{index}" for index in range(len(module.yaml["backbone"]))]
+    for level in range(len(getattr(head, "cv2", None) or ())):
+        roles[f"model.{head.i}.cv3.{level}.1"] = "head_cls"
+        roles[f"model.{head.i}.cv2.{level}.1"] = "head_box"
+    size, shapes = probe(module, channels, [*roles, *backbone])
+    taps = [Tap(role, path, size // shapes[path][2], shapes[path][1]) for path, role in roles.items()]
+    deepest = {size // shapes[path][2]: path for path in backbone}  # the last layer of each stride wins
+    taps += [
+        Tap("backbone", path, stride, shapes[path][1])
+        for stride, path in deepest.items()
+        if stride in {tap.stride for tap in taps}
+    ]
+    return tuple(sorted(taps, key=lambda tap: (tap.role, tap.stride)))
+
+
+def probe(module: Any, channels: int, paths: Sequence[str]) -> tuple[int, dict[str, tuple[int, ...]]]:
+    """Side of a square input in px, and the output shape of each module for it."""
+    shapes: dict[str, tuple[int, ...]] = {}
+
+    def note(path: str) -> Any:
+        return lambda _module, _inputs, output: shapes.__setitem__(path, tuple(getattr(output, "shape", ())))
+
+    handles = [module.get_submodule(path).register_forward_hook(note(path)) for path in dict.fromkeys(paths)]
+    was_training = module.training
+    size = max(_PROBE_SIZE_PX, 2 * int(module.stride.max()))
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            device = next(module.parameters()).device
+            module.eval()(torch.zeros(1, channels, size, size, device=device))
+    finally:
+        module.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return size, shapes
