@@ -189,6 +189,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         obj = {"arguments": arguments}
         code = app(arguments, standalone_mode=False, obj=obj)  # what `typer.Exit` was given; 130 after Ctrl-C
         code = code if code == 130 else ranks.leave(int(code or 0))
+    except SystemExit as stop:  # the work was done elsewhere, or nobody reads the output any more
+        ranks.end_others(1 if stop.code else 0)
+        raise
     except EdgekdError as error:
         _fail(error.problems, error.exit_code, arguments)
     except (KeyboardInterrupt, typer.Abort):

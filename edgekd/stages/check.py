@@ -51,7 +51,7 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
             "recipe": bound.recipe.name,
             "data": data,
             "student": _describe(pair.student.spec, pair.head),
-            "teacher": _describe(pair.teacher.spec, None) if pair.teacher else None,
+            "teacher": _describe(pair.teacher.spec, None) | _running(bound) if pair.teacher else None,
             "distill": [
                 {"method": name, **config.model_dump(mode="json"), "taps": _taps(name, config, pair)}
                 for name, config in bound.distillers
@@ -101,6 +101,7 @@ def print_check(result: dict[str, Any]) -> None:
         head = f", head {spec['head']}" if spec["head"] else ""
         size = f"{spec['parameters'] / 1e6:.2f} M parameters"
         title = f"{side}: {spec['name']}, {size}, {spec['head_kind']} head{head}, reg_max {spec['reg_max']}"
+        title += f", runtime {spec['runtime']}" if "runtime" in spec else ""
         table = Table("role", "path", "stride", "channels", title=title, title_justify="left")
         for tap in spec["taps"]:
             table.add_row(tap["role"], tap["path"], str(tap["stride"]), str(tap["channels"]))
@@ -114,6 +115,13 @@ def print_check(result: dict[str, Any]) -> None:
         figures = f"value {term['value']:.4g}, gradient norm {term['gradient_norm']:.3g}, share {term['share']:.1%}"
         warning = f"  [yellow]{term['warning']}[/yellow]" if term["warning"] else ""
         console.print(f"dry step {term['term']}: {figures}{warning}")
+
+
+def _running(bound: Bound) -> dict[str, str | None]:
+    """How the teacher is run while it teaches."""
+    recipe = bound.recipe.teacher
+    assert recipe is not None
+    return {"runtime": recipe.runtime, "precision": recipe.precision}
 
 
 def _describe(spec: Spec, head: str | None) -> dict[str, Any]:

@@ -98,6 +98,7 @@ def fit(plan: FitPlan, teacher: Teacher | None, folder: Path, title: str, resume
             _watch(trainer, resume, stack, title)
             stack.enter_context(loggers.attached(trainer, plan.own.loggers, folder / "logs", resumed))
             _run(trainer, resume, plan.data_yaml.parent)
+        set_threads(plan.threads)  # its final evaluation has chosen again
     log, weights = resume.log, folder / "student.pt"
     if not ranks.is_main():
         return FitResult(weights, len(log["epochs"]), resume.elapsed(), resume.saving_seconds)
@@ -136,7 +137,6 @@ def make_trainer(plan: FitPlan, teacher: Teacher | None, work: Path, resume: Res
     from edgekd.training.distillation import DistillationModule
     from edgekd.training.engine import RtdetrTrainer, YoloTrainer
 
-    set_threads(plan.threads)
     overrides = {
         "plots": False, **plan.train, "model": f"{plan.student.spec.name}.yaml", "data": str(plan.data_yaml),
         "seed": plan.seed, "save_dir": str(work), "pretrained": False, "verbose": False, "task": "detect",
@@ -154,7 +154,7 @@ def make_trainer(plan: FitPlan, teacher: Teacher | None, work: Path, resume: Res
         if "device" not in str(error).lower():
             raise
         raise InputError(f"train.device: {plan.train.get('device')!r} is not on this machine; try cpu or 0") from error
-
+    set_threads(plan.threads)  # the engine has just set its own number: on two cores, one
     if plan.own.activation_checkpointing:
         memory.install(trainer)
 

@@ -68,12 +68,12 @@ def amp_difference(student: Any, dtype: torch.dtype) -> float:
     Returns:
         the largest over the maps; infinite if anything is not finite.
     """
+    training = {part: part.training for part in student.modules()}
     detector = UltralyticsDetector(student, "student")
     taps = tuple(tap.path for tap in detector.spec.taps_of("neck"))
     device, size = next(student.parameters()).device, 4 * detector.spec.size_multiple
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(_IMAGES, detector.spec.input_channels, size, size, generator=generator).to(device)
-    training = {part: part.training for part in student.modules()}
     maps = []
     try:
         with StatisticsKept(student.train()):  # in eval mode the signals of fresh weights die out on their way

@@ -87,7 +87,7 @@ class Resume:
         trainer.add_callback("on_val_batch_end", lambda _: self._while_validating(trainer))
         trainer.add_callback("on_fit_epoch_end", self._epoch_end)
         if self._state is not None:
-            snapshot.prepare(trainer, self._state, self._same_place)
+            snapshot.prepare(trainer, self._state, self.best, self._same_place)
 
     def elapsed(self) -> float:
         """Seconds of training, those of earlier processes included."""
@@ -109,11 +109,11 @@ class Resume:
         """Also called once behind the last batch, where the epoch's validation is still to come."""
         if trainer.train_loader.index == len(trainer.train_loader):
             self._passing = snapshot.passing(trainer)
-        stop = ranks.agree(self.stop.signal is not None)
-        if stop or ranks.agree(time.monotonic() - self._saved > 60 * self.minutes):
+        stop, due = self.stop.signal is not None, time.monotonic() - self._saved > 60 * self.minutes
+        if ranks.agree(stop or due):
             self._save(trainer)
-        if stop:
-            self._interrupt(trainer)
+            if ranks.agree(stop):
+                self._interrupt(trainer)
 
     def _while_validating(self, trainer: Any) -> None:
         """A long validation must not outlast the grace of a preempted server. Ranks validate at their own pace."""

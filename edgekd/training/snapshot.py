@@ -52,16 +52,16 @@ def capture(trainer: Any, passing_state: State | None = None) -> State:
         "scaler": trainer.scaler.state_dict(),
         "best_fitness": _number(trainer.best_fitness),
         "stopper": {key: _number(getattr(trainer.stopper, key)) for key in _STOPPER},
-        "best": best_checkpoint(trainer),
         "losses": {name: _map(torch.Tensor.detach, getattr(trainer, name, None)) for name in _LOSSES},
         "ranks": ranks.gather(_of_rank(trainer, model, then["random"])),
     }
 
 
-def prepare(trainer: Any, state: State, same_place: bool = True) -> None:
+def prepare(trainer: Any, state: State, best: torch.Tensor | None, same_place: bool = True) -> None:
     """Before the engine's loop begins: the epoch to begin with, and what was best so far.
 
     Args:
+        best: the best checkpoint's bytes.
         same_place: go on at the very batch; False begins the epoch anew, for a loader that has changed.
     """
     trainer.start_epoch = state["epoch"]
@@ -69,8 +69,8 @@ def prepare(trainer: Any, state: State, same_place: bool = True) -> None:
     trainer.best_fitness = state["best_fitness"]
     trainer.stopper.__dict__.update(state["stopper"])
     trainer.train_loader.first_batch = state["loader"]["index"] if same_place else 0
-    if state["best"] is not None and ranks.is_main():
-        write_bytes(trainer.best, state["best"].numpy().tobytes())
+    if best is not None and ranks.is_main():
+        write_bytes(trainer.best, best.numpy().tobytes())
 
 
 def restore(trainer: Any, state: State, same_place: bool = True) -> None:

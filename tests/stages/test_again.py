@@ -91,6 +91,16 @@ class TestDoingItAgain:
                               "profile/onnx-fp32@local", "profile/openvino-fp32@local"]  # fmt: skip
         assert read(run / "student/metrics.json")["operating_point"]["threshold"] == 0.4
 
+    def test_how_the_teacher_is_run_changes_neither_its_own_accuracy_nor_the_control(
+        self, whole: Whole, run: Path
+    ) -> None:
+        options = ("--out", run, "--set", "teacher.runtime=openvino")
+        ended = edgekd("distill", whole.recipe, *options)
+        assert (ended.code, ended.kept) == (0, ["data", "teacher", "baseline", "accuracy/baseline"])
+        assert "student" in edgekd("distill", whole.recipe, *options).kept
+        switch = ("--set", "train.activation_checkpointing=true")
+        assert "student" in edgekd("distill", whole.recipe, *options, *switch).kept, "it changes no result"
+
     def test_a_recipe_may_move(self, whole: Whole, run: Path, tmp_path: Path) -> None:
         (tmp_path / "moved").mkdir()
         for name in ("tiny.yaml", "teacher.safetensors", "student.safetensors"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from PIL import Image
 
 from edgekd.data.digits import CLASS_NAMES, generate
 from edgekd.detectors.weights import save_safetensors
+from edgekd.stages import models
+from edgekd.training.teacher_runtime import RUNTIMES
+from tests.distill.helpers import build, spec
 from tests.stages.tiny import detector, edgekd, export, short_protocol, snapshot, weights, write_recipe
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").rglob("*.yaml"))
@@ -80,6 +84,38 @@ class TestTinyRecipe:
         assert sum(term["share"] for term in terms.values()) == pytest.approx(1)
         assert ended.json["distill"][1]["taps"] == [["model.16"] * 2, ["model.19"] * 2, ["model.22"] * 2]
 
+    def test_dry_step_runs_the_teacher_as_the_recipe_does(self, folder: Path) -> None:
+        trained_pair(folder)
+        teacher = {"model": "yolo11n", "weights": "teacher.safetensors", "runtime": "openvino"}
+        values = []
+        for chosen in (teacher, {**teacher, "runtime": "eager"}):
+            ended = edgekd("check", write_recipe(folder / "tiny.yaml", teacher=chosen), "--dry-step", "--json")
+            assert ended.code == 0, ended.err
+            assert ended.json["teacher"]["runtime"] == chosen["runtime"]
+            values.append({term["term"]: term["value"] for term in ended.json["dry_step"]["terms"]})
+        assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+    @pytest.mark.parametrize(
+        ("teacher", "train", "problem"),
+        [
+            ({"runtime": "tensorrt"}, {}, "teacher.runtime: input should be 'eager', 'compile' or 'openvino', got"),
+            ({"precision": "int8"}, {}, "teacher.precision: input should be 'fp32', 'bf16' or 'fp16', got"),
+            ({"precision": "fp16"}, {}, "teacher.precision: fp16 is for a GPU; on a CPU use bf16 or fp32"),
+            ({}, {"amp": "bf16"}, "train.amp: bf16 is for a GPU, the student is trained on cpu; use false"),
+            ({}, {"activation_checkpointing": "yes"}, "train.activation_checkpointing: "),
+        ],
+    )
+    def test_formats_and_runtimes_that_cannot_be(
+        self, teacher: dict[str, str], train: dict[str, Any], problem: str, folder: Path
+    ) -> None:
+        trained_pair(folder)
+        whole = {"model": "yolo11n", "weights": "teacher.safetensors", **teacher}
+        recipe = write_recipe(folder / "tiny.yaml", teacher=whole, train={"imgsz": 64, "device": "cpu", **train})
+        ended = edgekd("check", recipe)
+        assert ended.code == 2
+        assert len(ended.problems) == 1
+        assert ended.problems[0].startswith(f"{recipe}: {problem}")
+
     def test_dry_step_of_a_recipe_without_a_teacher(self, folder: Path) -> None:
         recipe = write_recipe(folder / "tiny.yaml", teacher=None, distill=None, student={"model": "yolo11p"})
         ended = edgekd("check", recipe, "--dry-step", "--json")
@@ -89,6 +125,19 @@ class TestTinyRecipe:
         ended = edgekd("check", write_recipe(folder / "tiny.yaml"), "--architecture-only", "--dry-step")
         assert ended.code == 2
         assert ended.problems == ["check: --dry-step needs data and weights; leave out --architecture-only"]
+
+
+def test_a_method_that_reads_what_a_runtime_cannot_give() -> None:
+    part = build("logit", spec(), spec())
+    teacher = spec("rtdetr-l", head_kind="query")
+    bound = {name: SimpleNamespace(recipe=SimpleNamespace(teacher=SimpleNamespace(runtime=name))) for name in RUNTIMES}
+    assert models._unreadable(bound["eager"], part, teacher) == []  # type: ignore[arg-type]
+    assert models._unreadable(bound["openvino"], part, spec()) == []  # type: ignore[arg-type]
+    assert models._unreadable(bound["openvino"], build("pkd", spec(), spec()), teacher) == []  # type: ignore[arg-type]
+    assert models._unreadable(bound["openvino"], part, teacher) == [  # type: ignore[arg-type]
+        "reads class_logits of the teacher; teacher rtdetr-l has a query head, whose outputs runtime openvino "
+        "cannot give; set teacher.runtime to eager"
+    ]
 
 
 def test_grey_images_go_the_whole_road(folder: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,19 @@ def test_rtdetr_as_student_and_as_teacher(tiny_digits: Path, tmp_path: Path) -> 
     fit(plan(tiny_digits, "yolo11p", methods(pkd={}, cwd={})), teacher("rtdetr-l"), tmp_path / "b", "student")
     assert (tmp_path / "a" / "student.pt").is_file()
     assert (tmp_path / "b" / "student.pt").is_file()
+
+
+def test_threads_are_those_of_the_recipe(tiny_digits: Path, tmp_path: Path) -> None:
+    """The engine sets one less than there are cores, whenever it chooses a device."""
+    seen: list[int] = []
+    two = replace(plan(tiny_digits), threads=2)
+    trainer = make_trainer(two, None, tmp_path / "work")
+    trainer.add_callback("on_train_batch_start", lambda _: seen.append(torch.get_num_threads()))
+    trainer.train()
+    assert set(seen) == {2}
+    fit(two, None, tmp_path, "control")
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
 
 
 def changed_terms(monkeypatch: pytest.MonkeyPatch, change: Callable[[torch.Tensor], torch.Tensor]) -> None:

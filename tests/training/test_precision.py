@@ -34,6 +34,7 @@ class Setting:
     name: str
     take: Callable[[dict[str, Tensor]], Step]
     tolerance: float
+    gradients: float | None = None  # fresh weights magnify what half a precision leaves out
     detection_too: bool = True  # a runtime of the teacher leaves the student's own loss bit for bit
 
 
@@ -47,21 +48,24 @@ def checkpointed_step(batch: dict[str, Tensor]) -> Step:
 
 
 def by(runtime: str, precision: str | None) -> Callable[[dict[str, Tensor]], Step]:
-    return lambda batch: step(module_of(runtime=runtime, precision=precision), batch)
+    def take(batch: dict[str, Tensor]) -> Step:
+        try:
+            module = module_of(runtime=runtime, precision=precision)
+        except EnvironmentFault as fault:
+            pytest.skip(str(fault))
+        return step(module, batch)
+
+    return take
 
 
 SETTINGS = [
-    Setting("activation checkpointing", checkpointed_step, 0.0),
-    Setting("channels last", in_channels_last, 1e-5),  # 1e-7
+    Setting("activation checkpointing", checkpointed_step, 0.0, gradients=0.0),
+    Setting("channels last", in_channels_last, 1e-5, gradients=1e-2),  # 1e-7, 1e-4
     Setting("autocast fp16", lambda batch: step(module_of(), batch, amp=torch.float16), 5e-3),  # 8e-4
     Setting("autocast bf16", lambda batch: step(module_of(), batch, amp=torch.bfloat16), 5e-2),  # 1.3e-2
-    Setting("openvino teacher", by("openvino", None), 1e-5, detection_too=False),  # 2e-7
-    Setting("openvino teacher fp32", by("openvino", "fp32"), 1e-5, detection_too=False),
-    Setting("teacher bf16", by("eager", "bf16"), 5e-3, detection_too=False),  # 6e-4
-    pytest.param(
-        Setting("openvino teacher bf16", by("openvino", "bf16"), 5e-3, detection_too=False),  # 7e-4
-        marks=pytest.mark.xfail(raises=EnvironmentFault, reason="a processor without bf16"),
-    ),
+    Setting("openvino teacher", by("openvino", None), 1e-5, gradients=1e-4, detection_too=False),  # 2e-7, 2e-6
+    Setting("teacher bf16", by("eager", "bf16"), 5e-3, gradients=0.1, detection_too=False),  # 6e-4, 0.02
+    Setting("openvino teacher bf16", by("openvino", "bf16"), 5e-3, gradients=0.1, detection_too=False),  # 7e-4, 0.02
     pytest.param(Setting("compiled teacher", by("compile", None), 1e-5, detection_too=False), marks=pytest.mark.slow),
 ]
 
@@ -97,16 +101,13 @@ def reference(batch: dict[str, Tensor]) -> Step:
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_terms_agree_with_float32(setting: Setting, batch: dict[str, Tensor], reference: Step) -> None:
     assert all(float(value) > 0.1 for value in reference.terms.values()), "every term says something"
-    assert_same(setting.take(batch), reference, setting)
-
-
-def test_checkpointing_and_the_same_teacher_give_the_same_gradients(batch: dict[str, Tensor], reference: Step) -> None:
-    for take, tolerance in ((checkpointed_step, 0.0), (by("openvino", None), 1e-4)):
-        found = take(batch)
+    found = setting.take(batch)
+    assert_same(found, reference, setting)
+    if setting.gradients is not None:
         assert found.gradients.keys() == reference.gradients.keys()
-        assert apart(flat(found.gradients), flat(reference.gradients)) <= tolerance
+        assert apart(flat(found.gradients), flat(reference.gradients)) <= setting.gradients
         for key, value in reference.buffers.items():
-            assert torch.equal(found.buffers[key], value), f"{key}: counted twice, or not at all"
+            torch.testing.assert_close(found.buffers[key], value, rtol=setting.tolerance, atol=setting.tolerance)
 
 
 def halves(batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -136,8 +137,8 @@ def accumulated(module: Any, batches: list[dict[str, Tensor]], same_statistics: 
 
 
 class TestAccumulation:
-    """The loss of a batch is its size times a mean, so batches add up to the gradient of the larger one if the means
-    weigh the same: always for means over positions, and for means over weights if the halves' weights are equal."""
+    """The loss of a batch is its size times a mean, so halves add up to the gradient of the whole where their means
+    weigh the same: always for means over positions; for means over weights, where the halves weigh the same."""
 
     @pytest.mark.parametrize("chosen", ["fitnet", "cwd"])
     def test_of_means_over_images_equals_the_whole_batch(self, chosen: str, batch: dict[str, Tensor]) -> None:
@@ -146,13 +147,19 @@ class TestAccumulation:
         parts = accumulated(module_of(keys), halves(batch), same_statistics=False)
         assert apart(parts, whole) < 1e-5
 
-    def test_of_equal_halves_equals_the_whole_batch_for_every_loss(self, batch: dict[str, Tensor]) -> None:
-        half = halves(batch)[0]
+    def test_of_equal_halves_equals_the_whole_batch(self, tiny_digits: Path) -> None:
+        """All but `pkd`, whose correlation is unbiased: its factor (M - 1) / M knows the size of the batch.
+
+        Halves of 24 images: the engine's loss divides by the sum of target scores, or by 1 where that is less.
+        """
+        half = batch_of(tiny_digits, size=24)
         rows = {name: torch.cat([half[name], half[name]]) for name in ("img", "cls", "bboxes")}
-        index = torch.cat([half["batch_idx"], half["batch_idx"] + len(half["img"])])
-        whole = accumulated(module_of(ALL), [{**rows, "batch_idx": index}], same_statistics=True)
-        parts = accumulated(module_of(ALL), [half, half], same_statistics=True)
-        assert apart(parts, whole) < 1e-3
+        whole = {**rows, "batch_idx": torch.cat([half["batch_idx"], half["batch_idx"] + 24])}
+        chosen = {name: keys for name, keys in ALL.items() if name != "pkd"}
+        expected = accumulated(module_of(chosen), [whole], same_statistics=True)
+        twice, once = (accumulated(module_of(chosen), [half] * times, same_statistics=True) for times in (2, 1))
+        assert apart(twice, expected) < 1e-2
+        assert apart(once, expected) == pytest.approx(0.5, abs=1e-2)
 
     def test_the_engine_steps_once_per_nominal_batch(self, tiny_digits: Path, tmp_path: Path) -> None:
         steps: list[int] = []
