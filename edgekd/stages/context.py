@@ -48,6 +48,7 @@ class Context:
     def __post_init__(self) -> None:
         guard(self.path / ".engine")
         os.environ.setdefault("MPLCONFIGDIR", str(self.path / ".engine"))  # the engine asks matplotlib for fonts
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.path / ".engine" / "inductor"))  # torch.compile
         set_threads(self.bound.recipe.threads)
 
     @property

@@ -96,6 +96,8 @@ def check_arguments(train: Mapping[str, Any], distilling: bool, where: str) -> N
     allowed = set(DEFAULT_CFG_DICT) - set(_OWNED)
     own = {key: value for key, value in train.items() if key in OwnArguments.model_fields}
     problems = _own_problems(own, where)
+    if train.get("compile") and own.get("activation_checkpointing"):
+        problems.append(f"{where}: train.activation_checkpointing: must be off with train.compile; choose one")
     for key, value in train.items():
         place = f"{where}: train.{key}"
         if key in own:

@@ -1,4 +1,4 @@
-"""Activation checkpointing: less memory for about a third more time.
+"""Activation checkpointing: less memory for more time.
 
 A training forward keeps what enters each top-level layer of the student, and computes the rest anew in the backward
 pass: the same losses, gradients and batch-norm statistics.

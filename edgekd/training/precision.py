@@ -12,8 +12,9 @@ from edgekd.errors import EnvironmentFault, InputError
 from edgekd.progress import say
 from edgekd.training.memory import StatisticsKept
 
-# ||mixed - float32|| / ||float32|| of the maps that reach the head: 0.02 to 0.03 for fp16 with fresh weights.
-LARGEST_DIFFERENCE = 0.2
+# ||mixed - float32|| / ||float32|| of the maps that reach the head. With fresh weights, which magnify rounding, fp16 is
+# at 0.02 to 0.03 for YOLO and at 0.35 for RT-DETR; other maps altogether would be at 1 or more.
+LARGEST_DIFFERENCE = 0.7
 _IMAGES = 8
 
 

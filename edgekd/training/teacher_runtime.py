@@ -20,6 +20,7 @@ import edgekd.agent.runtimes  # noqa: F401  (before OpenVINO: switches off what 
 from edgekd.detectors.contract import Detector
 from edgekd.detectors.ultralytics import capture
 from edgekd.errors import EnvironmentFault, InputError
+from edgekd.progress import say
 
 RuntimeName = Literal["eager", "compile", "openvino"]
 PrecisionName = Literal["fp32", "bf16", "fp16"]
@@ -28,6 +29,8 @@ Program = Callable[[Tensor], dict[str, Tensor]]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Largest relative difference, ||runtime - torch|| / ||torch|| per tensor, by what was computed in.
 TOLERANCE: dict[torch.dtype, float] = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 0.1}
+
+_IMAGES_PER_STREAM = 4  # at least; fewer are not worth a stream's memory
 
 
 class TeacherNetwork(nn.Module):
@@ -101,8 +104,8 @@ class Eager:
 class Compiled(Eager):
     """The network compiled by torch.
 
-    A smaller batch, the last one of an epoch, is filled up: another batch size would be compiled anew. A second size of
-    image makes torch compile once more, for any size.
+    A smaller batch, the last one of an epoch, is filled up: another batch size would be compiled anew. Another size of
+    image makes torch compile once or twice more, for any size.
     """
 
     name: ClassVar[str] = "compile"
@@ -126,16 +129,17 @@ class Compiled(Eager):
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """See `Eager.run`."""
+        if not self._batch:
+            say("teacher: torch.compile begins, which may take minutes")
         self._batch = max(self._batch, len(images))
         blank = images.new_zeros(self._batch - len(images), *images.shape[1:])
-        whole = torch.cat([images, blank]).contiguous(memory_format=torch.channels_last) if len(blank) else images
+        whole = self.prepare(torch.cat([images, blank])) if len(blank) else images
         try:
             tensors = {name: value[: len(images)] for name, value in self._function(whole).items()}
+        except torch.cuda.OutOfMemoryError:
+            raise
         except Exception as error:  # whatever stage of the compiler failed, for whatever reason
-            reason = str(error).strip().splitlines()[0][:200]
-            raise EnvironmentFault(
-                f"teacher.runtime: torch.compile failed ({type(error).__name__}: {reason}); use openvino or eager"
-            ) from error
+            raise _failed("torch.compile", error) from error
         self._verify(images, tensors)
         return tensors
 
@@ -143,8 +147,9 @@ class Compiled(Eager):
 class OpenVino(Eager):
     """The network converted to OpenVINO, at the first batch, for any batch and size of image. For CPUs.
 
-    One stream of as many threads as torch has. They are not pinned to cores, since torch's threads want the same cores
-    in between. Results are copied once, out of the runtime's memory, where the next batch will stand.
+    The batch is shared out among streams, in all as many threads as torch has: threads that have images of their own
+    need not wait for one another at every layer. They are not pinned to cores, since torch's threads want the same
+    cores in between. Results are copied once, out of the runtime's memory, where the next batch will stand.
     """
 
     name: ClassVar[str] = "openvino"
@@ -155,7 +160,7 @@ class OpenVino(Eager):
         super().__init__(network, None)
         self.dtype = DTYPES[precision or "fp32"]  # computed in; the network itself stays float32, to compare with
         self._hint = self.hints[precision or "fp32"]
-        self._request: Any = None
+        self._requests: list[Any] = []
         self._names: list[str] = []
         self._verify = Comparison(self)
 
@@ -179,34 +184,46 @@ class OpenVino(Eager):
 
     def run(self, images: Tensor) -> dict[str, Tensor]:
         """See `Eager.run`."""
-        if self._request is None:
+        if not self._requests:
             self._convert(images)
-        self._request.set_input_tensor(_openvino().Tensor(images.numpy(), shared_memory=True))
-        self._request.infer()
-        outputs = [self._request.get_output_tensor(index).data for index in range(len(self._names))]
-        tensors = {name: torch.from_numpy(data).clone() for name, data in zip(self._names, outputs, strict=True)}
+        shares = [share for share in images.tensor_split(len(self._requests)) if len(share)]
+        busy = list(zip(self._requests, shares, strict=False))
+        for request, share in busy:
+            request.set_input_tensor(_openvino().Tensor(share.numpy(), shared_memory=True))
+            request.start_async()
+        for request, _ in busy:
+            request.wait()
+        tensors = {
+            name: torch.cat([torch.from_numpy(request.get_output_tensor(index).data) for request, _ in busy])
+            for index, name in enumerate(self._names)
+        }
         self._verify(images, tensors)
         return tensors
 
     def _convert(self, images: Tensor) -> None:
         openvino = _openvino()
+        say(f"teacher: converted to OpenVINO {openvino.__version__.partition('-')[0]}, computes in {self._hint}")
+        threads = torch.get_num_threads()
+        streams = max(1, min(threads, len(images) // _IMAGES_PER_STREAM))
         example = images[:1].repeat(2, 1, 1, 1)  # a batch of one would be taken for a constant here and there
         config = {
             "INFERENCE_PRECISION_HINT": self._hint,
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": threads,
             "ENABLE_HYPER_THREADING": True,  # as many threads as torch, whatever cores they are
             "ENABLE_CPU_PINNING": False,
-            "NUM_STREAMS": 1,
+            "NUM_STREAMS": streams,
         }
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the tracer warns of every size that it takes for a constant
-            traced = torch.jit.trace(self._as_tuple(), example, check_trace=False)  # type: ignore[no-untyped-call]
-            model = openvino.convert_model(traced, example_input=example)
-            model.reshape({0: [-1, images.shape[1], -1, -1]})
-            self._request = openvino.Core().compile_model(model, "CPU", config).create_infer_request()
-
-    def _as_tuple(self) -> nn.Module:
-        return _AsTuple(self.network, self._names).eval()
+        network = _AsTuple(self.network, self._names).eval()
+        try:
+            with warnings.catch_warnings(), torch.no_grad():
+                warnings.simplefilter("ignore")  # the tracer warns of every size that it takes for a constant
+                traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
+                model = openvino.convert_model(traced, example_input=example)
+                model.reshape({0: [-1, images.shape[1], -1, -1]})
+                compiled = openvino.Core().compile_model(model, "CPU", config)
+                self._requests = [compiled.create_infer_request() for _ in range(streams)]
+        except RuntimeError as error:  # an operation that it does not have, say
+            raise _failed("OpenVINO", error) from error
 
 
 class _AsTuple(nn.Module):
@@ -258,6 +275,11 @@ def _difference(found: Tensor, expected: Tensor) -> float:
 
 
 RUNTIMES: dict[str, type[Eager]] = {kind.name: kind for kind in (Eager, Compiled, OpenVino)}
+
+
+def _failed(what: str, error: Exception) -> EnvironmentFault:
+    reason = (str(error).strip().splitlines() or ["no reason given"])[0][:200]
+    return EnvironmentFault(f"teacher.runtime: {what} failed ({type(error).__name__}: {reason}); use eager")
 
 
 def _openvino() -> Any:

@@ -25,6 +25,8 @@ from edgekd.training.arguments import check_arguments
         ({"device": [0, 1]}, "r.yaml: train.device: got [0, 1], allowed: one device, e.g. 0 or cpu"),
         ({"device": "0,1"}, "r.yaml: train.device: got '0,1', allowed: one device"),
         ({"compile": True}, "r.yaml: train.compile: must be off when distilling"),
+        ({"activation_checkpointing": 1}, "r.yaml: train.activation_checkpointing: Input should be a valid boolean"),
+        ({"activation_checkpointing": True, "compile": True}, "r.yaml: train.activation_checkpointing: must be off"),
         ({"nodes": 0}, "r.yaml: train.nodes: Input should be greater than or equal to 1, got 0"),
         ({"gpus_per_node": "4"}, "r.yaml: train.gpus_per_node: Input should be a valid integer, got '4'"),
         ({"rendezvous": "node1"}, "r.yaml: train.rendezvous: got 'node1', allowed: host:port, e.g. node1:29500"),
