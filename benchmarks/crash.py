@@ -1,7 +1,7 @@
 """Does a run survive? `edgekd run` is killed (SIGKILL) at random moments and started again, until it has been killed
 often enough; every run that finishes is compared with one that nobody disturbed.
 
-    python benchmarks/crash.py                     # 100 kills, about 15 minutes on 2 quiet cores
+    python benchmarks/crash.py                     # 100 kills, about 25 minutes on 2 quiet cores
     python benchmarks/crash.py --kills 20 --seed 1
 
 The run is the quickstart's with few images: data, teacher, control, student, one export, validation, profile, gate,
@@ -29,7 +29,7 @@ from paired import ROOT, environment, say, use_cores
 
 RECIPE = ROOT / "recipes" / "quickstart.yaml"
 CHANGES = (
-    "data.train=48", "data.val=16", "data.test=8", "train.epochs=3", "train.mosaic=0.5", "train.close_mosaic=1",
+    "data.train=96", "data.val=16", "data.test=8", "train.epochs=6", "train.mosaic=0.5", "train.close_mosaic=1",
     "train.checkpoint_minutes=0.00001", "threads=1", "export=[onnx-fp32]", "gate={}", "profile.protocol=quick",
 )  # fmt: skip
 STAGES = ("data", "teacher", "baseline", "accuracy/baseline", "student", "accuracy/student", "export/onnx-fp32",
@@ -113,7 +113,7 @@ def main() -> None:
         say(f"undisturbed: {seconds:.0f} s")
         expected = weights(whole)
         effort = json.loads((whole / "student" / "training.json").read_text())
-        found = disturb(Path(folder), options.kills, 0.7 * seconds, options.seed)
+        found = disturb(Path(folder), options.kills, 0.5 * seconds, options.seed)
         finished = found.pop("finished")
         result = {
             "kills": options.kills,
