@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shutil
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,7 @@ def fit(plan: FitPlan, teacher: Teacher | None, folder: Path, title: str, resume
     if not resume.done:
         with ExitStack() as stack:
             stack.enter_context(resume.stop)
+            stack.enter_context(redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))  # the engine's bars
             trainer = make_trainer(plan, teacher, work, resume)
             _watch(trainer, resume, stack, title)
             stack.enter_context(loggers.attached(trainer, plan.own.loggers, folder / "logs", resumed))

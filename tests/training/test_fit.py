@@ -118,6 +118,12 @@ def test_threads_are_those_of_the_recipe(tiny_digits: Path, tmp_path: Path) -> N
     torch.set_num_threads(1)
 
 
+def test_nothing_is_printed_where_results_go(tiny_digits: Path, tmp_path: Path, capsys: Any) -> None:
+    """The engine shows a bar of its own on standard output while it reads images into memory."""
+    fit(plan(tiny_digits, cache=True), None, tmp_path, "control")
+    assert capsys.readouterr().out == ""
+
+
 def changed_terms(monkeypatch: pytest.MonkeyPatch, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
     from edgekd.distill.head.logit import Logit
 
