@@ -21,6 +21,8 @@ def export(source: Source | Artifact, spec: TargetSpec, folder: Path) -> Artifac
     import openvino
     from openvino._offline_transformations import apply_moc_transformations
 
+    from edgekd.agent.runtimes.openvino_runtime import shared_core
+
     sidecar = source.sidecar.model_copy(
         update={
             "target": spec.name,
@@ -30,7 +32,7 @@ def export(source: Source | Artifact, spec: TargetSpec, folder: Path) -> Artifac
         }
     )
     with quiet():
-        model = openvino.Core().read_model(source.model_path)
+        model = shared_core().read_model(source.model_path)
         apply_moc_transformations(model, cf=False, smart_reshape=True)
         _name_by_place(model)
         model.set_rt_info(metadata(sidecar), [METADATA_KEY])

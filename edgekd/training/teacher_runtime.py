@@ -171,7 +171,7 @@ class OpenVino(Eager):
             raise InputError(
                 f"teacher.runtime: openvino is for a CPU, the student is trained on {device}; use compile or eager"
             )
-        able = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        able = _shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision in ("bf16", "fp16") and precision.upper() not in able:
             formats = ", ".join(sorted(able))
             raise EnvironmentFault(
@@ -220,7 +220,7 @@ class OpenVino(Eager):
                 traced = torch.jit.trace(network, example, check_trace=False)  # type: ignore[no-untyped-call]
                 model = openvino.convert_model(traced, example_input=example)
                 model.reshape({0: [-1, images.shape[1], -1, -1]})
-                compiled = openvino.Core().compile_model(model, "CPU", config)
+                compiled = _shared_core().compile_model(model, "CPU", config)
                 self._requests = [compiled.create_infer_request() for _ in range(streams)]
         except RuntimeError as error:  # an operation that it does not have, say
             raise _failed("OpenVINO", error) from error
@@ -286,3 +286,9 @@ def _openvino() -> Any:
     import openvino
 
     return openvino
+
+
+def _shared_core() -> Any:
+    from edgekd.agent.runtimes.openvino_runtime import shared_core
+
+    return shared_core()

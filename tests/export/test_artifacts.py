@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from edgekd.agent.artifact import load as load_on_device
+from edgekd.agent.runtimes.openvino_runtime import shared_core
 from edgekd.atomic import read_json, sha256_file
 from edgekd.errors import InputError
 from edgekd.export.artifacts import METADATA_KEY, onnx_metadata, open_artifact
@@ -55,9 +56,7 @@ def in_onnxruntime(path: Path, batch: np.ndarray) -> list[np.ndarray]:
 
 
 def in_openvino(path: Path, batch: np.ndarray) -> list[np.ndarray]:
-    import openvino
-
-    model = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    model = shared_core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return list(model({"images": batch}).values())
 
 
@@ -145,10 +144,8 @@ def test_names_shapes_and_metadata_of_the_onnx(made: Any) -> None:
 
 
 def test_openvino_carries_the_sidecar_and_the_names(made: Any) -> None:
-    import openvino
-
     artifact = made("yolo11p", None, "openvino-fp16")
-    model = openvino.Core().read_model(artifact.model_path)
+    model = shared_core().read_model(artifact.model_path)
     inside = Sidecar.model_validate_json(model.get_rt_info([METADATA_KEY]).astype(str))
     assert inside == artifact.sidecar.model_copy(update={"files": {}})
     assert [output.get_any_name() for output in model.outputs] == ["boxes", "scores"]

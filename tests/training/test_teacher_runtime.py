@@ -255,7 +255,7 @@ class TestWhatIsRefused:
             def get_property(self, *_: str) -> list[str]:
                 return ["INT8", "FP32"]
 
-        monkeypatch.setattr(teacher_runtime, "_openvino", lambda: type("openvino", (), {"Core": Core}))
+        monkeypatch.setattr(teacher_runtime, "_shared_core", Core)
         RUNTIMES["openvino"].check("fp32", CPU)
         with pytest.raises(EnvironmentFault) as error:
             RUNTIMES["openvino"].check("bf16", CPU)

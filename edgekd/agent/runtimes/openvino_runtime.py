@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List, Optional, Sequence
 
@@ -13,6 +14,17 @@ from . import Runtime
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+
+@functools.lru_cache(maxsize=None)
+def shared_core() -> Any:
+    """The one core of this process.
+
+    The CPU plugin of each core gives the thread that loads it a stack for signal handlers, and restores the one it
+    found when it goes. Of two cores that do not go in reverse order, the second restores a stack that the first has
+    already unmapped, and the next signal with a handler (the end of a child, say) kills the process.
+    """
+    return openvino.Core()
 
 
 class OpenVino(Runtime):
@@ -27,7 +39,7 @@ class OpenVino(Runtime):
     version = openvino.__version__
 
     def __init__(self, model_path: Path, threads: int, precision: str, providers: Sequence[str]) -> None:
-        core = openvino.Core()
+        core = shared_core()
         half = precision == "fp16" and all("FP16" in _capabilities(core, device) for device in providers)
         config = {
             "NUM_STREAMS": "1",
