@@ -55,11 +55,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Go the whole road: data, teacher, distillation, export, validation, profile, gate, report."""
-    _enter(context, recipe, set_)
-    from edgekd import pipeline
-
-    outcome = pipeline.run(_recipe(recipe), out, tuple(set_ or ()), fresh=fresh, allow_changed=allow_changed)
-    _finish(outcome, as_json)
+    _road(context, recipe, out, set_, as_json, fresh=fresh, allow_changed=allow_changed)
 
 
 @app.command()
@@ -73,12 +69,7 @@ def distill(
     as_json: Json = False,
 ) -> None:
     """Up to the trained student: data, teacher, control, distillation."""
-    _enter(context, recipe, set_)
-    from edgekd import pipeline
-
-    changes = tuple(set_ or ())
-    outcome = pipeline.run(_recipe(recipe), out, changes, fresh=fresh, allow_changed=allow_changed, last="student")
-    _finish(outcome, as_json)
+    _road(context, recipe, out, set_, as_json, fresh=fresh, allow_changed=allow_changed, last="student")
 
 
 @app.command()
@@ -248,6 +239,15 @@ def _recipe(path: Path) -> Path:
     from edgekd.recipe.lookup import find
 
     return find("recipes", str(path))
+
+
+def _road(
+    context: typer.Context, recipe: Path, out: Path, set_: list[str] | None, as_json: bool, **options: Any
+) -> None:
+    _enter(context, recipe, set_)
+    from edgekd import pipeline
+
+    _finish(pipeline.run(_recipe(recipe), out, tuple(set_ or ()), **options), as_json)
 
 
 def _single(run_dir: Path, set_: list[str] | None, stage: str, as_json: bool) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import socket
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from edgekd import ranks
@@ -31,16 +32,16 @@ def require_shared(path: Path, locked_recipe: str) -> None:
         return
     token.unlink(missing_ok=True)
     own = found[0][0]
-    blind = sorted({f"process {rank} on {host}" for rank, (host, seen, _) in enumerate(found) if not seen})
+    blind = _named((host, seen) for host, seen, _ in found)
     if blind:
         raise EnvironmentFault(
-            f"--out {path}: {', '.join(blind)} cannot see what process 0 on {own} writes there; "
+            f"--out {path}: {blind} cannot see what process 0 on {own} writes there; "
             f"the run directory must lie on a file system that all nodes share, under the same path"
         )
-    other = sorted({f"process {rank} on {host}" for rank, (host, _, hash_) in enumerate(found) if hash_ != recipe_hash})
+    other = _named((host, hash_ == recipe_hash) for host, _, hash_ in found)
     if other:
         raise InputError(
-            f"{', '.join(other)} has another recipe, or another --set, than process 0 on {own}; "
+            f"{other} has another recipe, or another --set, than process 0 on {own}; "
             f"give the same command with the same recipe on every node"
         )
 
@@ -52,10 +53,10 @@ def require_same(stage: str, inputs_hash: str) -> None:
         InputError: weights, models or data differ under one name.
     """
     found = ranks.gather((socket.gethostname(), inputs_hash))
-    other = sorted({f"process {rank} on {host}" for rank, (host, hash_) in enumerate(found) if hash_ != found[0][1]})
+    other = _named((host, hash_ == found[0][1]) for host, hash_ in found)
     if other:
         raise InputError(
-            f"stage '{stage}': {', '.join(other)} has other weights, models or data under the same names than "
+            f"stage '{stage}': {other} has other weights, models or data under the same names than "
             f"process 0 on {found[0][0]}; put the same files on every node"
         )
 
@@ -76,6 +77,11 @@ def await_file(path: Path, sha256: str) -> None:
                 f"after {_SEEN_WITHIN_S:.0f} s; the run directory must lie on a file system that all nodes share"
             )
         time.sleep(0.2)
+
+
+def _named(found: Iterable[tuple[str, bool]]) -> str:
+    """The processes that are not in order, given (host, in order) of each by rank."""
+    return ", ".join(sorted(f"process {rank} on {host}" for rank, (host, sound) in enumerate(found) if not sound))
 
 
 def _write_token(path: Path) -> str:

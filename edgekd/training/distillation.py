@@ -123,6 +123,14 @@ class DistillationModule(nn.Module):
             yield part
 
 
+def student_of(model: nn.Module) -> nn.Module:
+    """The student inside the engine's, DDP's and the distillation wrapper; a control is its own student."""
+    from ultralytics.utils.torch_utils import unwrap_model
+
+    inner: nn.Module = unwrap_model(model)
+    return inner.student if isinstance(inner, DistillationModule) else inner
+
+
 def assert_optimised(module: DistillationModule, optimizer: torch.optim.Optimizer) -> None:
     """Rule: every adapter weight is in the optimiser, and none in the student.
 

@@ -56,7 +56,7 @@ class _Distilling:
         student_weights: module whose weights the student starts from, or None.
         wrap: makes the module for distillation; None trains the student as the engine does.
         compared: batch halving and a loss that is not finite end the training: both would change a comparison.
-        resume: keeps the state; None keeps nothing.
+        resume_state: keeps the state; None keeps nothing.
         stepped_at: number of the batch after which the optimiser last stepped, -1 before the first.
     """
 

@@ -15,11 +15,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from edgekd.training.distillation import student_of
+
 
 def install(trainer: Any) -> None:
     """Switch it on for the batches that the engine's trainer trains; its EMA and its checkpoints never meet it."""
     switch = Checkpointing()
-    trainer.add_callback("on_train_batch_start", lambda engine: switch.on(_student(engine.model)))
+    trainer.add_callback("on_train_batch_start", lambda engine: switch.on(student_of(engine.model)))
     trainer.add_callback("on_train_batch_end", lambda _: switch.off())
 
 
@@ -83,11 +85,3 @@ class StatisticsKept(AbstractContextManager[None]):
     def __exit__(self, *_: object) -> None:
         for norm, (momentum, count) in zip(self._norms, self._kept, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, count
-
-
-def _student(model: nn.Module) -> nn.Module:
-    """The student inside DDP and the distillation wrapper."""
-    from ultralytics.utils.torch_utils import unwrap_model
-
-    inner: nn.Module = unwrap_model(model)
-    return getattr(inner, "student_model", inner)

@@ -10,6 +10,7 @@ from torch import nn
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.progress import say
+from edgekd.training.distillation import student_of
 from edgekd.training.memory import StatisticsKept
 
 # ||mixed - float32|| / ||float32|| of the maps that reach the head. With fresh weights, which magnify rounding, fp16 is
@@ -43,9 +44,7 @@ def amp_is_sound(model: nn.Module) -> bool:
     from a few random images, once in float32 and once mixed. Nothing is loaded or written, and no random state moves.
     On a CPU the answer is no, as the engine's is.
     """
-    from ultralytics.utils.torch_utils import unwrap_model
-
-    student = getattr(unwrap_model(model), "student_model", unwrap_model(model))
+    student = student_of(model)
     if not _has_amp(next(student.parameters()).device):
         return False
     difference = amp_difference(student, torch.float16)

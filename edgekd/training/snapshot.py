@@ -18,6 +18,7 @@ from edgekd import ranks
 from edgekd.atomic import write_bytes
 from edgekd.detectors.engine_guard import guard
 from edgekd.errors import InputError
+from edgekd.training.distillation import student_of
 
 guard()
 
@@ -140,7 +141,7 @@ def _criterion_numbers(trainer: Any) -> dict[str, Any]:
 
 def _restore_criterion(model: Any, numbers: dict[str, Any]) -> None:
     if numbers:
-        owner = getattr(model, "student_model", model)
+        owner: Any = student_of(model)
         owner.criterion = owner.init_criterion()
         vars(owner.criterion).update(numbers)
 
