@@ -26,8 +26,8 @@ class Artifact(NamedTuple):
     Attributes:
         model_path: the file that a runtime opens.
         model_sha256: its hash, verified.
-        runtime, precision, decode, scale, pad_value: as in the sidecar.
-        input_shape: [N, C, H, W]; None where dynamic.
+        runtime, precision, decode, layout, input_dtype, scale, pad_value, build: as in the sidecar.
+        input_shape: [N, C, H, W], whatever the layout; None where dynamic.
         size_px: (height, width) that it is measured at.
     """
 
@@ -39,8 +39,11 @@ class Artifact(NamedTuple):
     decode: str
     input_shape: List[Optional[int]]
     size_px: Tuple[int, int]
+    layout: str
+    input_dtype: str
     scale: float
     pad_value: int
+    build: Dict[str, Any]
 
     def batch(self, wanted: Optional[int]) -> int:
         """The batch size to run: the fixed one, else `wanted`, else 1.
@@ -72,8 +75,11 @@ def load(folder: Path) -> Artifact:
         decode=sidecar["decode"],
         input_shape=list(sidecar["input_shape"]),
         size_px=(int(sidecar["size_px"][0]), int(sidecar["size_px"][1])),
+        layout=sidecar.get("layout", "NCHW"),
+        input_dtype=sidecar.get("input_dtype", "float32"),
         scale=float(sidecar.get("scale", 255.0)),
         pad_value=int(sidecar.get("pad_value", 114)),
+        build=dict(sidecar.get("build", {})),
     )
 
 

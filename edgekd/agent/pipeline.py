@@ -41,6 +41,7 @@ class Pipeline:
             arguments.threads,
             self.artifact.precision,
             arguments.provider,
+            self.artifact.build,
         )
         self.load_ms = (clock.now_ns() - started) / 1e6
         _, height, width, channels = self.images.shape

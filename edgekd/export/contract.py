@@ -9,9 +9,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from edgekd.errors import unknown
+from edgekd.errors import InputError, unknown
+from edgekd.types import ByteArray
 
 SIDECAR_NAME = "edgekd.json"
+Runtime = Literal["onnxruntime", "openvino", "tensorrt", "ncnn", "litert", "executorch", "coreml"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 class Tolerance(BaseModel):
@@ -35,7 +38,10 @@ class TargetSpec(BaseModel):
         name: e.g. `onnx-fp32`.
         steps: exporters in order, e.g. `[onnx, openvino]`; the first starts from torch.
         runtime: runtime of the agent that runs the artifact.
-        precision: fp32 or fp16.
+        precision: of weights and layers.
+        nms: whether detections leave the graph suppressed; end-to-end heads need none, and refuse it.
+        input: float32 NCHW, scaled; or uint8 NHWC as cameras deliver it, scaled inside the graph.
+        options: per step, by name: what that step alone understands.
         batch: fixed batch size, or `dynamic`.
         opset: of the ONNX, also where that is only a stage on the way.
         simplify: run onnxslim (folds constants and shape arithmetic).
@@ -47,12 +53,15 @@ class TargetSpec(BaseModel):
 
     name: str
     steps: tuple[str, ...] = Field(min_length=1)
-    runtime: Literal["onnxruntime", "openvino"]
-    precision: Literal["fp32", "fp16"]
+    runtime: Runtime
+    precision: Precision
     batch: int | Literal["dynamic"] = 1
     size: tuple[int, int] | Literal["dynamic"] | None = None
     opset: int = Field(17, ge=13, le=20)
     simplify: bool = True
+    nms: Literal["outside", "in_graph"] = "outside"
+    input: Literal["float32_nchw", "uint8_nhwc"] = "float32_nchw"
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     tolerance: Tolerance
     parity_images: int = Field(32, ge=1)
 
@@ -72,17 +81,30 @@ class TargetSpec(BaseModel):
         raise ValueError(f"must be [height, width] in pixels, 'dynamic' or null (the training size), got {value!r}")
 
 
+class Suppression(BaseModel):
+    """Thresholds of an NMS inside the graph: score and IoU (both exclusive), detections per image."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    conf: float = Field(0.001, ge=0, lt=1)
+    iou: float = Field(0.7, gt=0, le=1)
+    max_det: int = Field(300, ge=1)
+
+
 class Sidecar(BaseModel):
     """`edgekd.json` beside every artifact (and the metadata inside an ONNX): all that a user of the file needs.
 
     Attributes:
         files: file name -> sha256; the first is the model that a runtime opens. Empty in the copy inside the model
             itself, which cannot hold its own hash.
-        input_shape: [N, C, H, W]; None where dynamic.
+        input_shape: [N, C, H, W], whatever the layout; None where dynamic.
         size_px: [H, W] that the artifact was made for and is measured at.
+        layout, input_dtype: of the model's input.
         decode: `dense` (outputs `boxes` (B, N, 4) xyxy px and `scores` (B, N, K)) or `end2end` (output `detections`
-            (B, k, 6): x1 y1 x2 y2 score class).
-        scale: input = uint8 / scale, RGB, NCHW float32.
+            (B, k, 6): x1 y1 x2 y2 score class, rows of score 0 are empty).
+        scale: a float32 input is uint8 / scale; a uint8 input is scaled inside.
+        nms: thresholds that are part of the graph; None where it has no NMS.
+        build: what a runtime that builds its engine on the device has to know.
         parent_sha256: hash of the student's weights file, whatever steps lie between.
     """
 
@@ -97,11 +119,14 @@ class Sidecar(BaseModel):
     input_name: str = "images"
     input_shape: tuple[int | None, int, int | None, int | None]
     size_px: tuple[int, int]
-    layout: Literal["NCHW"] = "NCHW"
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    input_dtype: Literal["float32", "uint8"] = "float32"
     channel_order: Literal["RGB", "as_data"] = "RGB"
     scale: float = 255.0
     pad_value: int = 114
     decode: Literal["dense", "end2end"]
+    nms: Suppression | None = None
+    build: dict[str, Any] = Field(default_factory=dict)
     parent_sha256: str
     tools: dict[str, str]
 
@@ -145,7 +170,53 @@ class Source:
     sha256: str
 
 
-Exporter = Callable[["Source | Artifact", TargetSpec, Path], Artifact]
+class NoOptions(BaseModel):
+    """Of a step that has none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a step may ask for beside the model.
+
+    Attributes:
+        calibration: the letterboxed train images, (n, H, W, C) uint8, of a count and a size [H, W].
+        accuracy: AP of an artifact on labelled train images that calibration does not use.
+        student_accuracy: AP of the float student there, in torch.
+    """
+
+    calibration: Callable[[int, tuple[int, int]], ByteArray]
+    accuracy: Callable[[Artifact], float]
+    student_accuracy: Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a step is asked to do.
+
+    Attributes:
+        spec: the target.
+        options: of this step, of its `options_type`.
+        material: None where a model is exported without its data set; steps that need it refuse.
+    """
+
+    spec: TargetSpec
+    options: Any
+    material: Material | None = None
+
+    def needed(self) -> Material:
+        """The material.
+
+        Raises:
+            InputError: there is none.
+        """
+        if self.material is None:
+            raise InputError(f"{self.spec.name}: needs images of the train split; export it from a run directory")
+        return self.material
+
+
+Exporter = Callable[["Source | Artifact", Job, Path], Artifact]
 
 
 @dataclass(frozen=True)
@@ -158,6 +229,9 @@ class Step:
         runtime: runtime of the agent that runs what it makes.
         precisions: what it can make.
         export: writes the artifact into an empty folder that exists.
+        options_type: of what stands under its name in `TargetSpec.options`.
+        missing: why this machine cannot do it, with the remedy; None if it can. Looks, and imports nothing heavy.
+        untested: what of it was never executed by its authors; None if all of it was.
     """
 
     name: str
@@ -166,20 +240,27 @@ class Step:
     runtime: str
     precisions: tuple[str, ...]
     export: Exporter
+    options_type: type[BaseModel] = NoOptions
+    missing: Callable[[], str | None] = lambda: None
+    untested: str | None = None
 
 
 _REGISTRY: dict[str, Step] = {}
 
 
 def register(
-    name: str, *, source: str, target: str, runtime: str, precisions: tuple[str, ...]
+    name: str, *, source: str, target: str, runtime: str, precisions: tuple[str, ...], **more: Any
 ) -> Callable[[Exporter], Exporter]:
-    """Function decorator that makes an exporter known to `TargetSpec.steps`. A second one under one name raises."""
+    """Function decorator that makes an exporter known to `TargetSpec.steps`. A second one under one name raises.
+
+    Args:
+        name, source, target, runtime, precisions, more: as in `Step`.
+    """
 
     def add(exporter: Exporter) -> Exporter:
         if name in _REGISTRY:
             raise ValueError(f"exporter '{name}' is registered twice")
-        _REGISTRY[name] = Step(name, source, target, runtime, precisions, exporter)
+        _REGISTRY[name] = Step(name, source, target, runtime, precisions, exporter, **more)
         return exporter
 
     return add

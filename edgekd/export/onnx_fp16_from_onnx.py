@@ -17,7 +17,7 @@ import numpy as np
 
 from edgekd.errors import InputError
 from edgekd.export.artifacts import quiet, save_onnx
-from edgekd.export.contract import Artifact, Source, TargetSpec, register
+from edgekd.export.contract import Artifact, Job, Source, register
 
 _LARGEST = float(np.finfo(np.float16).max)
 _FEWEST_WEIGHTS = (
@@ -40,13 +40,14 @@ _FLOAT32_INPUTS = {"Resize": {1, 2}}  # region and scales, by the standard
 
 
 @register("onnx-fp16", source="onnx", target="onnx", runtime="onnxruntime", precisions=("fp16",))
-def export(source: Source | Artifact, spec: TargetSpec, folder: Path) -> Artifact:
+def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:
     """Write `model.onnx` of about half the size.
 
     Raises:
         InputError: the graph has branches or loops.
     """
     assert isinstance(source, Artifact), "the step 'onnx-fp16' starts from ONNX"
+    spec = job.spec
     import onnx
 
     with quiet():

@@ -11,14 +11,14 @@ from typing import Any
 
 from edgekd.errors import InputError
 from edgekd.export.artifacts import quiet, save_onnx, tool_versions
-from edgekd.export.contract import Artifact, Sidecar, Source, TargetSpec, register
+from edgekd.export.contract import Artifact, Job, Sidecar, Source, TargetSpec, register
 
 OUTPUT_NAMES = {"dense": ["boxes", "scores"], "end2end": ["detections"]}
 _TRACE_BATCH = 2  # of a dynamic batch: 1 would be taken for a constant and broadcast
 
 
 @register("onnx", source="torch", target="onnx", runtime="onnxruntime", precisions=("fp32",))
-def export(source: Source | Artifact, spec: TargetSpec, folder: Path) -> Artifact:
+def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:
     """Write `model.onnx`, float32, with input `images` (B, C, H, W) and outputs as in `OUTPUT_NAMES`.
 
     `source.module` is not changed.
@@ -27,6 +27,7 @@ def export(source: Source | Artifact, spec: TargetSpec, folder: Path) -> Artifac
         InputError: an operator that the opset lacks, or a module that cannot be traced.
     """
     assert isinstance(source, Source), "the step 'onnx' starts from torch"
+    spec = job.spec
     import onnx
 
     sidecar = _sidecar(source, spec)

@@ -11,13 +11,14 @@ from typing import Any
 
 import edgekd.agent.runtimes  # noqa: F401  (before the library: switches off what it would report to its vendor)
 from edgekd.export.artifacts import METADATA_KEY, metadata, quiet, seal, tool_versions
-from edgekd.export.contract import Artifact, Source, TargetSpec, register
+from edgekd.export.contract import Artifact, Job, Source, register
 
 
 @register("openvino", source="onnx", target="openvino", runtime="openvino", precisions=("fp32", "fp16"))
-def export(source: Source | Artifact, spec: TargetSpec, folder: Path) -> Artifact:
+def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:
     """Write the IR; with precision fp16 its weights are float16, what a device computes in is the runtime's choice."""
     assert isinstance(source, Artifact), "the step 'openvino' starts from ONNX"
+    spec = job.spec
     import openvino
     from openvino._offline_transformations import apply_moc_transformations
 

@@ -64,7 +64,7 @@ def compare(module: Any, artifact: Artifact, images: ByteArray, spec: TargetSpec
     found = Differences()
     batches = list(_batches(images, sidecar))
     try:
-        runtime = open_model(sidecar.runtime, artifact.model_path, _threads(), sidecar.precision)
+        runtime = open_model(sidecar.runtime, artifact.model_path, _threads(), sidecar.precision, build=sidecar.build)
     except AgentError as error:
         raise EnvironmentFault(f"{spec.name}: {error.message}") from error
     with progress(f"parity {spec.name}", len(batches)) as advance:

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgekd.atomic import disk_faults
 from edgekd.errors import EnvironmentFault, InputError
-from edgekd.export.contract import Artifact, Source, TargetSpec, step
+from edgekd.export.contract import Artifact, Job, Material, Source, TargetSpec, step
 from edgekd.progress import progress
 from edgekd.recipe.load import bind, read_yaml
 from edgekd.recipe.lookup import find
@@ -40,6 +40,8 @@ def load_target(name: str, overrides: Mapping[str, Any], where: str) -> TargetSp
     problems = [f"{place}: {problem}" for problem in _misfits(spec)]
     if problems:
         raise InputError(*problems)
+    for one in spec.steps:
+        bind(step(one).options_type, spec.options.get(one, {}), place, f"options.{one}")
     return spec
 
 
@@ -59,8 +61,11 @@ def check_size(spec: TargetSpec, train_size_px: tuple[int, int], size_multiple: 
     return height, width
 
 
-def run_steps(source: Source, spec: TargetSpec, folder: Path) -> Artifact:
+def run_steps(source: Source, spec: TargetSpec, folder: Path, material: Material | None = None) -> Artifact:
     """Run the steps of a target; only the last one's files stay. `folder` appears, or is replaced, as a whole.
+
+    Args:
+        material: what quantising steps need.
 
     Raises:
         InputError: the size, or an operator, cannot be served.
@@ -72,16 +77,18 @@ def run_steps(source: Source, spec: TargetSpec, folder: Path) -> Artifact:
         for index, name in enumerate(spec.steps):
             target = temporary / f"{index}-{name}"
             target.mkdir()
-            current = _run(name, current, spec, target)
+            current = _run(name, current, spec, target, material)
             advance()
         assert isinstance(current, Artifact)
         _keep_only(current.folder, temporary)
     return Artifact(folder, current.sidecar)
 
 
-def _run(name: str, source: Source | Artifact, spec: TargetSpec, folder: Path) -> Artifact:
+def _run(name: str, source: Source | Artifact, spec: TargetSpec, folder: Path, material: Material | None) -> Artifact:
+    found = step(name)
     try:
-        return step(name).export(source, spec, folder)
+        options = found.options_type.model_validate(spec.options.get(name, {}))
+        return found.export(source, Job(spec, options, material), folder)
     except ImportError as error:
         package = (error.name or str(error)).split(".")[0]
         raise EnvironmentFault(
@@ -111,6 +118,8 @@ def _misfits(spec: TargetSpec) -> Iterator[str]:
             yield f"steps[{index}]: '{name}' starts from {last.source}, but what comes before it gives {made}"
             return
         made = last.target
+    for name in sorted(set(spec.options) - set(spec.steps)):
+        yield f"options.{name}: is none of the steps ({', '.join(spec.steps)}); remove it"
     assert last is not None
     if last.runtime != spec.runtime:
         yield f"runtime: is {spec.runtime}, but the last step '{last.name}' makes artifacts for {last.runtime}"

@@ -8,9 +8,9 @@ from tests.agent.tiny_artifacts import write_artifact
 # The order matters: what was opened first goes first. The child's end sends the signal.
 PROGRAM = """
 import gc, pathlib, signal, subprocess, sys
-from edgekd.agent.runtimes import runtime_class
+from edgekd.agent.runtimes import open_model
 def opened():
-    return runtime_class("openvino")(pathlib.Path(sys.argv[1]), 1, "fp32", ["CPU"])
+    return open_model("openvino", pathlib.Path(sys.argv[1]), 1, "fp32")
 first = opened()
 second = opened()
 del first

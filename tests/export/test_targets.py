@@ -47,11 +47,12 @@ def test_overrides_are_merged_into_nested_keys() -> None:
 def test_all_problems_of_a_file_at_once(tmp_path: Path) -> None:
     name = write(tmp_path, batch=0, size=[640], opsett=17, runtime="tflite")
     assert problems(name) == [
-        f"{name}: runtime: input should be 'onnxruntime' or 'openvino', got 'tflite'",
+        f"{name}: runtime: input should be 'onnxruntime', 'openvino', 'tensorrt', 'ncnn', 'litert', 'executorch' or "
+        "'coreml', got 'tflite'",
         f"{name}: batch: must be a whole number of at least 1, or 'dynamic', got 0",
         f"{name}: size: must be [height, width] in pixels, 'dynamic' or null (the training size), got [640]",
-        f"{name}: opsett: unknown key 'opsett' (known: batch, name, opset, parity_images, precision, runtime, "
-        "simplify, size, steps, tolerance; did you mean 'opset'?)",
+        f"{name}: opsett: unknown key 'opsett' (known: batch, input, name, nms, opset, options, parity_images, "
+        "precision, runtime, simplify, size, steps, tolerance; did you mean 'opset'?)",
     ]
 
 

@@ -32,6 +32,7 @@ def start(out: Path, data_yaml: Path, **changes: Any) -> subprocess.Popen[str]:
         [sys.executable, "-m", "edgekd.cli", "run", str(recipe), "--out", str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
     )  # fmt: skip
 
 

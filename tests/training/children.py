@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from edgekd.atomic import remove_leftovers
 from edgekd.errors import EdgekdError
 from edgekd.training.fit import fit
 from edgekd.training.resume import FILE, Resume
@@ -28,7 +29,8 @@ _server.set_forkserver_preload([__name__])
 
 
 def train(data_yaml: Path, folder: Path, minutes: float = EVERY_BATCH) -> Resume:
-    """Train in `folder`, or go on there."""
+    """Train in `folder`, or go on there; as in a run directory, what a killed process left goes first."""
+    remove_leftovers(folder)
     resume = Resume(folder / FILE, {"test": 1}, minutes)
     fit(plan(data_yaml, distillers=methods(**METHODS), **TRAIN), teacher(), folder, "student", resume)
     return resume

@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple, Type
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Type
 
 from ..protocol import AgentError
 
@@ -25,6 +25,24 @@ _CLASSES = {
 }
 
 
+class Model(NamedTuple):
+    """What a runtime is asked to open.
+
+    Attributes:
+        path: the first file of the artifact.
+        threads: of inference.
+        precision: of the artifact: fp32, fp16 or int8.
+        providers: where it has to run, e.g. `("CPUExecutionProvider",)`.
+        build: what the sidecar says for runtimes that build their engine on the device.
+    """
+
+    path: Path
+    threads: int
+    precision: str
+    providers: Tuple[str, ...]
+    build: Mapping[str, Any] = {}
+
+
 class Runtime:
     """One model, loaded and ready: what every runtime offers.
 
@@ -35,7 +53,7 @@ class Runtime:
         providers: where it does run.
         options: settings of the library that are in force.
         output_names: in the order of `run`'s result.
-        input_dtype: `float32` or `float16`.
+        input_dtype: `float32`, `float16` or `uint8`.
     """
 
     name = ""
@@ -46,11 +64,11 @@ class Runtime:
     output_names: List[str]
     input_dtype: str
 
-    def __init__(self, model_path: Path, threads: int, precision: str, providers: Sequence[str]) -> None:
+    def __init__(self, model: Model) -> None:
         raise NotImplementedError
 
     def run(self, batch: npt.NDArray[Any]) -> List[npt.NDArray[np.float32]]:
-        """Outputs for (B, C, H, W), valid until the next call. Fastest if it is the same array every time."""
+        """Outputs for a batch in the model's layout, valid until the next call. Fastest on one array."""
         raise NotImplementedError
 
     def refuse_fallback(self, asked: Sequence[str]) -> None:
@@ -83,9 +101,17 @@ def runtime_class(name: str) -> Type[Runtime]:
 
 
 def open_model(
-    name: str, model_path: Path, threads: int, precision: str, providers: Optional[Sequence[str]] = None
+    name: str,
+    model_path: Path,
+    threads: int,
+    precision: str,
+    providers: Optional[Sequence[str]] = None,
+    build: Optional[Mapping[str, Any]] = None,
 ) -> Runtime:
     """Load a model with a runtime.
+
+    Args:
+        name: of the runtime; the others as in `Model`.
 
     Raises:
         AgentError: the runtime is missing, cannot read the model, or would run it elsewhere.
@@ -93,7 +119,9 @@ def open_model(
     found = runtime_class(name)
     asked = tuple(providers or found.default_providers)
     try:
-        runtime = found(model_path, threads, precision, asked)
+        runtime = found(Model(model_path, threads, precision, asked, build or {}))
+    except AgentError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise AgentError("runtime", f"{name} cannot load {model_path.name}: {reason}") from error

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Sequence
+from typing import TYPE_CHECKING, Any, List
 
 import onnxruntime
 
-from . import Runtime
+from . import Model, Runtime
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,15 +21,19 @@ class OnnxRuntime(Runtime):
     default_providers = ("CPUExecutionProvider",)
     version = onnxruntime.__version__
 
-    def __init__(self, model_path: Path, threads: int, precision: str, providers: Sequence[str]) -> None:
+    def __init__(self, model: Model) -> None:
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = model.threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
-        self._session: Any = onnxruntime.InferenceSession(str(model_path), options, providers=list(providers))
+        self._session: Any = onnxruntime.InferenceSession(str(model.path), options, providers=list(model.providers))
         self.providers = list(self._session.get_providers())
-        self.options = {"intra_op_num_threads": threads, "execution_mode": "sequential", "allow_spinning": "default"}
+        self.options = {
+            "intra_op_num_threads": model.threads,
+            "execution_mode": "sequential",
+            "allow_spinning": "default",
+        }
         self.output_names = [output.name for output in self._session.get_outputs()]
         model_input = self._session.get_inputs()[0]
         self._input_name = model_input.name

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, List, Optional
 
 import openvino
 
-from . import Runtime
+from . import Model, Runtime
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,15 +37,15 @@ class OpenVino(Runtime):
     default_providers = ("CPU",)
     version = openvino.__version__
 
-    def __init__(self, model_path: Path, threads: int, precision: str, providers: Sequence[str]) -> None:
+    def __init__(self, model: Model) -> None:
         core = shared_core()
-        half = precision == "fp16" and all("FP16" in _capabilities(core, device) for device in providers)
+        half = model.precision == "fp16" and all("FP16" in _capabilities(core, device) for device in model.providers)
         config = {
             "NUM_STREAMS": "1",
-            "INFERENCE_NUM_THREADS": str(threads),
+            "INFERENCE_NUM_THREADS": str(model.threads),
             "INFERENCE_PRECISION_HINT": "f16" if half else "f32",
         }
-        compiled: Any = core.compile_model(str(model_path), ",".join(providers), config)
+        compiled: Any = core.compile_model(str(model.path), ",".join(model.providers), config)
         self._request: Any = compiled.create_infer_request()
         self._bound: Optional[npt.NDArray[Any]] = None
         self.providers = list(compiled.get_property("EXECUTION_DEVICES"))
