@@ -25,14 +25,22 @@ def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "run"
 
 
+# What a shell starts in the background ignores Ctrl-C, and so does what that starts.
+PROGRAM = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from edgekd.cli import main
+main()
+"""
+
+
 def start(out: Path, data_yaml: Path, **changes: Any) -> subprocess.Popen[str]:
     data = {"format": "yolo", "path": str(data_yaml)}
     recipe = write_recipe(out.parent / "tiny.yaml", data=data, export=[], gate={}, **changes)
     return subprocess.Popen(
-        [sys.executable, "-m", "edgekd.cli", "run", str(recipe), "--out", str(out)],
+        [sys.executable, "-c", PROGRAM, "run", str(recipe), "--out", str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell ignores it
     )  # fmt: skip
 
 
