@@ -143,10 +143,16 @@ def data(
 
 @app.command()
 def targets(as_json: Json = False) -> None:
-    """List export targets."""
-    from edgekd.stages.listing import list_targets
+    """List export targets, and whether this machine can make and run them."""
+    from edgekd.stages.listing import list_targets, shown_targets
 
-    _print_rows(list_targets(), as_json)
+    rows = list_targets()
+    if as_json:
+        _print_json(rows)
+        return
+    table, notes = shown_targets(rows)
+    _print_rows(table, as_json=False)
+    print(*notes, sep="\n", end="\n" if notes else "")
 
 
 @app.command()
@@ -276,10 +282,13 @@ def _print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         _print_json(rows)
         return
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*rows[0]) if rows else Table()
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    for index, name in enumerate(rows[0] if rows else ()):
+        table.add_column(name, no_wrap=index == 0, overflow="fold")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     Console().print(table)

@@ -4,20 +4,55 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgekd.agent.protocol import AgentError
+from edgekd.agent.runtimes import runtime_class
 from edgekd.devices import catalog
 from edgekd.distill.contract import distiller_names, distiller_type
+from edgekd.export.contract import step
 from edgekd.export.targets import load_target
 from edgekd.recipe.lookup import available
 
 
 def list_targets() -> list[dict[str, Any]]:
-    """One row per YAML file in `export/`."""
+    """One row per YAML file in `export/`: what it is, and whether this machine can make it and run it."""
     rows = []
     for name in sorted(available("export")):
         spec = load_target(name, {}, name)
-        keys = {"runtime": spec.runtime, "precision": spec.precision, "batch": spec.batch}
-        rows.append({"target": name, **keys, "steps": " > ".join(spec.steps)})
+        steps = [step(one) for one in spec.steps]
+        lacking = [reason for one in steps if (reason := one.missing())]
+        rows.append({
+            "target": name, "runtime": spec.runtime, "precision": spec.precision, "steps": " > ".join(spec.steps),
+            "cannot_make": "; ".join(lacking), "cannot_run": _cannot_run(spec.runtime),
+            "untested": "; ".join(one.untested for one in steps if one.untested),
+        })  # fmt: skip
     return rows
+
+
+def shown_targets(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """A table for people, and below it, once each, why this machine cannot make or run some."""
+    table = [
+        {
+            **{key: row[key] for key in ("target", "runtime", "steps")},
+            "make": "no" if row["cannot_make"] else "yes",
+            "run": "no" if row["cannot_run"] else "yes",
+            "tested": "partly" if row["untested"] else "yes",
+        }
+        for row in rows
+    ]
+    whose: dict[str, list[str]] = {}
+    for row in rows:
+        for key, start in (("cannot_make", "cannot be made here"), ("cannot_run", "cannot run here"), ("untested", "untested")):
+            if row[key]:
+                whose.setdefault(f"{start}: {row[key]}", []).append(row["target"])
+    return table, [f"{', '.join(names)}: {text}" for text, names in whose.items()]
+
+
+def _cannot_run(runtime: str) -> str:
+    try:
+        runtime_class(runtime)
+    except AgentError as error:
+        return error.message
+    return ""
 
 
 def list_devices() -> list[dict[str, Any]]:
