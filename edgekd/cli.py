@@ -68,8 +68,8 @@ def distill(
     allow_changed: AllowChanged = False,
     as_json: Json = False,
 ) -> None:
-    """Up to the trained student: data, teacher, control, distillation."""
-    _road(context, recipe, out, set_, as_json, fresh=fresh, allow_changed=allow_changed, last="student")
+    """Up to the trained student: data, teacher, control, distillation, training for int8."""
+    _road(context, recipe, out, set_, as_json, fresh=fresh, allow_changed=allow_changed, last="student_qat")
 
 
 @app.command()
@@ -123,6 +123,7 @@ def check(
 def data(
     name: Annotated[str, typer.Argument(help="'digits' (the embedded data set) or a recipe", show_default=False)],
     *,
+    set_: Set = None,
     out: Annotated[Path | None, typer.Option("--out", help="folder to write digits to, or the run directory")] = None,
     imgsz: Annotated[int, typer.Option(help="image size in px")] = 96,
     train: Annotated[int, typer.Option(help="training images")] = 800,
@@ -137,7 +138,7 @@ def data(
     if name == "digits":
         result = write_digits(out or Path("digits"), imgsz=imgsz, train=train, val=val, test=test, seed=seed)
     else:
-        result = describe_recipe_data(_recipe(Path(name)), out)
+        result = describe_recipe_data(_recipe(Path(name)), out, tuple(set_ or ()))
     _print_json(result) if as_json else _print_pairs(result)
 
 

@@ -75,6 +75,11 @@ class TestLists:
         assert "tau" in rows["cwd"]["keys"]
         assert all(row["about"] for row in rows.values())
 
+    def test_data_of_a_changed_recipe(self) -> None:
+        sizes = [part for change in ("train=12", "val=4", "test=2") for part in ("--set", f"data.{change}")]
+        splits = edgekd("data", "quickstart", *sizes, "--json").json["splits"]
+        assert {name: split["images"] for name, split in splits.items()} == {"train": 12, "val": 4, "test": 2}
+
     def test_schema(self) -> None:
         assert edgekd("schema").json["title"] == "edgekd recipe"
 

@@ -29,11 +29,11 @@ def collect_artifacts(files: RunFiles, recipe: Mapping[str, Any], student_ap: fl
     """
     targets = sorted(PurePosixPath(name).parent.name for name in files.names("export/*/edgekd.json"))
     if "export" in recipe:
-        wanted = [_target_name(entry) for entry in recipe["export"] or []]
+        wanted = target_names(recipe)
         targets = [target for target in targets if target in wanted]
     exports = {target: _exported(files, target) for target in targets}
     pairs = {pair for folder in ("validate", "profile") for pair in _pairs(files, folder, targets)}
-    devices = {PurePosixPath(name).stem for name in recipe.get("devices") or []}
+    devices = device_names(recipe)
     measured = {pair for pair in pairs if "devices" not in recipe or pair[1] in devices}
     only_exported = {(target, "") for target in targets} - {(target, "") for target, _ in measured}
     rows = []
@@ -43,10 +43,16 @@ def collect_artifacts(files: RunFiles, recipe: Mapping[str, Any], student_ap: fl
     return rows
 
 
-def _target_name(entry: Any) -> str:
-    """Name of an entry of `export`: its own, else that of its file."""
-    given = entry.get("name", entry["target"]) if isinstance(entry, dict) else entry
-    return PurePosixPath(str(given)).name.removesuffix(".yaml")
+def target_names(recipe: Mapping[str, Any]) -> set[str]:
+    """Names of the targets of a locked recipe: their own, else those of their files."""
+    entries = recipe.get("export") or []
+    given = [entry.get("name", entry["target"]) if isinstance(entry, dict) else entry for entry in entries]
+    return {PurePosixPath(str(name)).name.removesuffix(".yaml") for name in given}
+
+
+def device_names(recipe: Mapping[str, Any]) -> set[str]:
+    """Names of the devices of a locked recipe."""
+    return {PurePosixPath(name).stem for name in recipe.get("devices") or []}
 
 
 def _pairs(files: RunFiles, folder: str, targets: list[str]) -> list[tuple[str, str]]:

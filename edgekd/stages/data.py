@@ -57,14 +57,14 @@ def write_digits(out: Path, *, imgsz: int, train: int, val: int, test: int, seed
     }
 
 
-def describe_recipe_data(recipe: Path, out: Path | None) -> dict[str, Any]:
+def describe_recipe_data(recipe: Path, out: Path | None, overrides: tuple[str, ...] = ()) -> dict[str, Any]:
     """Validate the data of a recipe; with `out`, as the first stage of that run."""
     import tempfile
 
     from edgekd.run_dir import RunDir
     from edgekd.stages.binding import bind_recipe
 
-    bound = bind_recipe(recipe)
+    bound = bind_recipe(recipe, overrides)
     if out is not None:
         with RunDir.held(out, bound.recipe.name, bound.base, bound.locked()) as run:
             context = Context(bound, run)

@@ -41,7 +41,11 @@ def shown_targets(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], lis
     ]
     whose: dict[str, list[str]] = {}
     for row in rows:
-        for key, start in (("cannot_make", "cannot be made here"), ("cannot_run", "cannot run here"), ("untested", "untested")):
+        for key, start in (
+            ("cannot_make", "cannot be made here"),
+            ("cannot_run", "cannot run here"),
+            ("untested", "untested"),
+        ):
             if row[key]:
                 whose.setdefault(f"{start}: {row[key]}", []).append(row["target"])
     return table, [f"{', '.join(names)}: {text}" for text, names in whose.items()]

@@ -1,11 +1,18 @@
-"""The last words of a command: a short table for people, the same as JSON for programs."""
+"""The last words of a command: a short table for people, the same as JSON for programs.
+
+What earlier recipes of the run left of other targets and devices is not shown.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from edgekd.atomic import read_json
+from edgekd.report.artifacts import device_names, target_names
+from edgekd.run_dir import LOCKED_RECIPE
 
 
 def show(run: Path, stage: str) -> tuple[Any, str]:
@@ -28,19 +35,20 @@ def _export(run: Path) -> tuple[Any, str]:
     rows = [
         {"target": path.parent.name, **read_json(path), "folder": str(path.parent)}
         for path in sorted(run.glob("export/*/parity.json"))
+        if path.parent.name in target_names(_recipe(run))
     ]
     lines = [f"{row['target']:<16} {row['folder']}  max |score - torch| {row['max_abs_score']:.1e}" for row in rows]
     return rows, "\n".join(lines)
 
 
 def _validate(run: Path) -> tuple[Any, str]:
-    rows = [read_json(path) for path in sorted(run.glob("validate/*.json"))]
+    rows = _measured(run, "validate", "model")
     lines = [f"{row['model'] + '@' + row['device']:<24} AP {row['ap']:.4f}  AP50 {row['ap50']:.4f}" for row in rows]
     return rows, "\n".join(lines)
 
 
 def _profile(run: Path) -> tuple[Any, str]:
-    rows = [read_json(path) for path in sorted(run.glob("profile/*.json"))]
+    rows = _measured(run, "profile", "target")
     lines = []
     for row in rows:
         whole = row["latency_ms"]["end_to_end"]
@@ -73,6 +81,19 @@ def _report(run: Path) -> tuple[Any, str]:
     if verdict and verdict.get("status"):
         lines += [f"gate: {verdict['status']}", *(f"  {reason}" for reason in verdict["reasons"])]
     return report, "\n".join([*lines, f"report: {run / 'report.html'}"])
+
+
+def _measured(run: Path, folder: str, key: str) -> list[dict[str, Any]]:
+    """Rows of the recipe's targets on its devices, and of the models in torch on this machine."""
+    recipe = _recipe(run)
+    models, devices = {*target_names(recipe), "teacher", "baseline", "student"}, {*device_names(recipe), "host"}
+    rows = [read_json(path) for path in sorted(run.glob(f"{folder}/*.json"))]
+    return [row for row in rows if row[key] in models and row["device"] in devices]
+
+
+def _recipe(run: Path) -> dict[str, Any]:
+    recipe: dict[str, Any] = yaml.safe_load((run / LOCKED_RECIPE).read_text(encoding="utf-8"))
+    return recipe
 
 
 _SHOW = {"student": _student, "export": _export, "validate": _validate, "profile": _profile, "gate": _gate}

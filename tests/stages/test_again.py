@@ -174,6 +174,7 @@ class TestOneStage:
         path.write_text((Path(package.__file__).parents[1] / "export/onnx-fp32.yaml").read_text())
         ended = edgekd("export", run, "--set", f"export=[{path}]", "--set", "gate={}", "--json")
         assert ended.code == 0, ended.err
+        assert [row["target"] for row in ended.json] == ["mine"], "the others are the recipe's no more"
         assert (run / "export/mine/model.onnx").is_file()
         assert edgekd("export", run, "--json").kept == ["export/mine"]
 
