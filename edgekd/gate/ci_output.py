@@ -1,0 +1,64 @@
+"""A verdict in the forms that CI systems read: Markdown for a pull request, JUnit XML, GitHub annotations."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from edgekd.gate.verdict import Check, Status, Verdict
+
+_SIGNS: dict[Status, str] = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⚠️"}
+_RANK: dict[Status, int] = {"pass": 0, "inconclusive": 1, "invalid": 2, "fail": 3}
+_LEVELS: dict[Status, str] = {"fail": "error", "invalid": "error", "inconclusive": "warning"}
+
+
+def markdown(verdict: Verdict, title: str) -> str:
+    """A heading and a table with a row per check, worst first."""
+    worst_first = sorted(verdict.checks, key=lambda check: -_RANK[check.status])
+    rows = [
+        f"| {_SIGNS[check.status]} {check.status} | {check.metric} | {_cell(check.subject)} | {_cell(_text(check))} |"
+        for check in worst_first
+    ]
+    head = ["| status | budget | of | measured |", "| --- | --- | --- | --- |"] if rows else []
+    return "\n".join([f"### {_SIGNS[verdict.status]} {title}: {verdict.status}", "", *head, *rows, ""])
+
+
+def junit(verdict: Verdict, title: str) -> str:
+    """A test suite with a case per check; what was not measured well enough is skipped, not passed."""
+    counts = [sum(check.status == status for check in verdict.checks) for status in ("fail", "invalid", "inconclusive")]
+    names = ("failures", "errors", "skipped")
+    suite = ElementTree.Element(
+        "testsuite",
+        {"name": title, "tests": str(len(verdict.checks)), **{k: str(v) for k, v in zip(names, counts, strict=True)}},
+    )
+    tags = {"fail": "failure", "invalid": "error", "inconclusive": "skipped"}
+    for check in verdict.checks:
+        case = ElementTree.SubElement(suite, "testcase", {"classname": check.metric, "name": check.subject})
+        if check.status in tags:
+            ElementTree.SubElement(case, tags[check.status], {"message": check.detail})
+    ElementTree.indent(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+
+
+def github(verdict: Verdict, title: str) -> str:
+    """A workflow command per check that did not pass, as GitHub shows them beside a change."""
+    lines = [
+        f"::{_LEVELS[check.status]} title={_escaped(f'{title}: {check.metric}', ':,')}::{_escaped(check.detail)}"
+        for check in verdict.checks
+        if check.status in _LEVELS
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _text(check: Check) -> str:
+    return check.detail.removeprefix(f"{check.metric}: {check.subject}: ")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _escaped(text: str, more: str = "") -> str:
+    """GitHub's escapes: percent and line ends, in properties also colon and comma."""
+    for character in "%\r\n" + more:
+        text = text.replace(character, f"%{ord(character):02X}")
+    return text
