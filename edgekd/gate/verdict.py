@@ -116,7 +116,11 @@ class Verdict:
 
 def judge(config: GateConfig, facts: Facts) -> Verdict:
     """Apply every budget to what was measured."""
-    checks = tuple(check for rule in _RULES for check in rule(config, facts))
+    return conclude(tuple(check for rule in _RULES for check in rule(config, facts)))
+
+
+def conclude(checks: tuple[Check, ...]) -> Verdict:
+    """The verdict of the worst check."""
     if not checks:
         return Verdict("pass", ("no budget in gate:, so nothing was judged",), ())
     order = {status: rank for rank, status in enumerate(_WORST_FIRST)}

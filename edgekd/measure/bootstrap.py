@@ -42,6 +42,28 @@ class Interval:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """AP(candidate) - AP(reference), and the same of every replicate.
+
+    Attributes:
+        draws: (R,) replicates.
+    """
+
+    estimate: float
+    draws: npt.NDArray[np.float64]
+
+    def interval(self, level: float) -> Interval:
+        """Percentile interval."""
+        tail = (1 - level) / 2
+        low, high = np.nanquantile(self.draws, [tail, 1 - tail])
+        return Interval(float(low), float(high), self.estimate, level)
+
+    def p_value(self, margin: float) -> float:
+        """Share of replicates that lose no more than `margin`; at least one in R + 1."""
+        return float((1 + np.count_nonzero(self.draws >= -margin)) / (1 + len(self.draws)))
+
+
+@dataclass(frozen=True)
 class _ClassMatches:
     """One class of one model. D detections, best score first; those to be ignored at an IoU lie in a crowd box.
 
@@ -91,25 +113,23 @@ class Matches:
         return mean
 
 
-def difference_interval(
+def difference(
     ground_truth: Sequence[GroundTruth],
     reference: Mapping[int, Detections],
     candidate: Mapping[int, Detections],
     class_names: Sequence[str],
     *,
     replicates: int = 2000,
-    level: float = 0.95,
     seed: int = 0,
     title: str | None = None,
-) -> Interval:
-    """Percentile interval of AP(candidate) - AP(reference), both on the same resampled images.
+) -> Difference:
+    """AP(candidate) - AP(reference), both on the same resampled images.
 
     Args:
         ground_truth: every image of the split.
         reference, candidate: image id -> detections.
         class_names: index = class id.
         replicates: bootstrap samples.
-        level: confidence.
         seed: of the resampling.
         title: of progress bars; none are shown without it.
 
@@ -119,17 +139,15 @@ def difference_interval(
     first = Matches(ground_truth, reference, class_names, title and f"{title}: reference")
     second = Matches(ground_truth, candidate, class_names, title and f"{title}: candidate")
 
-    def difference(weights: IntArray) -> npt.NDArray[np.float64]:
+    def gain(weights: IntArray) -> npt.NDArray[np.float64]:
         return second.average_precision(weights) - first.average_precision(weights)
 
-    estimate = float(difference(np.ones((1, first.images), np.int64))[0])
+    estimate = float(gain(np.ones((1, first.images), np.int64))[0])
     if np.isnan(estimate):
         raise InputError("average precision: the ground truth holds no box to detect; check the split's labels")
     with progress(title, replicates) if title else nullcontext() as advance:
-        draws = _replicates(difference, first.images, replicates, np.random.default_rng(seed), advance)
-    tail = (1 - level) / 2
-    low, high = np.nanquantile(draws, [tail, 1 - tail])
-    return Interval(float(low), float(high), estimate, level)
+        draws = _replicates(gain, first.images, replicates, np.random.default_rng(seed), advance)
+    return Difference(estimate, draws)
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:

@@ -10,7 +10,7 @@ import pytest
 
 from edgekd.errors import InputError
 from edgekd.measure.average_precision import evaluate
-from edgekd.measure.bootstrap import Matches, difference_interval, mean_interval
+from edgekd.measure.bootstrap import Difference, Matches, difference, mean_interval
 from edgekd.types import Detections, GroundTruth
 
 NAMES = tuple("abcd")
@@ -87,15 +87,15 @@ def test_a_class_without_weight_is_left_out():
 def test_interval_of_a_model_with_itself_is_zero_wide():
     truths = split(1)
     detections = detect(truths, 1, noise_px=4)
-    interval = difference_interval(truths, detections, detections, NAMES, replicates=100)
+    interval = difference(truths, detections, detections, NAMES, replicates=100).interval(0.95)
     assert (interval.low, interval.estimate, interval.high, interval.level) == (0, 0, 0, 0.95)
 
 
 def test_a_better_model_is_seen_and_the_sign_is_candidate_minus_reference():
     truths = split(2)
     worse, better = detect(truths, 1, noise_px=6), detect(truths, 1, noise_px=2)
-    gain = difference_interval(truths, worse, better, NAMES, replicates=300, seed=3)
-    loss = difference_interval(truths, better, worse, NAMES, replicates=300, seed=3)
+    gain = difference(truths, worse, better, NAMES, replicates=300, seed=3).interval(0.95)
+    loss = difference(truths, better, worse, NAMES, replicates=300, seed=3).interval(0.95)
     assert gain.estimate == pytest.approx(evaluate(truths, better, NAMES).ap - evaluate(truths, worse, NAMES).ap)
     assert 0 < gain.low < gain.estimate < gain.high
     assert (loss.low, loss.high) == pytest.approx((-gain.high, -gain.low))
@@ -105,22 +105,24 @@ def test_pairing_narrows_the_interval():
     truths = split(3, images=80)
     first = detect(truths, 1, noise_px=4)
     second = detect(truths, 1, noise_px=4.5)
-    paired = difference_interval(truths, first, second, NAMES, replicates=300)
-    alone = difference_interval(truths, {}, second, NAMES, replicates=300)  # the spread of one model's AP
+    paired = difference(truths, first, second, NAMES, replicates=300).interval(0.95)
+    alone = difference(truths, {}, second, NAMES, replicates=300).interval(0.95)  # the spread of one model's AP
     assert paired.high - paired.low < 0.5 * (alone.high - alone.low)
 
 
 def test_seed_governs_the_draws():
     truths = split(4)
     models = detect(truths, 1, noise_px=4), detect(truths, 2, noise_px=4)
-    once, again, other = (difference_interval(truths, *models, NAMES, replicates=100, seed=seed) for seed in (7, 7, 8))
+    once, again, other = (
+        difference(truths, *models, NAMES, replicates=100, seed=seed).interval(0.95) for seed in (7, 7, 8)
+    )
     assert once == again
     assert once.low != other.low
 
 
 def test_nothing_to_detect_is_an_error():
     with pytest.raises(InputError, match="holds no box to detect"):
-        difference_interval(split(0, crowds=1.1), {}, {}, NAMES, replicates=10)
+        difference(split(0, crowds=1.1), {}, {}, NAMES, replicates=10).interval(0.95)
 
 
 def test_a_replicate_of_1000_images_takes_milliseconds():
@@ -139,3 +141,10 @@ def test_mean_interval_by_the_t_table():
     assert mean_interval([1, 2, 3], level=0.5).high == pytest.approx(2 + 0.816497 / 3**0.5, abs=1e-6)
     with pytest.raises(ValueError, match="at least 2 values, not 1"):
         mean_interval([1])
+
+
+def test_p_value_counts_the_replicates_that_lose_no_more_than_the_margin():
+    found = Difference(0.0, np.array([-0.02, -0.01, -0.005, 0.0]))
+    assert found.p_value(0.005) == (1 + 2) / (1 + 4)
+    assert found.p_value(0.03) == 1.0
+    assert found.p_value(0.001) == (1 + 1) / (1 + 4)
