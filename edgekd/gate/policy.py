@@ -10,7 +10,26 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from edgekd.errors import unknown
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PER_ARTIFACT = ("max_p90_ms", "max_memory_mb", "max_size_mb", "max_energy_mj")
+
+
+class Against(BaseModel):
+    """Budgets against a release that was kept by `edgekd baseline save`.
+
+    Attributes:
+        baseline: its name.
+        store: folder of the baselines, from the current folder.
+        max_ap_loss: AP that each artifact may have lost since.
+        max_slowdown: of the median latency, as a fraction; judged only in the same environment, and never a failure.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    baseline: str
+    store: str = "baselines"
+    max_ap_loss: Fraction | None = 0.005
+    max_slowdown: float | None = Field(None, ge=0, allow_inf_nan=False)
 
 
 class GateConfig(BaseModel):
@@ -19,16 +38,28 @@ class GateConfig(BaseModel):
     Attributes:
         min_ap: least AP of the torch student and of every artifact.
         max_p90_ms: artifact on device -> largest 90th percentile of the end-to-end latency.
+        max_memory_mb, max_energy_mj: artifact on device -> largest peak memory, and energy per inference.
+        max_size_mb: artifact on device -> largest size of its files (10^6 bytes).
         max_ap_drop: how much less AP than the torch student an artifact may have.
         min_gain: how much more AP than the baseline (the same student without a teacher) the student must have.
         min_ap_per_class: class name -> least AP of the torch student and of every artifact.
+        against: budgets against a release.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     min_ap: Fraction | None = Field(None, description="least AP of the student and of every artifact")
-    max_p90_ms: dict[str, Milliseconds] = Field(
+    max_p90_ms: dict[str, Positive] = Field(
         default_factory=dict, description="target@device: largest p90 of the end-to-end latency in ms"
+    )
+    max_memory_mb: dict[str, Positive] = Field(
+        default_factory=dict, description="target@device: largest peak memory of the process, 10^6 bytes"
+    )
+    max_size_mb: dict[str, Positive] = Field(
+        default_factory=dict, description="target@device: largest size of the artifact's files, 10^6 bytes"
+    )
+    max_energy_mj: dict[str, Positive] = Field(
+        default_factory=dict, description="target@device: largest energy of an inference in millijoules"
     )
     max_ap_drop: Fraction | None = Field(
         None, description="largest loss of AP of an artifact against the torch student"
@@ -39,6 +70,7 @@ class GateConfig(BaseModel):
     min_ap_per_class: dict[str, Fraction] = Field(
         default_factory=dict, description="class name: least AP of the student and of every artifact"
     )
+    against: Against | None = Field(None, description="budgets against a release kept by 'edgekd baseline save'")
 
     @field_validator("min_ap_per_class", mode="before")
     @classmethod
@@ -48,7 +80,7 @@ class GateConfig(BaseModel):
             return budgets
         return {str(name) if type(name) is int else name: value for name, value in budgets.items()}
 
-    @field_validator("max_p90_ms")
+    @field_validator(*PER_ARTIFACT)
     @classmethod
     def _named_by_target_and_device(cls, budgets: dict[str, float]) -> dict[str, float]:
         for name in budgets:
@@ -76,11 +108,12 @@ def check_names(
     """
     targets, devices, class_names = list(targets), list(devices), list(class_names)
     problems = []
-    for name in config.max_p90_ms:
-        target, _, device = name.partition("@")
-        for kind, part, known in (("target", target, targets), ("device", device, devices)):
-            if part not in known:
-                problems.append(f"{where}.max_p90_ms.{name}: {unknown(kind, part, known)}")
+    for budget in PER_ARTIFACT:
+        for name in getattr(config, budget):
+            target, _, device = name.partition("@")
+            for kind, part, known in (("target", target, targets), ("device", device, devices)):
+                if part not in known:
+                    problems.append(f"{where}.{budget}.{name}: {unknown(kind, part, known)}")
     problems += [
         f"{where}.min_ap_per_class.{name}: {unknown('class', name, class_names)}"
         for name in config.min_ap_per_class

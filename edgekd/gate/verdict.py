@@ -6,7 +6,7 @@ valid measurement stays broken whatever else could not be measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ class ArtifactFacts:
         target, device: which artifact, where.
         ap: on the validation split, 0..1.
         p90_ms: end-to-end; None also where the samples were too few for it.
+        memory_mb, energy_mj, size_mb: peak memory, energy per inference, size of the files.
         latency_valid: whether the latency figures may be used.
         invalid_reasons: why not.
         per_class: class name -> AP; None: the per-class budgets are applied to the torch student alone.
@@ -39,6 +40,9 @@ class ArtifactFacts:
     latency_valid: bool = True
     invalid_reasons: tuple[str, ...] = ()
     per_class: Mapping[str, float | None] | None = None
+    memory_mb: float | None = None
+    energy_mj: float | None = None
+    size_mb: float | None = None
 
     @property
     def name(self) -> str:
@@ -114,9 +118,9 @@ class Verdict:
         }
 
 
-def judge(config: GateConfig, facts: Facts) -> Verdict:
-    """Apply every budget to what was measured."""
-    return conclude(tuple(check for rule in _RULES for check in rule(config, facts)))
+def judge(config: GateConfig, facts: Facts, more: Iterable[Check] = ()) -> Verdict:
+    """Apply every budget to what was measured; `more` are checks that were made elsewhere."""
+    return conclude((*(check for rule in _RULES for check in rule(config, facts)), *more))
 
 
 def conclude(checks: tuple[Check, ...]) -> Verdict:
@@ -166,20 +170,32 @@ def _least_ap(config: GateConfig, facts: Facts) -> list[Check]:
     ]
 
 
-def _latency(config: GateConfig, facts: Facts) -> list[Check]:
+def _per_artifact(config: GateConfig, facts: Facts) -> list[Check]:
     measured = {artifact.name: artifact for artifact in facts.artifacts}
-    missing = "no p90 was measured, or of too few samples (it needs at least 64); run edgekd profile"
     checks = []
-    for name, limit in config.max_p90_ms.items():
-        budget = _Budget("max_p90_ms", "p90", "<=", limit, missing, "ms")
-        artifact = measured.get(name)
-        if artifact is None or artifact.latency_valid:
-            checks.append(budget.check(name, artifact.p90_ms if artifact else None))
-        else:
-            why = "; ".join(artifact.invalid_reasons) or "no reason given"
-            why = f"the profile is invalid ({why}); profile it again on a quiet device"
-            checks.append(budget.record(name, artifact.p90_ms, "invalid", why))
+    for metric, (quantity, unit, missing, is_profiled) in _QUANTITIES.items():
+        for name, limit in getattr(config, metric).items():
+            budget = _Budget(metric, quantity, "<=", limit, missing, unit)
+            artifact = measured.get(name)
+            value = getattr(artifact, metric.removeprefix("max_")) if artifact else None
+            if artifact is None or artifact.latency_valid or not is_profiled:
+                checks.append(budget.check(name, value))
+            else:
+                why = "; ".join(artifact.invalid_reasons) or "no reason given"
+                why = f"the profile is invalid ({why}); profile it again on a quiet device"
+                checks.append(budget.record(name, value, "invalid", why))
     return checks
+
+
+# Metric -> what is compared, its unit, why it may be absent, and whether an invalid profile makes it useless.
+_QUANTITIES = {
+    "max_p90_ms": (
+        "p90", "ms", "no p90 was measured, or of too few samples (it needs at least 64); run edgekd profile", True,
+    ),
+    "max_memory_mb": ("peak memory", "MB", "it was not profiled, or the device cannot tell; run edgekd profile", True),
+    "max_energy_mj": ("energy per inference", "mJ", "the device does not measure power, or was not profiled", True),
+    "max_size_mb": ("size", "MB", "it was not exported; run edgekd export", False),
+}  # fmt: skip
 
 
 def _drop(config: GateConfig, facts: Facts) -> list[Check]:
@@ -216,4 +232,4 @@ def _difference(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first - second
 
 
-_RULES: tuple[Callable[[GateConfig, Facts], list[Check]], ...] = (_least_ap, _latency, _drop, _gain, _classes)
+_RULES: tuple[Callable[[GateConfig, Facts], list[Check]], ...] = (_least_ap, _per_artifact, _drop, _gain, _classes)

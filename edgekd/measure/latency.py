@@ -125,9 +125,9 @@ def summarise(
     pooled = {phase: np.concatenate([samples[phase] for samples in processes]) / _NS_PER_MS for phase in PHASES}
     medians = tuple(_median(run) for run in runs_ms)
     whole = pooled["end_to_end"]
-    invalid, notes = _judge(runs_ms, protocol, steady)
+    invalid, notes = judge_runs(runs_ms, protocol, steady)
     return LatencySummary(
-        latency_ms={phase: _figures(pooled[phase]) for phase in PHASES},
+        latency_ms={phase: figures(pooled[phase]) for phase in PHASES},
         cv=float(whole.std(ddof=1) / whole.mean()) if len(whole) > 1 and whole.mean() > 0 else 0.0,
         drift_percent=max((drift_percent(run) for run in runs_ms), key=abs),
         process_p50_ms=medians,
@@ -172,7 +172,8 @@ def histogram(samples_ms: Samples) -> dict[str, list[float] | list[int]]:
     return {"edges_ms": [float(edge) for edge in edges], "counts": [int(count) for count in counts]}
 
 
-def _figures(samples_ms: Samples) -> dict[str, float | int | None]:
+def figures(samples_ms: Samples) -> dict[str, float | int | None]:
+    """The entry of one phase in `latency_ms`, from raw samples."""
     median = _median(samples_ms)
     return {
         **{f"p{percent}": percentile(samples_ms, percent) for percent in LEAST_COUNT},
@@ -188,8 +189,8 @@ def _median(samples: Samples) -> float:
     return float(np.sort(samples)[nearest_rank(len(samples), 50)])
 
 
-def _judge(runs_ms: Sequence[Samples], protocol: Protocol, steady: Sequence[bool]) -> tuple[list[str], list[str]]:
-    """Reasons why the run is invalid, and notes on it."""
+def judge_runs(runs_ms: Sequence[Samples], protocol: Protocol, steady: Sequence[bool]) -> tuple[list[str], list[str]]:
+    """Reasons why runs of processes are invalid, and notes on them."""
     invalid: list[str] = []
     notes: list[str] = []
     if len(runs_ms) < protocol.min_processes:

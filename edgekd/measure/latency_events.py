@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from edgekd.errors import EnvironmentFault
+from edgekd.measure.energy import energy
 from edgekd.measure.latency import PHASES, Phase, Protocol, nearest_rank, summarise
+from edgekd.measure.telemetry import Telemetry, hottest_c, is_thermometer, telemetry_of
+from edgekd.measure.throttling import Conditions, Verdict, judge
 from edgekd.types import IntArray
 
 SCHEMA = "edgekd.latency/1"
@@ -17,16 +21,25 @@ _BYTES_PER_MB = 1e6
 Events = Sequence[Mapping[str, Any]]
 
 
-def summarise_events(events: Sequence[Events], *, protocol: Protocol, target: str, device: str) -> dict[str, Any]:
+def summarise_events(
+    events: Sequence[Events],
+    *,
+    protocol: Protocol,
+    target: str,
+    device: str,
+    conditions: Conditions | None = None,
+) -> dict[str, Any]:
     """Content of `profile/<target>@<device>.json`.
 
     Load and first-inference times are medians (nearest rank) over the processes, peak memory (10^6 bytes) is the
     largest, the environment is the first process's, with the device's state after the run as `telemetry_after`.
+    A process that was slowed down, or began too hot, makes the whole invalid.
 
     Args:
         events: per process, the agent's events in order.
         protocol: what makes the run valid.
         target, device: what was timed, and where.
+        conditions: what the device has to keep.
 
     Raises:
         EnvironmentFault: a process reported an error or no samples.
@@ -40,7 +53,11 @@ def summarise_events(events: Sequence[Events], *, protocol: Protocol, target: st
     loads = [_last(process, "load") for process in events]
     peaks = [_last(process, "memory").get("peak_memory_bytes") for process in events]
     environment = {key: value for key, value in _last(events[0], "environment").items() if key != "event"}
-    after = _last(events[0], "telemetry").get("telemetry")
+    states = [telemetry_of(process) for process in events]
+    after = states[0].after
+    used = energy(states, [process["end_to_end"] for process in samples])
+    verdicts = [judge(state, _conditions(conditions, environment)) for state in states]
+    invalid = [*summary.invalid_reasons, *_numbered(verdicts, events)]
     return {
         "schema": SCHEMA,
         "target": target,
@@ -54,10 +71,14 @@ def summarise_events(events: Sequence[Events], *, protocol: Protocol, target: st
         "cv": summary.cv,
         "drift_percent": summary.drift_percent,
         "process_p50_ms": list(summary.process_p50_ms),
-        "valid": summary.valid,
-        "invalid_reasons": list(summary.invalid_reasons),
-        "notes": list(summary.notes),
-        "environment": environment if after is None else {**environment, "telemetry_after": after},
+        "energy_mj_per_inference": used["mj_per_inference"],
+        "energy": used,
+        "temperature_c": _temperatures(states),
+        "throttling_evidence": sorted({kind for verdict in verdicts for kind in verdict.evidence}),
+        "valid": not invalid,
+        "invalid_reasons": invalid,
+        "notes": [*summary.notes, *dict.fromkeys(note for verdict in verdicts for note in verdict.notes)],
+        "environment": {**environment, "telemetry_after": after} if after else environment,
         "histogram": summary.histogram,
     }
 
@@ -80,6 +101,28 @@ def _samples(process: Events, where: str) -> dict[Phase, IntArray]:
         shown = ", ".join(f"{phase} {count}" for phase, count in counts.items())
         raise EnvironmentFault(f"{where}: the agent gave unequal or no samples ({shown}); run the profile again")
     return joined
+
+
+def _conditions(conditions: Conditions | None, environment: Mapping[str, Any]) -> Conditions:
+    machine = (environment.get("platform") or {}).get("machine")
+    return replace(conditions or Conditions(), machine=machine)
+
+
+def _numbered(verdicts: Sequence[Verdict], events: Sequence[Events]) -> list[str]:
+    """Reasons with the process that they are of."""
+    reasons = []
+    for number, (verdict, process) in enumerate(zip(verdicts, events, strict=True), start=1):
+        gates = [event for event in process if event.get("event") == "thermal_gate"]
+        hot = [f"it began too hot: {gate['reason']}" for gate in gates if not gate["passed"]]
+        reasons += [f"process {number}: {reason}" for reason in (*hot, *verdict.invalid_reasons)]
+    return reasons
+
+
+def _temperatures(states: Sequence[Telemetry]) -> dict[str, float | None]:
+    """The hottest sensor before the first process, and at any time."""
+    told = [pair for state in states for pair in state.values("temperatures_c", before=True)]
+    highest = [degrees for name, degrees in told if is_thermometer(name)]
+    return {"start": hottest_c(states[0].before.get("temperatures_c")), "max": max(highest, default=None)}
 
 
 def _last(process: Events, kind: str) -> Mapping[str, Any]:

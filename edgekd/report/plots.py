@@ -66,9 +66,14 @@ def ap_over_epochs(files: RunFiles, report: Mapping[str, Any]) -> Figure | None:
         level = ((first, teacher), (last, teacher))
         lines.insert(0, Line(Key("Teacher (its AP on val)", "teacher", "2 4", numbers.ap(teacher)), level))
         sources.append(report["teacher"]["source"])
-    chart = _line_chart("AP over epochs", lines, ("epoch", "AP on val"))
+    chart = line_chart("AP over epochs", lines, ("epoch", "AP on val"))
     note = "As the training engine measures it after each epoch, which may differ slightly from the AP of the tables."
     return Figure("AP over epochs", chart, tuple(line.key for line in lines), note, tuple(sources))
+
+
+def series_key(label: str, index: int, value: str = "") -> Key:
+    """The legend entry of one of many lines: colours, then dashes, tell them apart."""
+    return Key(label, f"term{index % _TERM_COLOURS}", _DASHES[index // _TERM_COLOURS % len(_DASHES)], value)
 
 
 def loss_terms(files: RunFiles) -> list[Figure]:
@@ -82,14 +87,14 @@ def loss_terms(files: RunFiles) -> list[Figure]:
     figures = []
     for column, title in (("weighted", "Weighted loss terms"), ("share", "Share of the loss")):
         lines = [
-            Line(Key(term, f"term{index % _TERM_COLOURS}", _DASHES[index // _TERM_COLOURS % len(_DASHES)]), points)
+            Line(series_key(term, index), points)
             for index, (term, rows) in enumerate(by_term.items())
             if (points := thinned(_points(rows, "step", column)))
         ]
         if not lines:
             continue
         is_share = column == "share"
-        chart = _line_chart(title, lines, ("step", column), levels=SHARE_LIMITS if is_share else (), percent=is_share)
+        chart = line_chart(title, lines, ("step", column), levels=SHARE_LIMITS if is_share else (), percent=is_share)
         note = "Means over equal stretches of steps."
         note += " Dotted: the limits of 1 % and 50 % beyond which the first steps give a warning." if is_share else ""
         figures.append(Figure(title, chart, tuple(line.key for line in lines), note, (name,)))
@@ -159,14 +164,21 @@ def _body(histogram: Mapping[str, Any]) -> tuple[float, float]:
     return edges[0], edges[-2] if has_tail else edges[-1]
 
 
-def _line_chart(
+def line_chart(
     label: str,
     lines: Sequence[Line],
     titles: tuple[str, str],
     levels: Sequence[float] = (),
     percent: bool = False,
+    whole: bool = False,
 ) -> Markup:
-    """Lines over one x; `titles` of the axes. The y axis starts at 0, or is logarithmic where values span far."""
+    """Lines over one x; `titles` of the axes. The y axis starts at 0, or is logarithmic where values span far.
+
+    Args:
+        levels: of horizontal lines.
+        percent: whether y is a share.
+        whole: whether x counts, so that there is nothing between two whole numbers.
+    """
     values = [value for line in lines for _, value in line.points]
     first, last = _extent(at for line in lines for at, _ in line.points)
     log = min(values) > 0 and max(values) > 50 * min(values) and not percent
@@ -174,7 +186,8 @@ def _line_chart(
     x = Scale(first, last if last > first else first + 1, LEFT, WIDTH - RIGHT)
     y = Scale(bottom, top if top > bottom else bottom + 1, HEIGHT - BOTTOM, TOP, log)
     text = (lambda tick: f"{100 * tick:.4g} %") if percent else plain
-    parts = [axes((x, y), titles, (plain, text))]
+    at_text = (lambda tick: plain(tick) if tick == round(tick) else "") if whole else plain
+    parts = [axes((x, y), titles, (at_text, text))]
     for value in levels:
         if bottom < value < top:
             parts.append(element("line", x1=x.start_px, x2=x.end_px, y1=y(value), y2=y(value), class_="level"))

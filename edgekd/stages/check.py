@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from typing import Any
 from edgekd.detectors.contract import Spec
 from edgekd.distill.contract import DistillerConfig, distiller_type
 from edgekd.errors import InputError
+from edgekd.gate import baseline as releases
 from edgekd.gate.policy import check_names
 from edgekd.run_dir import RunDir
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.context import Context
-from edgekd.stages.models import Pair, build_pair, check_runtime, make_teacher
+from edgekd.stages.models import Pair, build_pair, check_runtime, make_teacher, quantization_pair
 from edgekd.stages.train import fit_plan
-from edgekd.training.arguments import split_arguments
+from edgekd.training.arguments import quantization_arguments, split_arguments
 from edgekd.training.fit import make_trainer
 from edgekd.training.loggers import require_installed
 
@@ -52,10 +54,8 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
             "data": data,
             "student": _describe(pair.student.spec, pair.head),
             "teacher": _describe(pair.teacher.spec, None) | _running(bound) if pair.teacher else None,
-            "distill": [
-                {"method": name, **config.model_dump(mode="json"), "taps": _taps(name, config, pair)}
-                for name, config in bound.distillers
-            ],
+            "distill": _methods(bound.distillers, pair),
+            "quantize": _quantize(bound, pair),
             "train": dict(bound.recipe.train),
             "targets": [target.name for target in bound.targets],
             "devices": [device.name for device in bound.devices],
@@ -66,7 +66,7 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
 
 
 def check_budgets(bound: Bound, class_names: tuple[str, ...]) -> None:
-    """Refuse budgets that name an unknown artifact, device or class.
+    """Refuse budgets that name an unknown artifact, device, class or release.
 
     Raises:
         InputError: one line per problem.
@@ -76,6 +76,12 @@ def check_budgets(bound: Bound, class_names: tuple[str, ...]) -> None:
     problems = check_names(bound.gate, targets, devices, names, f"{bound.where}: gate")
     if problems:
         raise InputError(*problems)
+    against = bound.gate.against
+    if against:
+        try:
+            releases.load(Path(against.store), against.baseline)
+        except InputError as error:
+            raise InputError(*(f"{bound.where}: gate.against: {problem}" for problem in error.problems)) from None
 
 
 def check_loggers(bound: Bound) -> None:
@@ -106,15 +112,27 @@ def print_check(result: dict[str, Any]) -> None:
         for tap in spec["taps"]:
             table.add_row(tap["role"], tap["path"], str(tap["stride"]), str(tap["channels"]))
         console.print(table)
-    for entry in result["distill"]:
-        pairs = "; ".join(f"{student} <- {teacher}" for student, teacher in entry["taps"]) or "head outputs"
-        console.print(f"distill {entry['method']} (weight {entry['weight']:g}): {pairs}")
+    _print_methods(console, "distill", result["distill"])
+    if result["quantize"]["mode"] == "qat":
+        _print_quantize(console, result["quantize"])
     targets, devices = (", ".join(result[key]) or "none" for key in ("targets", "devices"))
     console.print(f"targets: {targets}; devices: {devices}")
     for term in result.get("dry_step", {}).get("terms", ()):
         figures = f"value {term['value']:.4g}, gradient norm {term['gradient_norm']:.3g}, share {term['share']:.1%}"
         warning = f"  [yellow]{term['warning']}[/yellow]" if term["warning"] else ""
         console.print(f"dry step {term['term']}: {figures}{warning}")
+
+
+def _print_methods(console: Any, title: str, methods: list[dict[str, Any]]) -> None:
+    for entry in methods:
+        pairs = "; ".join(f"{student} <- {teacher}" for student, teacher in entry["taps"]) or "head outputs"
+        console.print(f"{title} {entry['method']} (weight {entry['weight']:g}): {pairs}")
+
+
+def _print_quantize(console: Any, quantize: dict[str, Any]) -> None:
+    taught = f"taught by the {'float student' if quantize['teacher'] == 'student' else 'teacher'}"
+    console.print(f"quantize: {quantize['epochs']} epochs under fake quantisation, lr0 {quantize['lr0']:g}, {taught}")
+    _print_methods(console, "quantize distill", quantize["distill"])
 
 
 def _running(bound: Bound) -> dict[str, str | None]:
@@ -136,6 +154,26 @@ def _describe(spec: Spec, head: str | None) -> dict[str, Any]:
         "branches": list(spec.branches),
         "classes": len(spec.class_names),
         "taps": [asdict(tap) for tap in spec.taps],
+    }
+
+
+def _methods(methods: Sequence[tuple[str, DistillerConfig]], pair: Pair) -> list[dict[str, Any]]:
+    return [
+        {"method": name, **config.model_dump(mode="json"), "taps": _taps(name, config, pair)}
+        for name, config in methods
+    ]
+
+
+def _quantize(bound: Bound, pair: Pair) -> dict[str, Any]:
+    """The section as it is resolved; what is for training alone has no meaning in mode ptq."""
+    recipe = bound.recipe.quantize
+    if recipe.mode == "ptq":
+        return {"mode": "ptq"}
+    second = quantization_pair(bound, pair, pair.student)
+    return {
+        **recipe.model_dump(mode="json"),
+        "distill": _methods(bound.quantize_distillers, second),
+        "train": quantization_arguments(bound.recipe.train, recipe),
     }
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from edgekd.atomic import read_json, sha256_file, write_json
-from edgekd.gate.verdict import ArtifactFacts, Facts, judge
+from edgekd.export.contract import SIDECAR_NAME
+from edgekd.gate import baseline as releases
+from edgekd.gate.verdict import ArtifactFacts, Check, Facts, judge
 from edgekd.progress import say
 from edgekd.run_dir import LOCKED_RECIPE
+from edgekd.stages.baseline import of_run
 from edgekd.stages.context import Context
 from edgekd.stages.on_device import pairs
 
@@ -18,7 +22,9 @@ def gate_stage(context: Context) -> None:
     recipe = context.bound.recipe
     files = _measurements(context)
     hashes = {str(path.relative_to(context.path)): sha256_file(path) for path in files}
-    inputs = {"gate": context.bound.gate.model_dump(), "baseline": recipe.baseline, "files": hashes}
+    against = context.bound.gate.against
+    release = releases.load(Path(against.store), against.baseline).model_dump(mode="json") if against else None
+    inputs = {"gate": context.bound.gate.model_dump(), "baseline": recipe.baseline, "files": hashes, "release": release}
     context.stage("gate", inputs, lambda: _judge(context))
     say(f"gate {recipe.name}: {read_json(context.path / 'verdict.json')['status']}")
 
@@ -60,6 +66,9 @@ def _judge(context: Context) -> list[str]:
             latency_valid=latency["valid"] if latency else True,
             invalid_reasons=tuple(latency["invalid_reasons"]) if latency else (),
             per_class=accuracy["per_class"] if accuracy else None,
+            memory_mb=latency["peak_memory_mb"] if latency else None,
+            energy_mj=latency.get("energy_mj_per_inference") if latency else None,
+            size_mb=_size_mb(context.path / "export" / target.name),
         ))  # fmt: skip
     student, baseline = (
         _read(context.path / "student" / "metrics.json"),
@@ -70,5 +79,20 @@ def _judge(context: Context) -> list[str]:
         student_ap=student["ap"], baseline_ap=baseline["ap"] if baseline and context.bound.recipe.baseline else None,
         per_class=student["per_class"], artifacts=tuple(artifacts),
     )  # fmt: skip
-    write_json(context.path / "verdict.json", judge(context.bound.gate, facts).as_json())
+    verdict = judge(context.bound.gate, facts, _against(context))
+    write_json(context.path / "verdict.json", verdict.as_json())
     return ["verdict.json"]
+
+
+def _against(context: Context) -> Iterator[Check]:
+    """Checks against a release."""
+    against = context.bound.gate.against
+    if against:
+        release = releases.load(Path(against.store), against.baseline)
+        now = of_run(context.path, "this run")
+        yield from releases.checks(release, now, against.max_ap_loss, against.max_slowdown)
+
+
+def _size_mb(folder: Path) -> float | None:
+    sidecar = _read(folder / SIDECAR_NAME)
+    return sum((folder / name).stat().st_size for name in sidecar["files"]) / 1e6 if sidecar else None

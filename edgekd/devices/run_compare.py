@@ -1,0 +1,74 @@
+"""Drives the agent's `compare`: one fresh process in which reference, its copy and candidate run interleaved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd.devices import run_agent
+from edgekd.devices.contract import Device
+from edgekd.errors import EnvironmentFault
+from edgekd.measure.paired_latency import FloatArray, round_log_ratios
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Side:
+    """An artifact folder and a pack of images of its size."""
+
+    artifact: Path
+    pack: Path
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How a process spends its time.
+
+    Attributes:
+        count: rounds, with one block of each of the three.
+        block_seconds: least length of a block.
+    """
+
+    count: int = 10
+    block_seconds: float = 0.1
+
+
+def one_process(
+    device: Device, reference: Side, candidate: Side, *, rounds: Rounds, seed: int, threads: int | None = None
+) -> list[Event]:
+    """Events of one process.
+
+    Raises:
+        EnvironmentFault: the agent failed.
+    """
+    arguments = run_agent.arguments_of("compare", device, reference.artifact, reference.pack, threads)
+    arguments += ["--candidate", device.push(candidate.artifact), "--candidate-pack", device.push(candidate.pack)]
+    arguments += ["--rounds", str(rounds.count), "--block-seconds", str(rounds.block_seconds), "--seed", str(seed)]
+    events: list[Event] = []
+    device.run(arguments, events.append)
+    return events
+
+
+def log_ratios(events: Sequence[Mapping[str, Any]]) -> dict[str, FloatArray]:
+    """Per round, the logarithm of the ratio to the reference, of `candidate` and of `copy`.
+
+    Raises:
+        EnvironmentFault: a block is missing.
+    """
+    blocks: dict[str, dict[int, Any]] = {"reference": {}, "copy": {}, "candidate": {}}
+    for event in events:
+        if event["event"] == "block":
+            blocks[event["variant"]][event["round"]] = np.asarray(event["end_to_end_ns"], np.int64)
+    rounds = sorted(blocks["reference"])
+    if not rounds or any(sorted(found) != rounds for found in blocks.values()):
+        raise EnvironmentFault("agent compare: blocks are missing from what it wrote; run it again")
+    reference = [blocks["reference"][number] for number in rounds]
+    return {
+        variant: round_log_ratios(reference, [blocks[variant][number] for number in rounds])
+        for variant in ("candidate", "copy")
+    }

@@ -1,0 +1,60 @@
+"""`compare`: which blocks run, in which order, and what they hold."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from edgekd.agent.__main__ import parser
+from edgekd.agent.compare import VARIANTS, compare
+from edgekd.agent.protocol import AgentError, Writer
+from tests.agent.tiny_artifacts import write_artifact, write_pack
+
+ROUNDS = 5
+
+
+@pytest.fixture
+def given(tmp_path):
+    reference = write_artifact(tmp_path / "first")
+    candidate = write_artifact(tmp_path / "second", runtime="openvino")
+    pack = write_pack(tmp_path, 3)
+    return {"--artifact": reference, "--candidate": candidate, "--pack": pack}
+
+
+def run(given, **changes):
+    settings = {"--rounds": ROUNDS, "--block-seconds": 0.002, "--warmup-seconds": 0.01, "--warmup-cap-seconds": 0.02}
+    words = [str(word) for pair in {**given, **settings, **changes}.items() for word in pair]
+    stream = io.BytesIO()
+    compare(parser().parse_args(["compare", *words]), Writer(stream))
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_every_round_has_a_block_of_each(given):
+    events = run(given)
+    blocks = [event for event in events if event["event"] == "block"]
+    assert [block["round"] for block in blocks] == [number for number in range(ROUNDS) for _ in VARIANTS]
+    for number in range(ROUNDS):
+        assert {block["variant"] for block in blocks if block["round"] == number} == set(VARIANTS)
+    assert all(len(block["end_to_end_ns"]) >= 5 and min(block["end_to_end_ns"]) > 0 for block in blocks)
+
+
+def test_the_order_is_drawn_from_the_seed(given):
+    orders = [
+        [event["variant"] for event in run(given, **{"--seed": seed}) if event["event"] == "block"]
+        for seed in (1, 1, 2)
+    ]  # fmt: skip
+    assert orders[0] == orders[1] != orders[2]
+    assert len({tuple(orders[0][start : start + 3]) for start in range(0, 3 * ROUNDS, 3)}) > 1
+
+
+def test_each_says_what_it_is(given):
+    environments = {event["variant"]: event for event in run(given) if event["event"] == "environment"}
+    names = {variant: event["runtime"]["name"] for variant, event in environments.items()}
+    assert names == {"reference": "onnxruntime", "copy": "onnxruntime", "candidate": "openvino"}
+
+
+def test_a_candidate_that_is_none(given, tmp_path):
+    with pytest.raises(AgentError, match="cannot read the sidecar"):
+        run({**given, "--candidate": tmp_path / "nothing"})
