@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from edgekd import __version__, pipeline
-from edgekd.cli import app
+from edgekd.cli.app import app
 from edgekd.errors import DivergedError, EnvironmentFault, InputError
 from tests.stages.tiny import edgekd
 
 COMMANDS = [
-    "run", "distill", "export", "validate", "profile", "gate", "report", "check", "data", "targets", "devices",
-    "methods", "schema",
+    "run", "distill", "export", "validate", "profile", "report", "check", "data", "gate", "compare", "history",
+    "targets", "devices", "methods", "schema",
 ]  # fmt: skip
 
 

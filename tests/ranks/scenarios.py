@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd import cli, ranks
+from edgekd.cli import entry
 from edgekd.errors import InputError
 from edgekd.ranks import agreement
 from edgekd.ranks.environment import stated
@@ -153,9 +154,9 @@ def finish(action: Callable[[], None]) -> Any:
         action()
         ranks.wait()
     except InputError as error:
-        cli._fail(error.problems, error.exit_code, [])
+        entry.fail(error.problems, error.exit_code, [])
     except Exception as error:
-        cli._fail(error.problems, error.exit_code, [])  # type: ignore[attr-defined]
+        entry.fail(error.problems, error.exit_code, [])  # type: ignore[attr-defined]
     return {}, ranks.leave(0)
 
 

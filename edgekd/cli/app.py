@@ -1,0 +1,96 @@
+"""The program, the options that its commands share, and how results are printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgekd import __version__, ranks
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Distil a big object detector into a small one, export it, and prove it on the device.",
+)
+
+baselines = typer.Typer(no_args_is_help=True, help="Keep, list and show what releases measured.")
+app.add_typer(baselines, name="baseline")
+
+RecipePath = Annotated[
+    Path, typer.Argument(help="recipe: a YAML file, or the name of a built-in one", show_default=False)
+]
+RunPath = Annotated[Path, typer.Argument(help="run directory", show_default=False)]
+Out = Annotated[Path, typer.Option("--out", help="run directory to write")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="override: key.path=value (repeatable)")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="delete the run directory first")]
+AllowChanged = Annotated[
+    bool, typer.Option("--allow-changed", help="go on from the saved state of a training that has changed since")
+]
+Bisect = Annotated[
+    str | None, typer.Option("--bisect", metavar="TARGET", help="show node by node where this artifact departs")
+]
+Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+Store = Annotated[Path, typer.Option("--store", help="folder of the baselines")]
+Junit = Annotated[Path | None, typer.Option("--junit", help="also write the verdict as JUnit XML to this file")]
+Markdown = Annotated[Path | None, typer.Option("--markdown", help="also write it as Markdown to this file")]
+Github = Annotated[bool, typer.Option("--github", help="also print GitHub annotations, on standard error")]
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    context: typer.Context,
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False,
+    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
+) -> None:
+    context.obj = {**(context.obj or {}), "debug": debug}
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def recipe_file(path: Path) -> Path:
+    """A recipe by its path or name."""
+    from edgekd.recipe.lookup import find
+
+    return find("recipes", str(path))
+
+
+def finish(outcome: Any, as_json: bool) -> None:
+    """Print what a command gave, and end with its exit code."""
+    if ranks.is_main():
+        print_json(outcome.result) if as_json else print(outcome.text)
+        sys.stdout.flush()  # before the other processes leave
+    raise typer.Exit(outcome.exit_code)
+
+
+def print_json(content: Any) -> None:
+    """For programs."""
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def print_pairs(content: dict[str, Any]) -> None:
+    """A line per key."""
+    for key, value in content.items():
+        print(f"{key}: {value}")
+
+
+def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """A table, whose first column is never broken."""
+    if as_json:
+        print_json(rows)
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, name in enumerate(rows[0] if rows else ()):
+        table.add_column(name, no_wrap=index == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console().print(table)

@@ -1,0 +1,66 @@
+"""Entry point: exit codes and one-line errors as the README promises."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from edgekd import ranks
+from edgekd.cli.app import app
+from edgekd.errors import EdgekdError
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Entry point: exit codes and one-line errors as the README promises."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        obj = {"arguments": arguments}
+        code = app(arguments, standalone_mode=False, obj=obj)  # what `typer.Exit` was given; 130 after Ctrl-C
+        code = code if code == 130 else ranks.leave(int(code or 0))
+    except SystemExit as stop:  # the work was done elsewhere, or nobody reads the output any more
+        ranks.end_others(1 if stop.code else 0)
+        raise
+    except EdgekdError as error:
+        fail(error.problems, error.exit_code, arguments)
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except Exception as error:
+        _unexpected(error, arguments)
+    if code == 130:
+        fail(("interrupted; the same command goes on from the last finished stage",), code, arguments)
+    sys.exit(code)
+
+
+def _unexpected(error: Exception, arguments: list[str]) -> NoReturn:
+    """Usage errors of the command line parser, disk errors, processes that went away, and bugs."""
+    if hasattr(error, "format_message"):  # the parser's usage errors, whichever click made them
+        message = error.format_message().rstrip(".")
+        fail((f"{message}; see 'edgekd --help'",) if message else (), 2, arguments)
+    if isinstance(error, OSError) and error.errno in (28, 30, 122):  # full, read-only, over quota
+        fail((f"{error.filename or 'disk'}: {error.strerror}; free space or choose another --out",), 4, arguments)
+    if ranks.is_loss(error):
+        fail(("another process ended without a word (killed?); the same command goes on",), 4, arguments)
+    if "--debug" not in arguments:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        _end((f"edgekd: bug: {what}; please report it with the output of --debug",), 70)
+    ranks.end_others(70)
+    raise error
+
+
+def fail(problems: tuple[str, ...], code: int, arguments: list[str]) -> NoReturn:
+    """End with an exit code and a line per problem."""
+    if "--debug" in arguments and sys.exc_info()[0]:
+        import traceback
+
+        traceback.print_exc()
+    _end(tuple(f"edgekd: error: {problem}" for problem in problems), code)
+
+
+def _end(lines: tuple[str, ...], code: int) -> NoReturn:
+    """Of processes that train together, the first one to fail says why, and ends all."""
+    if ranks.is_first_to_fail():
+        print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr, flush=True)
+        ranks.end_others(code)
+    sys.exit(code)

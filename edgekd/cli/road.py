@@ -1,0 +1,142 @@
+"""The road: a whole run, and its stages one by one."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgekd.cli.app import (
+    AllowChanged,
+    Bisect,
+    Fresh,
+    Json,
+    Out,
+    RecipePath,
+    RunPath,
+    Set,
+    app,
+    finish,
+    print_json,
+    print_pairs,
+    recipe_file,
+)  # fmt: skip
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    recipe: RecipePath,
+    out: Out,
+    set_: Set = None,
+    fresh: Fresh = False,
+    allow_changed: AllowChanged = False,
+    as_json: Json = False,
+) -> None:
+    """Go the whole road: data, teacher, distillation, export, validation, profile, gate, report."""
+    _road(context, recipe, out, set_, as_json, fresh=fresh, allow_changed=allow_changed)
+
+
+@app.command()
+def distill(
+    context: typer.Context,
+    recipe: RecipePath,
+    out: Out,
+    set_: Set = None,
+    fresh: Fresh = False,
+    allow_changed: AllowChanged = False,
+    as_json: Json = False,
+) -> None:
+    """Up to the trained student: data, teacher, control, distillation, training for int8."""
+    _road(context, recipe, out, set_, as_json, fresh=fresh, allow_changed=allow_changed, last="student_qat")
+
+
+@app.command()
+def export(run_dir: RunPath, set_: Set = None, bisect: Bisect = None, as_json: Json = False) -> None:
+    """Export the trained student of a run to every target of its recipe, or look into one that is exported."""
+    _single(run_dir, set_, "export", as_json, bisect)
+
+
+@app.command()
+def validate(run_dir: RunPath, set_: Set = None, as_json: Json = False) -> None:
+    """Measure COCO AP of every artifact of a run on every device."""
+    _single(run_dir, set_, "validate", as_json)
+
+
+@app.command()
+def profile(run_dir: RunPath, set_: Set = None, as_json: Json = False) -> None:
+    """Measure latency of every artifact of a run on every device."""
+    _single(run_dir, set_, "profile", as_json)
+
+
+@app.command()
+def report(run_dir: RunPath, set_: Set = None, as_json: Json = False) -> None:
+    """Build report.html, report.md and report.json from the files of a run."""
+    _single(run_dir, set_, "report", as_json)
+
+
+@app.command()
+def check(
+    recipe: RecipePath,
+    set_: Set = None,
+    architecture_only: Annotated[
+        bool, typer.Option("--architecture-only", help="build models by name; open no weights and no data")
+    ] = False,
+    dry_step: Annotated[bool, typer.Option("--dry-step", help="also run one training step on the CPU")] = False,
+    as_json: Json = False,
+) -> None:
+    """Resolve a recipe: build the models, discover taps, bind distillers, targets and devices, print the table."""
+    from edgekd.stages.check import check_recipe, print_check
+
+    result = check_recipe(recipe_file(recipe), tuple(set_ or ()), architecture_only, dry_step)
+    print_json(result) if as_json else print_check(result)
+
+
+@app.command()
+def data(
+    name: Annotated[str, typer.Argument(help="'digits' (the embedded data set) or a recipe", show_default=False)],
+    *,
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option("--out", help="folder to write digits to, or the run directory")] = None,
+    imgsz: Annotated[int, typer.Option(help="image size in px")] = 96,
+    train: Annotated[int, typer.Option(help="training images")] = 800,
+    val: Annotated[int, typer.Option(help="validation images")] = 200,
+    test: Annotated[int, typer.Option(help="test images")] = 200,
+    seed: Annotated[int, typer.Option(help="random seed")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Write the embedded data set, or validate the data of a recipe."""
+    from edgekd.stages.data import describe_recipe_data, write_digits
+
+    if name == "digits":
+        result = write_digits(out or Path("digits"), imgsz=imgsz, train=train, val=val, test=test, seed=seed)
+    else:
+        result = describe_recipe_data(recipe_file(Path(name)), out, tuple(set_ or ()))
+    print_json(result) if as_json else print_pairs(result)
+
+
+def _enter(context: typer.Context, recipe: Path, set_: list[str] | None) -> None:
+    """Join the processes that train together. Where they are started here, they do it all."""
+    from edgekd.training import launch
+
+    code = launch.enter(recipe_file(recipe), tuple(set_ or ()), context.obj["arguments"])
+    if code is not None:
+        sys.exit(code)
+
+
+def _road(
+    context: typer.Context, recipe: Path, out: Path, set_: list[str] | None, as_json: bool, **options: Any
+) -> None:
+    _enter(context, recipe, set_)
+    from edgekd import pipeline
+
+    finish(pipeline.run(recipe_file(recipe), out, tuple(set_ or ()), **options), as_json)
+
+
+def _single(run_dir: Path, set_: list[str] | None, stage: str, as_json: bool, bisect: str | None = None) -> None:
+    from edgekd import pipeline
+
+    action, what = (pipeline.bisect, bisect) if bisect else (pipeline.again, stage)
+    finish(action(run_dir, tuple(set_ or ()), what), as_json)

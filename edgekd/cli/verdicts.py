@@ -1,0 +1,130 @@
+"""Verdicts: budgets of a run, one artifact against another, and what releases measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekd.cli.app import (
+    Github,
+    Json,
+    Junit,
+    Markdown,
+    RunPath,
+    Set,
+    Store,
+    app,
+    baselines,
+    finish,
+    print_json,
+    print_rows,
+)  # fmt: skip
+
+
+@app.command()
+def gate(
+    run_dir: RunPath,
+    set_: Set = None,
+    junit: Junit = None,
+    markdown: Markdown = None,
+    github: Github = False,
+    as_json: Json = False,
+) -> None:
+    """Judge the budgets of the recipe; exit 0 pass, 1 fail, 3 inconclusive, 4 invalid."""
+    from edgekd import pipeline
+    from edgekd.stages.ci import hand_out, verdict_of
+
+    outcome = pipeline.again(run_dir, tuple(set_ or ()), "gate")
+    hand_out(verdict_of(outcome.result), f"gate {run_dir.name}", junit=junit, markdown=markdown, github=github)
+    finish(outcome, as_json)
+
+
+@app.command()
+def compare(
+    reference: Annotated[Path, typer.Argument(help="artifact folder, e.g. RUN/export/TARGET", show_default=False)],
+    candidate: Annotated[Path, typer.Argument(help="artifact folder to judge", show_default=False)],
+    *,
+    out: Annotated[Path, typer.Option("--out", help="folder for the verdict and the raw measurements")],
+    device: Annotated[str, typer.Option("--device", help="where to measure: a name or a YAML file")] = "local",
+    images: Annotated[Path | None, typer.Option("--images", help="run whose validation images serve both")] = None,
+    max_slowdown: Annotated[float, typer.Option(help="latency budget, as a fraction", min=0)] = 0.01,
+    max_ap_loss: Annotated[float, typer.Option(help="AP that may be lost", min=0)] = 0.005,
+    no_accuracy: Annotated[bool, typer.Option("--no-accuracy", help="measure the latency alone")] = False,
+    junit: Junit = None,
+    markdown: Markdown = None,
+    github: Github = False,
+    as_json: Json = False,
+) -> None:
+    """Judge an artifact against another, interleaved on one device; exit 0 pass, 1 fail, 3 inconclusive, 4 invalid."""
+    from edgekd.stages import compare as stage
+    from edgekd.stages.ci import hand_out
+    from edgekd.stages.subject import subject
+
+    rules = stage.Rules(max_slowdown=max_slowdown, max_ap_loss=max_ap_loss, accuracy=not no_accuracy)
+    verdict = stage.compare(subject(reference, images), subject(candidate, images), device, rules, out)
+    hand_out(verdict, f"compare {candidate}", junit=junit, markdown=markdown, github=github)
+    if as_json:
+        print_json(verdict.as_json())
+    else:
+        print(*(f"{check.status}: {check.detail}" for check in verdict.checks), sep="\n")
+    raise typer.Exit(verdict.exit_code)
+
+
+@baselines.command("save")
+def baseline_save(
+    run_dir: RunPath,
+    name: Annotated[str, typer.Argument(help="of the baseline, e.g. v1.2", show_default=False)],
+    store: Store = Path("baselines"),
+    replace: Annotated[bool, typer.Option("--replace", help="write over one of that name")] = False,
+    as_json: Json = False,
+) -> None:
+    """Keep what a run measured."""
+    from edgekd.stages.baseline import save
+
+    kept = save(run_dir, name, store, replace=replace)
+    print_json(kept) if as_json else print(kept["file"])
+
+
+@baselines.command("list")
+def baseline_list(store: Store = Path("baselines"), as_json: Json = False) -> None:
+    """List the baselines of a folder, oldest first."""
+    from edgekd.gate.baseline import load_all
+
+    rows = [
+        {"baseline": one.name, "saved": one.saved, "recipe": one.recipe, "student AP": one.student_ap}
+        for one in load_all(store)
+    ]
+    print_rows(rows, as_json)
+
+
+@baselines.command("show")
+def baseline_show(
+    name: Annotated[str, typer.Argument(help="of the baseline", show_default=False)],
+    store: Store = Path("baselines"),
+    as_json: Json = False,
+) -> None:
+    """Show one baseline."""
+    from edgekd.gate.baseline import load
+    from edgekd.report.history import rows
+
+    kept = load(store, name)
+    print_json(kept.model_dump(mode="json")) if as_json else print_rows(rows([kept]), as_json=False)
+
+
+@app.command()
+def history(
+    store: Store = Path("baselines"),
+    out: Annotated[Path | None, typer.Option("--out", help="also write it as an HTML page to this file")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show accuracy and latency over the saved baselines."""
+    from edgekd.gate.baseline import load_all
+    from edgekd.report.history import rows
+    from edgekd.stages.baseline import write_history
+
+    kept = load_all(store)
+    if out:
+        write_history(kept, store, out)
+    print_rows(rows(kept), as_json)
