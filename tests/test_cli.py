@@ -16,7 +16,7 @@ from edgekd.errors import DivergedError, EnvironmentFault, InputError
 from tests.stages.tiny import edgekd
 
 COMMANDS = [
-    "run", "distill", "export", "validate", "profile", "report", "check", "data", "gate", "compare", "history",
+    "run", "distill", "export", "validate", "profile", "bundle", "report", "check", "data", "gate", "compare", "history",
     "targets", "devices", "methods", "schema",
 ]  # fmt: skip
 

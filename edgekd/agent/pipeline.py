@@ -6,58 +6,42 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List
+from typing import Any, Dict
 
 import numpy as np
 
-from . import __version__, clock, postprocess, telemetry
-from .artifact import Artifact, load, load_pack
+from . import __version__, clock, telemetry
+from .artifact import load, load_pack
 from .protocol import AgentError, Writer
-from .runtimes import Runtime, open_model
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
+from .session import Session
 
 SCHEMA = "edgekd.agent/1"
 
 
-class Pipeline:
-    """An artifact opened by its runtime, a pack of images, and the one input buffer that all inferences use.
+class Pipeline(Session):
+    """A session, and the pack of images that it runs on.
 
     Attributes:
         images: (N, H, W, C) uint8.
-        buffer: (B, C, H, W), the dtype that the model takes.
-        load_ms: from the file to a model that is ready.
     """
 
     def __init__(self, arguments: Namespace) -> None:
         self.arguments = arguments
-        self.artifact: Artifact = load(Path(arguments.artifact))
-        self.images = load_pack(Path(arguments.pack), self.artifact)
-        started = clock.now_ns()
-        self.runtime: Runtime = open_model(
-            self.artifact.runtime,
-            self.artifact.model_path,
-            arguments.threads,
-            self.artifact.precision,
-            arguments.provider,
-            self.artifact.build,
-        )
-        self.load_ms = (clock.now_ns() - started) / 1e6
+        artifact = load(Path(arguments.artifact))
+        self.images = load_pack(Path(arguments.pack), artifact)
         _, height, width, channels = self.images.shape
-        self.batch = self.artifact.batch(arguments.batch)
-        self.buffer: npt.NDArray[Any] = np.zeros((self.batch, channels, height, width), self.runtime.input_dtype)
-        self.settings = postprocess.Settings(arguments.conf, arguments.iou, arguments.max_det)
-        self._decode = postprocess.decoder(self.artifact.decode, self.runtime.output_names)
-
-    def infer(self) -> List[npt.NDArray[np.float32]]:
-        """Outputs for what is in the buffer."""
-        return self.runtime.run(self.buffer)
-
-    def decode(self, outputs: List[npt.NDArray[np.float32]], images: int) -> List[postprocess.Decoded]:
-        """Detections of the first `images` images of the batch."""
-        named = dict(zip(self.runtime.output_names, outputs))
-        return [self._decode(named, image, self.settings) for image in range(images)]
+        super().__init__(
+            artifact,
+            (height, width),
+            channels,
+            arguments.threads,
+            arguments.conf,
+            arguments.iou,
+            arguments.max_det,
+            arguments.batch,
+            arguments.provider,
+            arguments.provider_options,
+        )
 
     def announce(self, writer: Writer, **more: Any) -> None:
         """Write the environment record."""
@@ -71,7 +55,8 @@ class Pipeline:
         for name, output in zip(self.runtime.output_names, outputs):
             if len(output) != self.batch:
                 raise AgentError("artifact", f"output '{name}' is {output.shape} for a batch of {self.batch}")
-        writer.emit("load", load_ms=self.load_ms, first_inference_ms=first_ms)
+        built = {} if self.runtime.build_ms is None else {"build_ms": self.runtime.build_ms}
+        writer.emit("load", load_ms=self.load_ms, first_inference_ms=first_ms, **built)
 
     def _environment(self) -> Dict[str, Any]:
         runtime = self.runtime
@@ -90,7 +75,13 @@ class Pipeline:
             "target": self.artifact.target,
             "model_sha256": self.artifact.model_sha256,
             "precision": self.artifact.precision,
-            "input": {"shape": list(self.buffer.shape), "dtype": self.runtime.input_dtype},
+            "input": {
+                "shape": list(self.buffer.shape),
+                "dtype": self.runtime.input_dtype,
+                "layout": self.artifact.layout,
+                "channel_order": self.artifact.channel_order,
+            },
+            "nms": "outside" if self.artifact.nms is None else "in_graph",
             "settings": dict(self.settings._asdict()),
             "platform": telemetry.facts(),
         }

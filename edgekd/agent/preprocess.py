@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From pixels to the model's input: letterbox of a camera frame, then uint8 HWC to floating point NCHW.
+"""From pixels to the model's input: letterbox of a camera frame, then uint8 HWC to the layout and type it takes.
 
 Frames are RGB (or whatever channels the data has) uint8 arrays. `predict` gets images that the host has letterboxed
 already; `profile` times the whole way from a camera frame, with OpenCV where the device has it and numpy elsewhere.
@@ -16,13 +16,33 @@ if TYPE_CHECKING:
 
     Bytes = npt.NDArray[np.uint8]
     Floats = npt.NDArray[np.floating[Any]]
+    Anything = npt.NDArray[Any]
     Resize = Callable[["Bytes", Tuple[int, int]], "Bytes"]
 
 
-def normalise(images: Bytes, scale: float, out: Floats) -> None:
-    """Write (B, H, W, C) uint8 as (B, C, H, W), divided by `scale` in float32, into `out` (float32 or float16)."""
-    channels_first = images.transpose(0, 3, 1, 2)
-    np.divide(channels_first, np.float32(scale), out=out, dtype=np.float32, casting="unsafe")
+def input_shape(layout: str, batch: int, channels: int, size_px: Tuple[int, int]) -> Tuple[int, int, int, int]:
+    """Shape of the model's input for the sidecar's `layout`, NCHW or NHWC."""
+    height, width = size_px
+    return (batch, height, width, channels) if layout == "NHWC" else (batch, channels, height, width)
+
+
+def to_input(images: Bytes, layout: str, channel_order: str, scale: float, out: Anything) -> None:
+    """Write (B, H, W, C) uint8 images into the model's input `out`.
+
+    A uint8 input gets the pixels as they are: the graph scales them. A floating-point one gets them divided by `scale`
+    in float32.
+
+    Args:
+        layout: of `out`: NCHW or NHWC.
+        channel_order: of `out`; images are RGB, and are turned where it is BGR.
+    """
+    if channel_order == "BGR":
+        images = images[..., ::-1]
+    arranged = images if layout == "NHWC" else images.transpose(0, 3, 1, 2)
+    if out.dtype == np.uint8:
+        out[...] = arranged
+    else:
+        np.divide(arranged, np.float32(scale), out=out, dtype=np.float32, casting="unsafe")
 
 
 class Letterbox:
@@ -43,6 +63,7 @@ class Letterbox:
         self._size_px = size_px
         ratio = min(size_px[0] / frame_px[0], size_px[1] / frame_px[1])
         self.inner_px = (max(round(frame_px[0] * ratio), 1), max(round(frame_px[1] * ratio), 1))
+        self._frame_px = frame_px
         self.top_px = round((size_px[0] - self.inner_px[0]) / 2 - 0.1)
         self.left_px = round((size_px[1] - self.inner_px[1]) / 2 - 0.1)
 
@@ -53,6 +74,16 @@ class Letterbox:
             out[...] = self._pad_value
         resized = frame if frame.shape[:2] == self.inner_px else self._resize(frame, self.inner_px)
         out[self.top_px : self.top_px + height, self.left_px : self.left_px + width] = resized
+
+    def restore(self, boxes_px: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Boxes (N, 4) x1 y1 x2 y2 of the letterboxed image, in pixels of the frame and clipped to it."""
+        (height, width), (inner_height, inner_width) = self._frame_px, self.inner_px
+        pad = np.array([self.left_px, self.top_px] * 2, np.float32)
+        scale = np.array([inner_width / width, inner_height / height] * 2, np.float32)
+        restored: npt.NDArray[np.float32] = np.clip(
+            (boxes_px - pad) / scale, 0, np.array([width, height] * 2, np.float32)
+        )
+        return restored
 
 
 def best_resize() -> Tuple[str, Resize]:

@@ -72,6 +72,22 @@ def profile(run_dir: RunPath, set_: Set = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def bundle(
+    run_dir: RunPath,
+    target: Annotated[str, typer.Option("--target", help="which exported target", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="ZIP file to write; default: RUN/bundles/TARGET.zip")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Pack an artifact for a device: model, agent, an example, checksums."""
+    from edgekd.stages.bundle import write_bundle
+
+    result = write_bundle(run_dir, target, out)
+    print_json(result) if as_json else print(result["file"])
+
+
+@app.command()
 def report(run_dir: RunPath, set_: Set = None, as_json: Json = False) -> None:
     """Build report.html, report.md and report.json from the files of a run."""
     _single(run_dir, set_, "report", as_json)
