@@ -4,26 +4,32 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Dict
+from typing import TYPE_CHECKING, Dict, List
 
 import numpy as np
 
 from .clock import now_ns, sample, warm_up
 from .pipeline import Pipeline, announce_end
-from .preprocess import Letterbox, best_resize, frame_from_image, normalise
-from .protocol import Writer
+from .preprocess import Letterbox, best_resize, frame_from_image
+from .protocol import Writer, heartbeats
+from .telemetry import Sampler
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _FRAMES = 16
 
 
 def profile(arguments: Namespace, writer: Writer) -> None:
     """Write warm-up, `samples` events (ns, in order, none left out), peak memory and telemetry."""
-    pipeline = Pipeline(arguments)
+    with heartbeats(writer, "loading the model"):
+        pipeline = Pipeline(arguments)
     loop = Loop(pipeline, arguments)
     pipeline.announce(
         writer,
         images=len(loop.frames),
         preprocess={"resize": loop.resize_name, "frame_px": list(loop.frame_px), "batch": pipeline.batch},
+        telemetry_every_seconds=arguments.telemetry_seconds or None,
     )
     loop.prepare()
     pipeline.announce_load(writer)
@@ -34,8 +40,21 @@ def profile(arguments: Namespace, writer: Writer) -> None:
         lambda: writer.emit("heartbeat"),
     )
     writer.emit("warmup", **warmup)
-    sample(loop.step, arguments.min_seconds, arguments.min_count, lambda chunk: writer.emit("samples", **chunk))
+    with Sampler(arguments.telemetry_seconds, clock=now_ns) as sampler:
+
+        def on_chunk(chunk: Dict[str, List[int]]) -> None:
+            writer.emit("samples", **chunk)
+            _emit_telemetry(writer, sampler)
+
+        sample(loop.step, arguments.min_seconds, arguments.min_count, on_chunk)
+    _emit_telemetry(writer, sampler)
     announce_end(writer)
+
+
+def _emit_telemetry(writer: Writer, sampler: Sampler) -> None:
+    columns = sampler.take()
+    if columns:
+        writer.emit("telemetry", samples=columns)
 
 
 class Loop:
@@ -45,10 +64,13 @@ class Loop:
         self._pipeline = pipeline
         self.resize_name, resize = best_resize()
         self.frame_px = (int(arguments.frame[0]), int(arguments.frame[1]))
-        size_px = (pipeline.buffer.shape[2], pipeline.buffer.shape[3])
+        _, height, width, channels = pipeline.images.shape
+        size_px = (height, width)
         self._letterbox = Letterbox(self.frame_px, size_px, pipeline.artifact.pad_value, resize)
-        self._letterboxed = np.empty((pipeline.batch, *size_px, pipeline.buffer.shape[1]), dtype=np.uint8)
-        self.frames = [frame_from_image(image, self.frame_px) for image in pipeline.images[:_FRAMES]]
+        self._letterboxed = np.empty((pipeline.batch, *size_px, channels), dtype=np.uint8)
+        if pipeline.takes_frames:
+            self._letterboxed = pipeline.buffer  # nothing is left to be done after the letterbox
+        self.frames = [frame_from_image(image, self.frame_px) for image in self._camera_images()]
         self._next = 0
 
     def prepare(self) -> None:
@@ -56,7 +78,14 @@ class Loop:
         for slot in self._letterboxed:
             self._letterbox(self.frames[self._next], slot)
             self._next = (self._next + 1) % len(self.frames)
-        normalise(self._letterboxed, self._pipeline.artifact.scale, self._pipeline.buffer)
+        if not self._pipeline.takes_frames:
+            self._pipeline.put(self._letterboxed)
+
+    def _camera_images(self) -> npt.NDArray[np.uint8]:
+        """Some images, in the channel order of a camera whose frames the model takes as they are."""
+        images = self._pipeline.images[:_FRAMES]
+        turned = self._pipeline.takes_frames and self._pipeline.artifact.channel_order == "BGR"
+        return images[..., ::-1] if turned else images
 
     def step(self) -> Dict[str, int]:
         """One pass, in ns: pre-processing, inference, post-processing, and all of it."""

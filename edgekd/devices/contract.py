@@ -4,9 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from edgekd.devices.providers import provider_problems
+
+# Given to programs as arguments: nothing that one of them might take for an option, a path or shell text.
+_Plain = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:%-]*$", max_length=253)]
+
+
+class SshSpec(BaseModel):
+    """How `ssh` reaches a device. Whatever is left out, the user's ssh_config says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: _Plain | None = Field(
+        default=None, description="name, address, or Host of ssh_config; default: the device's name"
+    )
+    user: _Plain | None = None
+    port: int | None = Field(default=None, ge=1, le=65535)
+    config: Path | None = Field(default=None, description="instead of ~/.ssh/config")
+    identity_file: Path | None = Field(default=None, description="private key; no other is offered then")
+    known_hosts: Path | None = Field(default=None, description="instead of the user's and edgekd's")
+
+
+class AdbSpec(BaseModel):
+    """Which of the phones that `adb devices` lists."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    serial: _Plain | None = Field(
+        default=None, description="serial number or address:port; default: the only one there is"
+    )
 
 
 class DeviceSpec(BaseModel):
@@ -15,15 +45,55 @@ class DeviceSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    transport: Literal["local"] = "local"
+    transport: Literal["local", "ssh", "adb"] = "local"
+    ssh: SshSpec = SshSpec()
+    adb: AdbSpec = AdbSpec()
+    python: str | None = Field(None, min_length=1, description="interpreter on the device that runs the agent")
+    folder: str | None = Field(None, min_length=1, description="what edgekd keeps on the device; relative: to its home")
     runtimes: tuple[str, ...] = Field(min_length=1, description="runtimes of the agent that this device has")
     threads: int | None = Field(None, ge=1, description="inference threads; default: all cores the process may use")
+    providers: dict[str, tuple[str, ...]] = Field({}, description="where a runtime has to run; default: its CPU")
+    provider_options: dict[str, dict[str, str | int | float | bool]] = Field({}, description="of its library")
+    power_mode: str | None = Field(None, min_length=1, description="that it has to be in; never changed by edgekd")
+    start_below_c: float | None = Field(None, gt=0, description="hottest sensor at the start of a measurement")
+    stay_below_c: float | None = Field(None, gt=0, description="hottest sensor at all times; above: invalid")
+    telemetry_seconds: float | None = Field(None, ge=0, description="how often the state is read; 0: not; default 0.5")
+    cool_down_seconds: float | None = Field(None, ge=0, description="between two processes; default: the protocol's")
+
+    @model_validator(mode="after")
+    def _providers_are_known(self) -> DeviceSpec:
+        problems = list(provider_problems(self.runtimes, self.providers, self.provider_options))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class Reply(NamedTuple):
+    """What a program on the device gave.
+
+    Attributes:
+        code: its exit code, as the device's own shell saw it.
+        out, err: its standard output and error.
+    """
+
+    code: int
+    out: bytes
+    err: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output as text, without the last newline."""
+        return self.out.decode("utf-8", errors="replace").rstrip("\r\n")
 
 
 class Device(Protocol):
     """A connected device; a context manager."""
 
     spec: DeviceSpec
+
+    def facts(self) -> dict[str, Any]:
+        """What can be said without the agent: system, machine, `free_bytes` of the store, `python`; None: not known."""
+        ...
 
     def push(self, source: Path) -> str:
         """Bring a file or folder to the device by content hash; returns its path there."""
@@ -33,7 +103,23 @@ class Device(Protocol):
         """Run the agent with `arguments`; hands over each JSON line; succeeds only on a whole end-of-run record.
 
         Raises:
-            EnvironmentFault: the agent could not be started, died, or its output is incomplete.
+            DeviceFault: the agent could not be started, died, or its output is incomplete.
+        """
+        ...
+
+    def shell(self, arguments: Sequence[str], timeout_s: float = ...) -> Reply:
+        """Run a short program; each argument reaches it as it is.
+
+        Raises:
+            DeviceFault: it could not be run to its end.
+        """
+        ...
+
+    def pull(self, remote: str, target: Path) -> None:
+        """Fetch a file; what an earlier call left unfinished goes on.
+
+        Raises:
+            DeviceFault: there is none, or the connection broke: the same call goes on.
         """
         ...
 

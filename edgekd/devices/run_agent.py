@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edgekd.agent.protocol import encode, unpack_array
-from edgekd.atomic import write_bytes
-from edgekd.devices.contract import Device
+from edgekd.atomic import read_json, write_bytes
+from edgekd.devices.contract import Device, DeviceSpec
+from edgekd.devices.cool_down import CoolDown
 from edgekd.errors import EnvironmentFault, InputError, unknown
 from edgekd.measure.latency import PROTOCOLS, Protocol
 from edgekd.progress import progress
@@ -65,7 +68,7 @@ def predict(
     Raises:
         EnvironmentFault: the agent failed, or did not answer for every image.
     """
-    arguments = _arguments("predict", device, artifact, pack, threads)
+    arguments = arguments_of("predict", device, artifact, pack, threads)
     arguments += ["--conf", str(conf), "--iou", str(iou), "--max-det", str(max_det)]
     arguments += ["--batch", str(batch)] if batch else []
     found: list[Detections] = []
@@ -117,7 +120,7 @@ def profile(
         EnvironmentFault: a process failed; nothing is written then.
     """
     rules = _rules(protocol)
-    arguments = _arguments("profile", device, artifact, pack, threads)
+    arguments = arguments_of("profile", device, artifact, pack, threads)
     arguments += ["--frame", f"{frame_px[0]}x{frame_px[1]}", *settings]
     cap_s = _WARMUP_CAP_SECONDS.get(rules.name, 5 * rules.warmup_seconds)
     for name, value in (
@@ -127,15 +130,15 @@ def profile(
         ("--min-count", rules.min_count),
     ):
         arguments += [name, str(value)]
-    cool_down_s = _COOL_DOWN_SECONDS.get(rules.name, 0.0)
+    if device.spec.telemetry_seconds is not None:
+        arguments += ["--telemetry-seconds", str(device.spec.telemetry_seconds)]
     events: list[list[Event]] = []
     title = f"profile {artifact.name}@{device.spec.name}"
     with progress(title, rules.min_processes * _BAR_UNITS) as advance:
+        cool_down = CoolDown(device, _COOL_DOWN_SECONDS.get(rules.name, 0.0), partial(advance, 0))
         for number in range(1, rules.min_processes + 1):
-            if number > 1 and cool_down_s:
-                advance(0, f"cooling down for {cool_down_s:.0f} s")
-                time.sleep(cool_down_s)
-            events.append(_one_process(device, arguments, rules, advance, f"process {number}"))
+            held_back = cool_down.wait()
+            events.append(held_back + _one_process(device, arguments, rules, advance, f"process {number}"))
     if record:
         write_bytes(record, b"".join(encode(event) for process in events for event in process))
     return events
@@ -163,11 +166,23 @@ def _one_process(
     return events
 
 
-def _arguments(command: str, device: Device, artifact: Path, pack: Path, threads: int | None) -> list[str]:
+def arguments_of(command: str, device: Device, artifact: Path, pack: Path, threads: int | None) -> list[str]:
+    """The agent's command line up to what every command takes; pushes artifact and pack."""
     threads = threads or device.spec.threads or _cores()
     return [
         command, "--artifact", device.push(artifact), "--pack", device.push(pack), "--threads", str(threads),
+        *_where(device.spec, artifact),
     ]  # fmt: skip
+
+
+def _where(spec: DeviceSpec, artifact: Path) -> list[str]:
+    """What the device says of where the artifact's runtime has to run it."""
+    if not spec.providers:
+        return []
+    names = spec.providers.get(read_json(artifact / "edgekd.json").get("runtime"), ())
+    options = {name: dict(spec.provider_options[name]) for name in names if name in spec.provider_options}
+    arguments = [word for name in names for word in ("--provider", name)]
+    return [*arguments, *(["--provider-options", json.dumps(options)] if options else [])]
 
 
 def _rules(protocol: str | Protocol) -> Protocol:

@@ -67,6 +67,7 @@ def _artifacts(report: Mapping[str, Any]) -> str:
     if not report["artifacts"]:
         return ""
     best = report["best"] or {}
+    powered = any(artifact["energy_mj_per_inference"] is not None for artifact in report["artifacts"])
     rows = []
     for artifact in report["artifacts"]:
         name = escape(f"{artifact['target']}@{artifact['device']}" if artifact["device"] else artifact["target"])
@@ -80,9 +81,11 @@ def _artifacts(report: Mapping[str, Any]) -> str:
             signed(None if artifact["ap_drop"] is None else -artifact["ap_drop"]),
             digits(artifact["parity"]["max_abs"]),
             *(digits(latency[key]) + (invalid if latency[key] is not None else "") for key in ("p50", "p90", "p99")),
+            *([digits(artifact["energy_mj_per_inference"])] if powered else []),
             megabytes(artifact["size_bytes"]),
         ])  # fmt: skip
-    head = ["Artifact", "AP", "AP50", "vs torch", "parity", "p50 ms", "p90 ms", "p99 ms", "size"]
+    head = ["Artifact", "AP", "AP50", "vs torch", "parity", "p50 ms", "p90 ms", "p99 ms", "mJ", "size"]
+    head = [title for title in head if powered or title != "mJ"]
     rule = f"\n\nBold: {escape(best['rule'])}." if best else ""
     return table(head, rows) + "\n\nLatency is end to end." + rule
 

@@ -9,10 +9,12 @@ from typing import Any
 from edgekd.atomic import write_json
 from edgekd.devices import catalog, run_agent
 from edgekd.devices.contract import DeviceSpec
-from edgekd.export.contract import SIDECAR_NAME, TargetSpec
+from edgekd.export.contract import SIDECAR_NAME, Suppression, TargetSpec
 from edgekd.measure.latency import PROTOCOLS
 from edgekd.measure.latency_events import summarise_events
+from edgekd.measure.throttling import Conditions
 from edgekd.progress import say
+from edgekd.recipe.schema import ValidateRecipe
 from edgekd.stages.accuracy import Stopwatch, summarise, write_accuracy
 from edgekd.stages.context import Context
 from edgekd.stages.export import measured_size
@@ -46,7 +48,8 @@ def _artifact_hash(context: Context, target: TargetSpec) -> str:
 
 
 def _validate(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[str]:
-    watch, settings, split = Stopwatch(), context.bound.recipe.validate_, context.data.splits["val"]
+    watch, split = Stopwatch(), context.data.splits["val"]
+    settings = _thresholds(context.bound.recipe.validate_, target, spec)
     pack = context.pack(measured_size(target, context))
     with catalog.open_device(spec) as device:
         prediction = run_agent.predict(
@@ -64,6 +67,22 @@ def _validate(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[st
     return write_accuracy(context.path, name, summary, split=split, found=found, seconds=watch.seconds())
 
 
+def _thresholds(asked: ValidateRecipe, target: TargetSpec, device: DeviceSpec) -> ValidateRecipe:
+    """The recipe's, or those of an NMS inside the graph where it lets less through; says so."""
+    if target.nms == "outside":
+        return asked
+    inside = Suppression.model_validate(target.options.get("nms", {}))
+    used = asked.model_copy(
+        update={"conf": max(asked.conf, inside.conf), "max_det": min(asked.max_det, inside.max_det)}
+    )
+    if used != asked:
+        say(
+            f"validate {target.name}@{device.name}: its graph gives at most {inside.max_det} detections, above "
+            f"{inside.conf:g}; AP sees no others"
+        )
+    return used
+
+
 def _profile(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[str]:
     name, protocol = f"{target.name}@{spec.name}", context.bound.recipe.profile.protocol
     pack, lines = context.pack(measured_size(target, context)), context.path / "profile" / f"{name}.jsonl"
@@ -72,7 +91,10 @@ def _profile(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[str
             device, context.path / "export" / target.name, pack.npy_path,
             protocol=protocol, threads=spec.threads, record=lines,
         )  # fmt: skip
-    summary = summarise_events(events, protocol=PROTOCOLS[protocol], target=target.name, device=spec.name)
+    summary = summarise_events(
+        events, protocol=PROTOCOLS[protocol], target=target.name, device=spec.name,
+        conditions=Conditions(stay_below_c=spec.stay_below_c, power_mode=spec.power_mode),
+    )  # fmt: skip
     write_json(lines.with_suffix(".json"), summary)
     _say_latency(name, summary)
     return [f"profile/{name}.json", f"profile/{name}.jsonl"]

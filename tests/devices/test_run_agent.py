@@ -71,6 +71,24 @@ def test_threads_come_from_the_device_unless_given(tmp_path, pack):
     assert device.runs[0][device.runs[0].index("--threads") + 1] == "3"
 
 
+def test_the_device_says_where_a_runtime_has_to_run(tmp_path, pack):
+    (tmp_path / "onnx-fp32").mkdir()
+    (tmp_path / "onnx-fp32" / "edgekd.json").write_text('{"runtime": "onnxruntime"}')
+    providers = {"onnxruntime": ("QNNExecutionProvider", "CPUExecutionProvider")}
+    options = {"QNNExecutionProvider": {"backend_path": "libQnnHtp.so", "profiling_level": 1}}
+    device = FakeDevice(list(answers(3)), providers=providers, provider_options=options)
+    predict(device, tmp_path, pack)
+    (run,) = device.runs
+    where = run[run.index("--provider") : run.index("--conf")]
+    assert where[:5] == [
+        "--provider", "QNNExecutionProvider", "--provider", "CPUExecutionProvider", "--provider-options",
+    ]  # fmt: skip
+    assert json.loads(where[5]) == options
+    (tmp_path / "onnx-fp32" / "edgekd.json").write_text('{"runtime": "openvino"}')
+    predict(device, tmp_path, pack)
+    assert "--provider" not in device.runs[1]
+
+
 def test_missing_answers_are_a_fault(tmp_path, pack):
     with pytest.raises(EnvironmentFault, match="2 answers for 3 images"):
         predict(FakeDevice(list(answers(2, claimed=3))), tmp_path, pack)
@@ -126,3 +144,18 @@ def test_a_failed_process_writes_nothing(tmp_path, pack):
     with pytest.raises(EnvironmentFault, match="gone"):
         run_agent.profile(Failing([]), tmp_path / "x", pack, protocol="quick", record=tmp_path / "x.jsonl")
     assert not (tmp_path / "x.jsonl").exists()
+
+
+def test_telemetry_is_read_as_often_as_the_device_says(tmp_path, pack):
+    for spec, words in (({}, []), ({"telemetry_seconds": 0}, ["--telemetry-seconds", "0.0"])):
+        device = FakeDevice([], **spec)
+        run_agent.profile(device, tmp_path / "x", pack, protocol=Protocol("own", 1, 0.1, 1, 0.1, False))
+        assert device.runs[0][device.runs[0].index("--min-count") + 2 :] == words
+
+
+def test_a_process_that_waited_to_cool_down_says_so_first(tmp_path, pack):
+    told = {"event": "telemetry", "telemetry": {"temperatures_c": {"tj": 41.0}}}
+    device = FakeDevice([told], start_below_c=50)
+    (events,) = run_agent.profile(device, tmp_path / "x", pack, protocol=Protocol("own", 1, 0.1, 1, 0.1, False))
+    assert [event["event"] for event in events] == ["thermal_gate", "telemetry"]
+    assert device.runs[0] == ["state"]

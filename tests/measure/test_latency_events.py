@@ -9,6 +9,7 @@ import pytest
 from edgekd.errors import EnvironmentFault
 from edgekd.measure.latency import Protocol
 from edgekd.measure.latency_events import summarise_events
+from edgekd.measure.throttling import Conditions
 
 ANY = Protocol("quick", 1, warmup_seconds=0, min_count=1, min_seconds=0, needs_steady=True)
 
@@ -84,3 +85,51 @@ def test_failures_name_target_device_process_and_cause():
         summarised(events())
     with pytest.raises(EnvironmentFault, match="no process was run"):
         summarised()
+
+
+def with_telemetry(event, *, before=None, during=None, after=None, gate=None):
+    """The events of one process of 4 s, with the state of the device."""
+    process = [dict(one) for one in events(event)]
+    process[0]["telemetry"] = before or {}
+    process[0]["platform"] = {"machine": "aarch64"}
+    process[-2]["telemetry"] = after or {}
+    sampled = [{"event": "telemetry", "samples": during}] if during else []
+    gated = [{"event": "thermal_gate", **gate}] if gate else []
+    return [*gated, *process[:3], *sampled, *process[3:]]
+
+
+def test_energy_per_inference():
+    moments = [second * 10**9 for second in range(5)]
+    during = {"time_ns": moments, "power_mw": {"VDD_IN": [6000] * 5}, "temperatures_c": {"tj": [50, 52, 54, 55, 55]}}
+    before = {"temperatures_c": {"tj": 41.0}}
+    content = summarised(with_telemetry(chunk(*[10] * 400), before=before, during=during))
+    assert content["energy_mj_per_inference"] == pytest.approx(60)
+    assert content["energy"]["total_rule"] == "VDD_IN"
+    assert content["temperature_c"] == {"start": 41, "max": 55}
+    assert content["valid"] is True
+    without = summarised(events(chunk(1)))
+    assert (without["energy_mj_per_inference"], without["energy"]["reason"]) == (None, "no power sensor was read")
+    assert (without["temperature_c"], without["throttling_evidence"]) == ({"start": None, "max": None}, [])
+
+
+def test_a_throttled_process_makes_it_invalid_and_floating_clocks_are_noted_once():
+    calm = {"pi_throttled": {"bits": 0}, "min_frequencies_khz": {"policy0": 6}, "max_frequencies_khz": {"policy0": 24}}
+    hot = {**calm, "pi_throttled": {"bits": 0x40000}}
+    content = summarised(
+        with_telemetry(chunk(1), before=calm, after=calm),
+        with_telemetry(chunk(1), before=calm, after=hot),
+    )
+    assert content["valid"] is False
+    assert content["invalid_reasons"] == ["process 2: Raspberry Pi: throttled has occurred (bits 0x40000)"]
+    assert [note for note in content["notes"] if "floating" in note] == ["floating clocks (0 to 0 MHz)"]
+    assert content["throttling_evidence"] == ["frequency_limits", "raspberry_pi"]
+
+
+def test_conditions_of_the_device_and_its_thermal_gate():
+    state = {"temperatures_c": {"tj": 96.0}}
+    process = with_telemetry(chunk(1), after=state, gate={"passed": False, "reason": "80.0 C after 600 s, above 50 C"})
+    content = summarise_events([process], protocol=ANY, target="x", device="y", conditions=Conditions(stay_below_c=95))
+    assert content["invalid_reasons"] == [
+        "process 1: it began too hot: 80.0 C after 600 s, above 50 C",
+        "process 1: tj: 96.0 C, above the limit of 95 C",
+    ]

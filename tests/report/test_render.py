@@ -185,6 +185,21 @@ def test_markdown_tables(run: Path) -> None:
     assert {line.replace(r"\|", "").count("|") for line in tables} == {6, 10, 5}
 
 
+def test_energy_is_shown_where_power_was_read(run: Path) -> None:
+    path = next(run.glob("profile/*.json"))
+    render(run)
+    assert " mJ |" not in (run / "report.md").read_text(encoding="utf-8")
+    energy = {"total_rule": "VDD_IN", "reason": None}
+    edit(path, energy_mj_per_inference=61.27, energy=energy, temperature_c={"start": 40.0, "max": 57.9})
+    texts = page(run).texts
+    assert "61.3" in texts
+    assert "57.9" in texts
+    assert "VDD_IN; idle power is not subtracted" in (run / "report.html").read_text(encoding="utf-8")
+    markdown = (run / "report.md").read_text(encoding="utf-8")
+    assert "| p99 ms | mJ | size |" in markdown
+    assert "| 61.3 |" in markdown
+
+
 def test_nothing_is_written_when_something_cannot_be_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_report: object) -> str:
         raise RuntimeError("broken")
