@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import json
 import os
 import sys
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 from . import __version__
 
@@ -15,18 +17,20 @@ _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run one command; 0 if its output is whole, 1 after an `error` event, 130 if interrupted."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
+    if arguments.command == "supervise":
+        from .supervise import supervise
+
+        return supervise(arguments)
     # Libraries read these when they are imported, so numpy and the runtime come after.
     os.environ.update({name: str(arguments.threads) for name in _POOLS})
-    from .predict import predict
-    from .profile import profile
     from .protocol import AgentError, Writer, claim_stdout
 
-    commands: Dict[str, Callable[[argparse.Namespace, Writer], None]] = {"predict": predict, "profile": profile}
     with claim_stdout() as stream:
         writer = Writer(stream)
         try:
-            commands[arguments.command](arguments, writer)
+            command = importlib.import_module("." + arguments.command, __package__)
+            getattr(command, arguments.command)(arguments, writer)
         except KeyboardInterrupt:
             return 130
         except BrokenPipeError:
@@ -50,39 +54,84 @@ def _silence(descriptor: int) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    whole = argparse.ArgumentParser(
         prog="edgekd-agent", description="Run one exported detector on this device and report as JSON lines."
     )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    whole.add_argument("--version", action="version", version=__version__)
+    commands = whole.add_subparsers(dest="command", required=True)
     predict = commands.add_parser("predict", help="raw detections of every image of a pack")
     profile = commands.add_parser("profile", help="latency samples from camera frame to detections")
-    for command, conf in ((predict, 0.001), (profile, 0.25)):
+    compare = commands.add_parser("compare", help="latency of two artifacts, block by block in random order")
+    for command, conf in ((predict, 0.001), (profile, 0.25), (compare, 0.25)):
         _common(command, conf)
-    profile.add_argument("--frame", type=_size, default=(480, 640), metavar="HxW", help="camera frame (480x640)")
-    profile.add_argument("--warmup-seconds", type=_positive, default=2.0, metavar="S", help="at least (2)")
-    profile.add_argument("--warmup-cap-seconds", type=_positive, default=30.0, metavar="S", help="at most (30)")
+    for command, warmup_s in ((profile, 2.0), (compare, 0.3)):
+        _timed(command, warmup_s)
+    compare.add_argument("--candidate", required=True, metavar="DIR", help="the other artifact")
+    compare.add_argument("--candidate-pack", metavar="FILE.npy", help="its images, where its size is another")
+    compare.add_argument("--rounds", type=_count, default=10, metavar="N", help="a block of each per round (10)")
+    compare.add_argument("--block-seconds", type=_positive, default=0.1, metavar="S", help="length of a block (0.1)")
+    compare.add_argument("--seed", type=int, default=0, metavar="N", help="of the order (0)")
     profile.add_argument("--min-seconds", type=_positive, default=60.0, metavar="S", help="sample for at least (60)")
     profile.add_argument("--min-count", type=_count, default=1024, metavar="N", help="samples at least (1024)")
-    return parser
+    profile.add_argument("--telemetry-seconds", type=_seconds, default=0.5, metavar="S", help="interval (0.5); 0: off")
+    commands.add_parser("state", help="state of the device now: clocks, temperatures, power").set_defaults(threads=1)
+    doctor = commands.add_parser("doctor", help="what is installed for this Python")
+    doctor.add_argument("--runtime", metavar="NAME", help="look at this runtime alone")
+    doctor.set_defaults(threads=1)
+    _supervised(commands.add_parser("supervise", help="run a command for a host that may vanish"))
+    return whole
+
+
+def _supervised(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--line", required=True, metavar="JSON", help="arguments of the command, as a list")
+    parser.add_argument("--lock", required=True, metavar="FILE", help="held while it runs")
+    parser.add_argument("--label", default="another run", metavar="TEXT", help="who holds it")
+    parser.add_argument("--silence-seconds", type=_positive, default=10.0, metavar="S", help="of the host (10)")
+    parser.add_argument("--beat-seconds", type=_positive, default=2.0, metavar="S", help="between signs of life (2)")
+
+
+def _timed(parser: argparse.ArgumentParser, warmup_s: float) -> None:
+    parser.add_argument("--frame", type=_size, default=(480, 640), metavar="HxW", help="camera frame (480x640)")
+    parser.add_argument(
+        "--warmup-seconds", type=_positive, default=warmup_s, metavar="S", help=f"at least ({warmup_s})"
+    )
+    parser.add_argument("--warmup-cap-seconds", type=_positive, default=30.0, metavar="S", help="at most (30)")
 
 
 def _common(parser: argparse.ArgumentParser, conf: float) -> None:
     parser.add_argument("--artifact", required=True, metavar="DIR", help="folder with the model and edgekd.json")
     parser.add_argument("--pack", required=True, metavar="FILE.npy", help="uint8 (N, H, W, C) letterboxed images")
     parser.add_argument("--conf", type=float, default=conf, help=f"score threshold ({conf})")
-    parser.add_argument("--iou", type=float, default=0.7, help="IoU threshold of the NMS (0.7)")
-    parser.add_argument("--max-det", type=_count, default=300, metavar="N", help="detections per image (300)")
+    parser.add_argument("--iou", type=float, help="IoU threshold of the NMS (0.7, or the one inside the graph)")
+    parser.add_argument("--max-det", type=_count, metavar="N", help="detections per image (300, or the graph's)")
     parser.add_argument("--threads", type=_count, default=1, metavar="N", help="inference threads (1)")
     parser.add_argument("--batch", type=_count, default=None, metavar="N", help="for artifacts with a dynamic batch")
     parser.add_argument("--provider", action="append", metavar="NAME", help="where the runtime must run it")
+    parser.add_argument(
+        "--provider-options", type=_options, default={}, metavar="JSON", help='e.g. {"QNNExecutionProvider": {...}}'
+    )
 
 
 def _count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 1 up")
+    return value
+
+
+def _options(text: str) -> Dict[str, Dict[str, str]]:
+    try:
+        return {name: {key: str(value) for key, value in given.items()} for name, given in json.loads(text).items()}
+    except (ValueError, AttributeError):
+        raise argparse.ArgumentTypeError(f"{text} is not an object of objects in JSON") from None
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or above")
     return value
 
 

@@ -10,8 +10,7 @@ from typing import List
 
 from .pipeline import Pipeline, announce_end
 from .postprocess import Decoded
-from .preprocess import normalise
-from .protocol import Writer, pack_array
+from .protocol import Writer, heartbeats, pack_array
 
 
 def predict(arguments: Namespace, writer: Writer) -> None:
@@ -23,9 +22,10 @@ def predict(arguments: Namespace, writer: Writer) -> None:
     The last batch of a fixed size is filled up with its last image, whose surplus results are left out.
     """
     one_thread = Namespace(**{**vars(arguments), "threads": 1})
-    first = Pipeline(one_thread)
-    starts = range(0, len(first.images), first.batch)
-    lanes = [first] + [Pipeline(one_thread) for _ in range(min(arguments.threads, len(starts)) - 1)]
+    with heartbeats(writer, "loading the model"):
+        first = Pipeline(one_thread)
+        starts = range(0, len(first.images), first.batch)
+        lanes = [first] + [Pipeline(one_thread) for _ in range(min(arguments.threads, len(starts)) - 1)]
     _fill(first, 0)
     first.announce(writer, images=len(first.images), lanes=len(lanes))
     first.announce_load(writer)
@@ -36,7 +36,7 @@ def predict(arguments: Namespace, writer: Writer) -> None:
     def detect(start: int) -> List[Decoded]:
         lane = free.get()
         try:
-            return _detect(lane, start)
+            return detect_batch(lane, start)
         finally:
             free.put(lane)
 
@@ -53,7 +53,7 @@ def predict(arguments: Namespace, writer: Writer) -> None:
     announce_end(writer)
 
 
-def _detect(lane: Pipeline, start: int) -> List[Decoded]:
+def detect_batch(lane: Pipeline, start: int) -> List[Decoded]:
     """Detections of the batch that begins with image `start`."""
     count = _fill(lane, start)
     return lane.decode(lane.infer(), count)
@@ -62,6 +62,6 @@ def _detect(lane: Pipeline, start: int) -> List[Decoded]:
 def _fill(lane: Pipeline, start: int) -> int:
     """Bring the batch that begins with image `start` into the lane's buffer; returns how many images it has."""
     images = lane.images[start : start + lane.batch]
-    normalise(images, lane.artifact.scale, lane.buffer[: len(images)])
+    lane.put(images)
     lane.buffer[len(images) :] = lane.buffer[len(images) - 1]
     return len(images)

@@ -12,14 +12,18 @@ import hashlib
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Optional
-
-import numpy as np
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, Dict, Iterator, Optional
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 Event = Dict[str, Any]
+
+HEARTBEAT_SECONDS = 10.0
+HEARTBEAT_CAP_SECONDS = 3600.0
 
 
 class AgentError(Exception):
@@ -46,24 +50,56 @@ def encode(event: Event) -> bytes:
 
 
 class Writer:
-    """Writes events to a binary stream and keeps count and hash of them."""
+    """Writes events to a binary stream and keeps count and hash of them. Threads may share one."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._digest = hashlib.sha256()
         self._count = 0
+        self._lock = threading.Lock()
 
     def emit(self, event: str, **fields: Any) -> None:
         """Write one event at once."""
         line = encode({"event": event, **fields})
-        self._digest.update(line)
-        self._count += 1
-        self._stream.write(line)
-        self._stream.flush()
+        with self._lock:
+            self._digest.update(line)
+            self._count += 1
+            self._stream.write(line)
+            self._stream.flush()
 
     def end(self) -> None:
         """Write the end record; nothing may follow it."""
         self.emit("end", count=self._count, sha256=self._digest.hexdigest())
+
+
+@contextmanager
+def heartbeats(
+    writer: Writer, doing: str, every_s: float = HEARTBEAT_SECONDS, cap_s: float = HEARTBEAT_CAP_SECONDS
+) -> Iterator[None]:
+    """Say now and then what goes on while the block runs: silence is how the host knows a dead agent.
+
+    A block that runs for longer than `cap_s` is taken for dead, and said no more of.
+
+    Args:
+        doing: what to say, e.g. `loading the model`.
+    """
+    done = threading.Event()
+
+    def beat() -> None:
+        started = time.monotonic()
+        while not done.wait(every_s) and time.monotonic() - started < cap_s:
+            try:
+                writer.emit("heartbeat", doing=doing, seconds=round(time.monotonic() - started, 1))
+            except (OSError, ValueError):
+                return  # nobody listens any more; the main thread finds out by itself
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 class Reader:
@@ -103,6 +139,8 @@ class Reader:
 
 def pack_array(array: npt.NDArray[Any]) -> Event:
     """An array as JSON: exact, and many times faster to write and read than a list of decimals."""
+    import numpy as np
+
     little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
     return {
         "dtype": array.dtype.name,
@@ -113,6 +151,8 @@ def pack_array(array: npt.NDArray[Any]) -> Event:
 
 def unpack_array(packed: Event) -> npt.NDArray[Any]:
     """The array of `pack_array`."""
+    import numpy as np
+
     dtype = np.dtype(packed["dtype"]).newbyteorder("<")
     flat = np.frombuffer(base64.b64decode(packed["base64"]), dtype=dtype)
     array: npt.NDArray[Any] = flat.reshape(packed["shape"]).astype(dtype.newbyteorder("="))

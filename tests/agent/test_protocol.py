@@ -1,11 +1,12 @@
 import io
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
-from edgekd.agent.protocol import IncompleteError, Reader, Writer, encode, pack_array, unpack_array
+from edgekd.agent.protocol import IncompleteError, Reader, Writer, encode, heartbeats, pack_array, unpack_array
 
 
 def _run(events=3):
@@ -77,3 +78,38 @@ with claim_stdout() as stream:
     reader = Reader()
     assert [reader.feed(line)["count"] for line in ended.stdout.splitlines(keepends=True)] == [0]
     assert ended.stderr.decode().split() == ["chatter", "of", "a", "library", "chatter", "of", "a", "C", "library"]
+
+
+def test_a_long_step_is_not_silent_and_its_beats_are_part_of_a_whole_run():
+    stream = io.BytesIO()
+    writer = Writer(stream)
+    with heartbeats(writer, "loading the model", every_s=0.01):
+        deadline = time.monotonic() + 5
+        while stream.getvalue().count(b"heartbeat") < 3 and time.monotonic() < deadline:
+            writer.emit("samples", number=1)  # two threads, one stream
+    said = stream.getvalue()
+    time.sleep(0.03)
+    assert stream.getvalue() == said
+    writer.end()
+    events, reader = _read(stream.getvalue().splitlines(keepends=True))
+    assert reader.complete
+    beats = [event for event in events if event["event"] == "heartbeat"]
+    assert len(beats) >= 3
+    assert {event["doing"] for event in beats} == {"loading the model"}
+    assert [event["seconds"] for event in beats] == sorted(event["seconds"] for event in beats)
+
+
+def test_a_step_that_takes_too_long_is_said_no_more_of():
+    stream = io.BytesIO()
+    with heartbeats(Writer(stream), "building", every_s=0.01, cap_s=0.05):
+        time.sleep(0.2)
+    assert 1 <= stream.getvalue().count(b"\n") <= 5
+
+
+def test_a_listener_that_left_does_not_end_the_step():
+    class Closed(io.BytesIO):
+        def write(self, line):
+            raise BrokenPipeError
+
+    with heartbeats(Writer(Closed()), "building", every_s=0.01):
+        time.sleep(0.05)

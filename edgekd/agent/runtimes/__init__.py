@@ -22,6 +22,9 @@ sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # 
 _CLASSES = {
     "onnxruntime": ("onnxruntime_runtime", "OnnxRuntime"),
     "openvino": ("openvino_runtime", "OpenVino"),
+    "ncnn": ("ncnn_runtime", "Ncnn"),
+    "litert": ("litert_runtime", "LiteRt"),
+    "tensorrt": ("tensorrt_runtime", "TensorRt"),
 }
 
 
@@ -34,6 +37,7 @@ class Model(NamedTuple):
         precision: of the artifact: fp32, fp16 or int8.
         providers: where it has to run, e.g. `("CPUExecutionProvider",)`.
         build: what the sidecar says for runtimes that build their engine on the device.
+        provider_options: settings per provider, beside or instead of the runtime's own.
     """
 
     path: Path
@@ -41,6 +45,7 @@ class Model(NamedTuple):
     precision: str
     providers: Tuple[str, ...]
     build: Mapping[str, Any] = {}
+    provider_options: Mapping[str, Mapping[str, str]] = {}
 
 
 class Runtime:
@@ -54,6 +59,7 @@ class Runtime:
         options: settings of the library that are in force.
         output_names: in the order of `run`'s result.
         input_dtype: `float32`, `float16` or `uint8`.
+        build_ms: how long building the engine took, where it was built now.
     """
 
     name = ""
@@ -63,9 +69,26 @@ class Runtime:
     options: Dict[str, Any]
     output_names: List[str]
     input_dtype: str
+    build_ms: Optional[float] = None
 
     def __init__(self, model: Model) -> None:
         raise NotImplementedError
+
+    @classmethod
+    def unusable(cls) -> Optional[str]:
+        """Why no model can run on this device, whatever it is; None if one can."""
+        return None
+
+    @classmethod
+    def providers_of(cls, build: Mapping[str, Any]) -> Tuple[str, ...]:
+        """Where a model runs unless told otherwise."""
+        return cls.default_providers
+
+    def input_array(self, shape: Tuple[int, ...]) -> npt.NDArray[Any]:
+        """A zeroed array for inputs of a shape, in the memory that `run` takes fastest."""
+        import numpy
+
+        return numpy.zeros(shape, self.input_dtype)
 
     def run(self, batch: npt.NDArray[Any]) -> List[npt.NDArray[np.float32]]:
         """Outputs for a batch in the model's layout, valid until the next call. Fastest on one array."""
@@ -100,6 +123,19 @@ def runtime_class(name: str) -> Type[Runtime]:
     return found
 
 
+def runtime_names() -> List[str]:
+    """Of all runtimes that there is a class for, installed or not."""
+    return sorted(_CLASSES)
+
+
+def unusable(name: str) -> Optional[str]:
+    """Why a runtime cannot be used on this device, in a few words; None if it can."""
+    try:
+        return runtime_class(name).unusable()
+    except AgentError as error:
+        return error.message
+
+
 def open_model(
     name: str,
     model_path: Path,
@@ -107,6 +143,7 @@ def open_model(
     precision: str,
     providers: Optional[Sequence[str]] = None,
     build: Optional[Mapping[str, Any]] = None,
+    provider_options: Optional[Mapping[str, Mapping[str, str]]] = None,
 ) -> Runtime:
     """Load a model with a runtime.
 
@@ -117,9 +154,9 @@ def open_model(
         AgentError: the runtime is missing, cannot read the model, or would run it elsewhere.
     """
     found = runtime_class(name)
-    asked = tuple(providers or found.default_providers)
+    asked = tuple(providers or found.providers_of(build or {}))
     try:
-        runtime = found(Model(model_path, threads, precision, asked, build or {}))
+        runtime = found(Model(model_path, threads, precision, asked, build or {}, provider_options or {}))
     except AgentError:
         raise
     except Exception as error:
