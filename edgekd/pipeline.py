@@ -13,12 +13,14 @@ from edgekd.atomic import read_json
 from edgekd.errors import InputError
 from edgekd.run_dir import LOCKED_RECIPE, RunDir
 from edgekd.stages.binding import Bound, bind_recipe
+from edgekd.stages.bisect import bisect_target
 from edgekd.stages.check import check_budgets, check_loggers
 from edgekd.stages.context import Context
 from edgekd.stages.data import data_stage
 from edgekd.stages.export import export_stage
 from edgekd.stages.judge import gate_stage, report_stage
 from edgekd.stages.on_device import profile_stage, validate_stage
+from edgekd.stages.quantize import quantize_stage
 from edgekd.stages.show import show
 from edgekd.stages.train import baseline_stage, student_stage, teacher_stage
 
@@ -27,6 +29,7 @@ STAGES: dict[str, Callable[[Context], None]] = {
     "teacher": teacher_stage,  # its AP on val, before anything is trained
     "baseline": baseline_stage,  # the control
     "student": student_stage,  # the distilled student
+    "student_qat": quantize_stage,  # the same, trained on for int8
     "export": export_stage,  # artifacts with sidecar and parity
     "validate": validate_stage,  # AP of each artifact on each device
     "profile": profile_stage,  # latency of each artifact on each device
@@ -35,7 +38,7 @@ STAGES: dict[str, Callable[[Context], None]] = {
 }
 
 
-TOGETHER = {"teacher", "baseline", "student"}  # all processes take part; rank 0 alone does the others
+TOGETHER = {"teacher", "baseline", "student", "student_qat"}  # all processes take part; rank 0 alone does the others
 
 
 @dataclass(frozen=True)
@@ -82,10 +85,26 @@ def again(path: Path, overrides: tuple[str, ...], stage: str) -> Outcome:
     Raises:
         InputError: no run directory, or a stage before this one has not been done.
     """
+    return _do(_bound_again(path, overrides, needs_student=stage != "report"), path, [stage])
+
+
+def bisect(path: Path, overrides: tuple[str, ...], target: str) -> Outcome:
+    """Look for where an artifact of an existing run directory departs from its student.
+
+    Raises:
+        InputError: no run directory, no such artifact, or one that shows no inner values.
+    """
+    bound = _bound_again(path, overrides, needs_student=True)
+    with RunDir.held(path, bound.recipe.name, bound.base, bound.locked()) as run_dir:
+        record, text = bisect_target(Context(bound, run_dir), target)
+    return Outcome(record, text, 0)
+
+
+def _bound_again(path: Path, overrides: tuple[str, ...], *, needs_student: bool) -> Bound:
     manifest = RunDir.existing(path).manifest
-    if "accuracy/student" not in manifest["stages"] and stage != "report":
+    if needs_student and "accuracy/student" not in manifest["stages"]:
         raise InputError(f"{path}: has no trained student yet; run 'edgekd distill RECIPE --out {path}' first")
-    return _do(bind_recipe(path / LOCKED_RECIPE, overrides, Path(manifest["base"])), path, [stage])
+    return bind_recipe(path / LOCKED_RECIPE, overrides, Path(manifest["base"]))
 
 
 def _do(

@@ -81,6 +81,50 @@ class StudentRecipe(DetectorRecipe):
     )
 
 
+class QuantizeRecipe(_Strict):
+    """How the weights of int8 targets come about: the student's as they are, or trained on to bear quantisation."""
+
+    mode: Literal["ptq", "qat"] = Field(
+        default="ptq", description="ptq: of the trained student; qat: it is trained on under fake quantisation before"
+    )
+    teacher: Literal["student", "teacher"] = Field(
+        default="student", description="what teaches it: the float student, or the recipe's teacher"
+    )
+    distill: tuple[DistillEnvelope, ...] = Field(
+        default=(DistillEnvelope(method="logit"),), description="as the recipe's own distill; may be empty"
+    )
+    epochs: int = Field(default=3, ge=1)
+    lr0: float = Field(default=0.00001, gt=0, allow_inf_nan=False, description="of AdamW, unless train says otherwise")
+    train: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of the engine that differ from the recipe's train"
+    )
+    activations: Literal["asymmetric", "symmetric"] = Field(
+        default="asymmetric", description="grid of the convolutions' inputs; symmetric has no zero point, for TensorRT"
+    )
+    predictions: Literal["int8", "float"] = Field(
+        default="int8", description="float: the head's last convolutions are left out"
+    )
+    range_epochs: float = Field(
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="ranges of inputs follow the batches for so long, then they are frozen",
+    )
+    range_decay: float = Field(default=0.99, ge=0, lt=1, description="of the moving average of ranges")
+    batch_norms: Literal["frozen", "moving"] = Field(
+        default="frozen",
+        description="frozen: they normalise as in inference; moving: by the batch, and learn its statistics",
+    )
+
+    @model_validator(mode="after")
+    def _not_in_vain(self) -> QuantizeRecipe:
+        defaults = {name: item.get_default(call_default_factory=True) for name, item in type(self).model_fields.items()}
+        changed = [name for name, default in defaults.items() if getattr(self, name) != default]
+        if self.mode == "ptq" and changed:
+            raise ValueError(f"{', '.join(changed)}: only with mode: qat; set it, or leave them out")
+        return self
+
+
 class ValidateRecipe(_Strict):
     """How AP is measured."""
 
@@ -119,6 +163,7 @@ class Recipe(_Strict):
     train: dict[str, Any] = Field(
         default_factory=dict, description="the engine's own arguments: epochs, imgsz, batch ..."
     )
+    quantize: QuantizeRecipe = Field(default_factory=QuantizeRecipe)
     export: tuple[TargetEnvelope, ...] = ()
     devices: tuple[str, ...] = ()
     validate_: ValidateRecipe = Field(default_factory=ValidateRecipe, alias="validate")
@@ -136,6 +181,8 @@ class Recipe(_Strict):
     def _distill_needs_teacher(self) -> Recipe:
         if self.distill and self.teacher is None:
             raise ValueError("'distill' needs a 'teacher'")
+        if self.quantize.teacher == "teacher" and self.teacher is None:
+            raise ValueError("'quantize.teacher: teacher' needs a 'teacher'")
         return self
 
     @property
@@ -147,9 +194,11 @@ class Recipe(_Strict):
 def with_long_forms(content: dict[str, Any]) -> dict[str, Any]:
     """A recipe's content with every short form written out; anything else, faulty or not, is left as it is."""
     names = {"export": "target", "distill": "method"}
-    long = {
+    long: dict[str, Any] = {
         key: [{name: item} if isinstance(item, str) else item for item in content[key]]
         for key, name in names.items()
         if isinstance(content.get(key), (list, tuple))
     }
+    if isinstance(content.get("quantize"), dict):
+        long["quantize"] = with_long_forms(content["quantize"])
     return {**content, **long}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,12 @@ from edgekd.devices import catalog
 from edgekd.devices.contract import DeviceSpec
 from edgekd.distill.contract import DistillerConfig, distiller_type
 from edgekd.errors import InputError
-from edgekd.export.contract import TargetSpec
+from edgekd.export.contract import Suppression, TargetSpec
 from edgekd.export.targets import load_target
 from edgekd.gate.policy import GateConfig
 from edgekd.recipe.load import bind, read_recipe, sound_parts
 from edgekd.recipe.lookup import find
-from edgekd.recipe.schema import DetectorRecipe, Recipe
+from edgekd.recipe.schema import DetectorRecipe, DistillEnvelope, Recipe
 
 DataConfig = DigitsData | YoloData | CocoData
 _DATA_TYPES: dict[str, type[DataConfig]] = {"digits": DigitsData, "yolo": YoloData, "coco": CocoData}
@@ -35,6 +35,7 @@ class Bound:
     Attributes:
         path: the recipe's file.
         base: the folder against which its relative paths are looked up first.
+        distillers, quantize_distillers: methods of `distill`, and of `quantize.distill`.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class Bound:
     targets: tuple[TargetSpec, ...]
     devices: tuple[DeviceSpec, ...]
     gate: GateConfig
+    quantize_distillers: tuple[tuple[str, DistillerConfig], ...] = ()
 
     @property
     def where(self) -> str:
@@ -62,7 +64,9 @@ class Bound:
         """The recipe with every default filled in, as YAML; a recipe itself, from which a stage can be done again."""
         content: dict[str, Any] = self.recipe.model_dump(mode="json", by_alias=True)
         content["data"] = self.data.model_dump(mode="json")
-        content["distill"] = [{"method": name, **config.model_dump(mode="json")} for name, config in self.distillers]
+        content["distill"] = _long(self.distillers)
+        if self.recipe.quantize.mode == "qat":
+            content["quantize"]["distill"] = _long(self.quantize_distillers)
         content["export"] = [
             {"target": entry.target, **target.model_dump(mode="json")}
             for entry, target in zip(self.recipe.export, self.targets, strict=True)
@@ -80,7 +84,7 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
     Raises:
         InputError: one line per problem.
     """
-    from edgekd.training.arguments import check_arguments
+    from edgekd.training.arguments import check_arguments, check_quantization_arguments
 
     content = read_recipe(path, overrides)
     where = str(path)
@@ -95,14 +99,17 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
 
     recipe = attempt(lambda: bind(Recipe, content, where)) or sound_parts(content)
     data = attempt(lambda: _data(recipe, where)) if "data" in recipe.model_fields_set else None
-    distillers = [attempt(partial(_distiller, recipe, index, where)) for index in range(len(recipe.distill))]
+    distillers = [attempt(one) for one in _distillers(recipe.distill, where, "distill")]
+    quantize_distillers = [attempt(one) for one in _distillers(recipe.quantize.distill, where, "quantize.distill")]
     targets = [attempt(partial(_target, recipe, index, where)) for index in range(len(recipe.export))]
     devices = [attempt(partial(_device, recipe, index, where)) for index in range(len(recipe.devices))]
     gate = attempt(lambda: bind(GateConfig, recipe.gate, where, "gate"))
     attempt(lambda: check_arguments(recipe.train, bool(recipe.distill), where))
+    attempt(lambda: check_quantization_arguments(recipe.train, recipe.quantize, where))
     attempt(lambda: _no_repeats([target.name for target in targets if target], f"{where}: export"))
     attempt(lambda: _no_repeats([device.name for device in devices if device], f"{where}: devices"))
     problems += _without_device([target for target in targets if target], [one for one in devices if one], where)
+    problems += _other_iou([target for target in targets if target], recipe.validate_.iou, where)
     if problems:
         raise InputError(*problems)
     assert data is not None
@@ -116,6 +123,7 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
         targets=tuple(entry for entry in targets if entry),
         devices=tuple(entry for entry in devices if entry),
         gate=gate,
+        quantize_distillers=tuple(entry for entry in quantize_distillers if entry),
     )
 
 
@@ -151,13 +159,24 @@ def _data(recipe: Recipe, where: str) -> DataConfig:
     return bind(model, {"format": recipe.data.format, **recipe.data.rest}, where, "data")  # type: ignore[type-var]
 
 
-def _distiller(recipe: Recipe, index: int, where: str) -> tuple[str, DistillerConfig]:
-    entry = recipe.distill[index]
+def _distillers(
+    entries: Sequence[DistillEnvelope], where: str, key: str
+) -> Iterator[Callable[[], tuple[str, DistillerConfig]]]:
+    """What binds each entry, or tells what is wrong with it."""
+    for index, entry in enumerate(entries):
+        yield partial(_distiller, entry, where, f"{key}[{index}]")
+
+
+def _distiller(entry: DistillEnvelope, where: str, place: str) -> tuple[str, DistillerConfig]:
     try:
         kind = distiller_type(entry.method)
     except KeyError as error:
-        raise InputError(f"{where}: distill[{index}].method: {error.args[0]}") from None
-    return entry.method, bind(kind.config_type, entry.rest, where, f"distill[{index}]")
+        raise InputError(f"{where}: {place}.method: {error.args[0]}") from None
+    return entry.method, bind(kind.config_type, entry.rest, where, place)
+
+
+def _long(methods: Sequence[tuple[str, DistillerConfig]]) -> list[dict[str, Any]]:
+    return [{"method": name, **config.model_dump(mode="json")} for name, config in methods]
 
 
 def _target(recipe: Recipe, index: int, where: str) -> TargetSpec:
@@ -184,6 +203,21 @@ def _without_device(targets: list[TargetSpec], devices: list[DeviceSpec], where:
         "add a device that has it, or leave the target out"
         for target in targets
         if devices and not any(target.runtime in device.runtimes for device in devices)
+    ]
+
+
+def _other_iou(targets: list[TargetSpec], iou: float, where: str) -> list[str]:
+    """Problems with targets whose graph suppresses at another IoU than AP is measured with."""
+    given = {
+        target.name: Suppression.model_validate(target.options.get("nms", {})).iou
+        for target in targets
+        if target.nms == "in_graph"
+    }
+    return [
+        f"{where}: validate.iou: is {iou:g}, but the NMS inside {name} uses {inside:g}; use one value, the target's is "
+        "options.nms.iou"
+        for name, inside in given.items()
+        if inside != iou
     ]
 
 

@@ -24,12 +24,13 @@ CODE_VERSIONS = {
     "teacher": 1,
     "baseline": 1,
     "student": 1,
+    "student_qat": 1,
     "accuracy": 1,
-    "export": 1,
+    "export": 2,
     "validate": 1,
     "profile": 1,
     "gate": 1,
-    "report": 1,
+    "report": 2,
 }
 
 

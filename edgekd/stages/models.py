@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from edgekd.detectors.architectures import architecture
 from edgekd.detectors.contract import Branch, Spec
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.distill.adapters import named_paths
-from edgekd.distill.contract import Distiller, FeatureConfig, distiller_type, unmet
+from edgekd.distill.contract import Distiller, DistillerConfig, FeatureConfig, distiller_type, unmet
 from edgekd.errors import EdgekdError, InputError, unknown
 from edgekd.export.targets import check_size
 from edgekd.progress import say
@@ -19,7 +20,7 @@ from edgekd.stages.binding import Bound
 from edgekd.training.placement import torch_device
 from edgekd.training.precision import require_amp
 from edgekd.training.teacher import Teacher
-from edgekd.training.teacher_runtime import RUNTIMES
+from edgekd.training.teacher_runtime import RUNTIMES, RuntimeName
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
         teacher = UltralyticsDetector.from_recipe(
             recipe.teacher.model, teacher_path, class_names, channels, f"{where}: teacher"
         )
-        _name_taps(bound, student, teacher)
+        _name_taps(bound.distillers, student, teacher)
     _require_channels(channels, where, student=student, teacher=teacher)
     _require_model(where, student=(recipe.student, student), teacher=(recipe.teacher, teacher))
     pair = Pair(student, student_path is not None, teacher, _head(bound, student.spec))
@@ -83,18 +84,54 @@ def _check_sizes(bound: Bound, student: UltralyticsDetector) -> None:
         raise InputError(*problems)
 
 
+def quantization_pair(bound: Bound, pair: Pair, student: UltralyticsDetector) -> Pair:
+    """Who trains under fake quantisation, and who teaches: the float student, or the recipe's teacher.
+
+    Args:
+        student: the trained one, or for a check one of its kind.
+    """
+    own = bound.recipe.quantize.teacher == "student"
+    assert own or pair.teacher is not None, "the recipe's schema asks for a teacher"
+    learner, teacher = copy(student), copy(student if own else pair.teacher)  # names of taps are each one's own
+    assert teacher is not None
+    _name_taps(bound.quantize_distillers, learner, teacher)
+    return Pair(learner, True, teacher, pair.head)
+
+
 def check_methods(bound: Bound, pair: Pair, class_names: tuple[str, ...]) -> None:
     """Refuse impossible pairs, all at once.
 
     Raises:
         InputError: one line per method that cannot serve the pair.
     """
+    recipe = bound.recipe
+    runtime = recipe.teacher.runtime if recipe.teacher else "eager"
     problems: list[str] = []
-    if pair.teacher is None:
-        return
-    for index, (name, config) in enumerate(bound.distillers):
+    if pair.teacher is not None:
+        problems += _problems(pair, bound.distillers, f"{bound.where}: distill", class_names, runtime)
+    if recipe.quantize.mode == "qat":
+        runtime = runtime if recipe.quantize.teacher == "teacher" else "eager"
+        second = quantization_pair(bound, pair, pair.student)
+        problems += _problems(
+            second, bound.quantize_distillers, f"{bound.where}: quantize.distill", class_names, runtime
+        )
+    if problems:
+        raise InputError(*problems)
+
+
+def _problems(
+    pair: Pair,
+    methods: Sequence[tuple[str, DistillerConfig]],
+    where: str,
+    class_names: tuple[str, ...],
+    runtime: RuntimeName,
+) -> list[str]:
+    """Why methods cannot serve a pair whose teacher is run so."""
+    assert pair.teacher is not None
+    problems: list[str] = []
+    for index, (name, config) in enumerate(methods):
         kind = distiller_type(name)
-        place = f"{bound.where}: distill[{index}]: {name}"
+        place = f"{where}[{index}]: {name}"
         reasons = unmet(kind.requires, pair.student.spec, pair.teacher.spec, class_names)
         problems += [f"{place} {reason}" for reason in reasons]
         if not reasons:
@@ -102,15 +139,13 @@ def check_methods(bound: Bound, pair: Pair, class_names: tuple[str, ...]) -> Non
             try:
                 part.build(pair.student.spec, pair.teacher.spec)
             except EdgekdError as error:
-                problems += [f"{bound.where}: distill[{index}]: {problem}" for problem in error.problems]
-            problems += [f"{place} {reason}" for reason in _unreadable(bound, part, pair.teacher.spec)]
-    if problems:
-        raise InputError(*problems)
+                problems += [f"{where}[{index}]: {problem}" for problem in error.problems]
+            problems += [f"{place} {reason}" for reason in _unreadable(runtime, part, pair.teacher.spec)]
+    return problems
 
 
-def _unreadable(bound: Bound, part: Distiller, teacher: Spec) -> list[str]:
+def _unreadable(runtime: RuntimeName, part: Distiller, teacher: Spec) -> list[str]:
     """Why a method cannot read what it needs from the teacher as the recipe runs it."""
-    runtime = bound.recipe.teacher.runtime if bound.recipe.teacher else "eager"
     if not part.teacher_needs or teacher.head_kind in RUNTIMES[runtime].heads:
         return []
     return [
@@ -130,7 +165,8 @@ def check_runtime(bound: Bound) -> None:
     device = torch_device(recipe.train.get("device"))
     try:
         require_amp(recipe.train.get("amp"), device)
-        if recipe.teacher is not None and recipe.distill:
+        teaches = recipe.distill or recipe.quantize.teacher == "teacher"
+        if recipe.teacher is not None and teaches:
             RUNTIMES[recipe.teacher.runtime].check(recipe.teacher.precision, device)
     except EdgekdError as error:
         raise type(error)(*(f"{bound.where}: {problem}" for problem in error.problems)) from error
@@ -164,9 +200,11 @@ def warn_unknown_classes(teacher: Spec, class_names: tuple[str, ...]) -> int:
     return len(class_names) - len(missing)
 
 
-def _name_taps(bound: Bound, student: UltralyticsDetector, teacher: UltralyticsDetector) -> None:
+def _name_taps(
+    methods: Sequence[tuple[str, DistillerConfig]], student: UltralyticsDetector, teacher: UltralyticsDetector
+) -> None:
     """Module paths in `taps` and `teacher_taps` become taps of the detectors."""
-    for _, config in bound.distillers:
+    for _, config in methods:
         if isinstance(config, FeatureConfig):
             student.name_taps(named_paths(config.taps))
             teacher.name_taps(named_paths(config.teacher_taps or config.taps))

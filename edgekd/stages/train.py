@@ -1,8 +1,12 @@
-"""Stages teacher, baseline and student: validate the teacher, train the control, distil the student."""
+"""Stages teacher, baseline and student: validate the teacher, train the control, distil the student.
+
+What a stage that trains has in common with the others is `train_stage`; `quantize.py` uses it, too.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +29,7 @@ from edgekd.training.arguments import split_arguments
 from edgekd.training.fit import FitPlan, fit
 from edgekd.training.placement import torch_device
 from edgekd.training.resume import FILE, Resume
+from edgekd.training.teacher import Teacher
 
 
 def teacher_stage(context: Context) -> None:
@@ -32,7 +37,7 @@ def teacher_stage(context: Context) -> None:
     recipe = context.bound.recipe
     if recipe.teacher is None:
         return
-    weights_hash = _hash(context.bound.weights_path(recipe.teacher))
+    weights_hash = file_hash(context.bound.weights_path(recipe.teacher))
     inputs = {
         "teacher": recipe.teacher.model_dump(exclude={"runtime", "precision"}),  # of teaching, not of its AP
         "validate": recipe.validate_.model_dump(),
@@ -51,6 +56,40 @@ def baseline_stage(context: Context) -> None:
 def student_stage(context: Context) -> None:
     """Train the student, with every distiller of the recipe."""
     _train_stage(context, "student")
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training, ready to begin.
+
+    Attributes:
+        teacher: None trains without one.
+        title: of its progress bar.
+    """
+
+    plan: FitPlan
+    teacher: Teacher | None
+    title: str
+
+
+def train_stage(context: Context, name: str, inputs: dict[str, Any], prepare: Callable[[], Training]) -> None:
+    """Stages `name` and `accuracy/<name>`: train, resumably, and measure what came out.
+
+    Args:
+        inputs: everything that decides the weights.
+        prepare: builds what is needed, if there is something to train.
+    """
+    if ranks.size() > 1:  # decides which images share a batch norm
+        inputs = {**inputs, "world_size": ranks.size()}
+    resume = _resume(context, name, inputs)
+    context.stage(name, inputs, lambda: _train(context, name, prepare(), resume), together=True)
+    resume.remove()
+    measured = {
+        "weights": context.run.output_hash(name, f"{name}/student.pt"),
+        "validate": context.bound.recipe.validate_.model_dump(),
+        "size": list(context.size_px),
+    }
+    context.stage(f"accuracy/{name}", measured, lambda: _measure(context, name), together=True)
 
 
 def fit_plan(context: Context, name: str) -> FitPlan:
@@ -83,8 +122,8 @@ def _train_stage(context: Context, name: str) -> None:
     distilling = name == "student" and bool(recipe.distill)
     inputs: dict[str, Any] = {
         "student": recipe.student.model_dump(),
-        "architecture": _hash(Path(recipe.student.model)) if recipe.student.model else None,
-        "initial": _hash(context.bound.weights_path(recipe.student)),
+        "architecture": file_hash(Path(recipe.student.model)) if recipe.student.model else None,
+        "initial": file_hash(context.bound.weights_path(recipe.student)),
         "train": split_arguments(recipe.train)[0],
         "seed": recipe.seed,
         "threads": recipe.threads,
@@ -92,21 +131,18 @@ def _train_stage(context: Context, name: str) -> None:
     if distilling:
         assert recipe.teacher is not None
         inputs["distill"] = [[method, config.model_dump(mode="json")] for method, config in context.bound.distillers]
-        inputs["teacher"] = [recipe.teacher.model_dump(), _hash(context.bound.weights_path(recipe.teacher))]
-    if ranks.size() > 1:  # decides which images share a batch norm
-        inputs["world_size"] = ranks.size()
-    resume = _resume(context, name, inputs)
-    context.stage(name, inputs, lambda: _train(context, name, distilling, resume), together=True)
-    resume.remove()
-    measured = {
-        "weights": context.run.output_hash(name, f"{name}/student.pt"),
-        "validate": recipe.validate_.model_dump(),
-        "size": list(context.size_px),
-    }
-    context.stage(f"accuracy/{name}", measured, lambda: _measure(context, name), together=True)
+        inputs["teacher"] = [recipe.teacher.model_dump(), file_hash(context.bound.weights_path(recipe.teacher))]
+    train_stage(context, name, inputs, lambda: _prepare(context, name, distilling))
 
 
-def _hash(path: Path | None) -> str | None:
+def _prepare(context: Context, name: str, distilling: bool) -> Training:
+    check_runtime(context.bound)  # before the control is trained, too
+    teacher = make_teacher(context.bound, context.pair, context.data.class_names) if distilling else None
+    title = "distilling the student" if distilling else f"training the {'control' if name == 'baseline' else name}"
+    return Training(fit_plan(context, name), teacher, title)
+
+
+def file_hash(path: Path | None) -> str | None:
     """Of a file that the recipe names; None for what is no file, such as the name of a model."""
     return sha256_file(path) if path is not None and path.is_file() else None
 
@@ -119,11 +155,8 @@ def _resume(context: Context, name: str, inputs: dict[str, Any]) -> Resume:
     return Resume(context.path / name / FILE, identity, minutes, context.allow_changed)
 
 
-def _train(context: Context, name: str, distilling: bool, resume: Resume) -> list[str]:
-    check_runtime(context.bound)  # before the control is trained, too
-    teacher = make_teacher(context.bound, context.pair, context.data.class_names) if distilling else None
-    title = "distilling the student" if distilling else f"training the {'control' if name == 'baseline' else name}"
-    result = fit(fit_plan(context, name), teacher, context.path / name, title, resume)
+def _train(context: Context, name: str, training: Training, resume: Resume) -> list[str]:
+    result = fit(training.plan, training.teacher, context.path / name, training.title, resume)
     effort = {
         "epochs": result.epochs,
         "seconds": round(result.seconds, 1),
@@ -131,7 +164,8 @@ def _train(context: Context, name: str, distilling: bool, resume: Resume) -> lis
     }
     if ranks.is_main():
         write_json(context.path / name / "training.json", effort)
-    own = ["student.pt", "training.json", "epochs.csv", *(["terms.csv", "first_steps.json"] if distilling else [])]
+    taught = ["terms.csv", "first_steps.json"] if training.teacher is not None else []
+    own = ["student.pt", "training.json", "epochs.csv", *taught]
     return [f"{name}/{file}" for file in own]
 
 

@@ -11,6 +11,7 @@ from edgekd import ranks
 from edgekd.detectors.engine_guard import guard
 from edgekd.errors import InputError, unknown
 from edgekd.ranks.environment import host_and_port
+from edgekd.recipe.schema import QuantizeRecipe
 
 
 class OwnArguments(BaseModel):
@@ -90,32 +91,76 @@ def check_arguments(train: Mapping[str, Any], distilling: bool, where: str) -> N
     Raises:
         InputError: one line per problem.
     """
-    guard()
-    from ultralytics.cfg import DEFAULT_CFG_DICT, check_cfg
-
-    allowed = set(DEFAULT_CFG_DICT) - set(_OWNED)
     own = {key: value for key, value in train.items() if key in OwnArguments.model_fields}
     problems = _own_problems(own, where)
     if train.get("compile") and own.get("activation_checkpointing"):
         problems.append(f"{where}: train.activation_checkpointing: must be off with train.compile; choose one")
-    for key, value in train.items():
-        place = f"{where}: train.{key}"
-        if key in own:
-            continue
-        if key in _OWNED:
-            problems.append(f"{place}: edgekd sets this itself; use {_OWNED[key]} instead")
-        elif key not in allowed:
-            problems.append(f"{place}: {unknown('engine argument', key, allowed | set(OwnArguments.model_fields))}")
-        elif value is not None and key in _ALLOWED and not _ALLOWED[key][0](value):
-            problems.append(f"{place}: got {value!r}, allowed: {_ALLOWED[key][1]}")
-        elif distilling and value and key in _DISTILL_FORBIDS:
-            problems.append(f"{place}: must be off when distilling: {_DISTILL_FORBIDS[key]}")
-        else:
-            problems += _value_problems(check_cfg, key, value, place)
+    problems += [
+        problem
+        for key, value in train.items()
+        if key not in own
+        for problem in _problems_of(key, value, distilling, f"{where}: train.{key}")
+    ]
     if not problems:
         problems = _world_problems(train, OwnArguments(**own).processes, where)
     if problems:
         raise InputError(*problems)
+
+
+def quantization_arguments(train: Mapping[str, Any], quantize: QuantizeRecipe) -> dict[str, Any]:
+    """The engine's arguments for a few epochs under fake quantisation, that start from a trained student.
+
+    Those of the recipe's `train`, but with a small learning rate that needs no warm-up, and images as they are.
+    """
+    calm = {
+        "optimizer": "AdamW", "lrf": 0.1, "warmup_epochs": 0.0, "patience": 0, "freeze": None, "compile": False,
+        "mosaic": 0.0, "close_mosaic": 0, "mixup": 0.0, "cutmix": 0.0, "copy_paste": 0.0,
+    }  # fmt: skip
+    chosen = {"epochs": quantize.epochs, "lr0": quantize.lr0}
+    return {**split_arguments(train)[0], **calm, **quantize.train, **chosen}
+
+
+# Keys of `quantize.train` that would be set twice, or would make the stage another one than that of the student.
+_ELSEWHERE = {"epochs": "quantize.epochs", "lr0": "quantize.lr0", "imgsz": "train.imgsz", "device": "train.device"}
+
+
+def check_quantization_arguments(train: Mapping[str, Any], quantize: QuantizeRecipe, where: str) -> None:
+    """Check names and values of `quantize.train`.
+
+    Raises:
+        InputError: one line per problem.
+    """
+    elsewhere = {**{key: f"train.{key}" for key in OwnArguments.model_fields}, **_ELSEWHERE}
+    problems = []
+    for key, value in quantize.train.items():
+        place = f"{where}: quantize.train.{key}"
+        if key in elsewhere:
+            problems.append(f"{place}: is not for this section; use {elsewhere[key]} instead")
+        else:
+            problems += _problems_of(key, value, True, place)
+    own = {key: value for key, value in train.items() if key in OwnArguments.model_fields}
+    if not problems and "batch" in quantize.train and not _own_problems(own, where):
+        found = _world_problems({**train, **quantize.train}, OwnArguments(**own).processes, where)
+        problems = [problem.replace(": train.", ": quantize.train.", 1) for problem in found]
+    if problems:
+        raise InputError(*problems)
+
+
+def _problems_of(key: str, value: Any, distilling: bool, place: str) -> list[str]:
+    """What is wrong with one argument of the engine."""
+    guard()
+    from ultralytics.cfg import DEFAULT_CFG_DICT, check_cfg
+
+    allowed = set(DEFAULT_CFG_DICT) - set(_OWNED)
+    if key in _OWNED:
+        return [f"{place}: edgekd sets this itself; use {_OWNED[key]} instead"]
+    if key not in allowed:
+        return [f"{place}: {unknown('engine argument', key, allowed | set(OwnArguments.model_fields))}"]
+    if value is not None and key in _ALLOWED and not _ALLOWED[key][0](value):
+        return [f"{place}: got {value!r}, allowed: {_ALLOWED[key][1]}"]
+    if distilling and value and key in _DISTILL_FORBIDS:
+        return [f"{place}: must be off when distilling: {_DISTILL_FORBIDS[key]}"]
+    return _value_problems(check_cfg, key, value, place)
 
 
 def _world_problems(train: Mapping[str, Any], stated: int, where: str) -> list[str]:

@@ -15,6 +15,7 @@ from edgekd.detectors.engine_guard import guard
 from edgekd.errors import DivergedError, EnvironmentFault
 from edgekd.training import parallel
 from edgekd.training.distillation import DistillationModule, assert_optimised
+from edgekd.training.fake_quantization import FakeQuantization
 from edgekd.training.loader import ResumableLoader
 from edgekd.training.precision import amp_is_sound
 from edgekd.training.resume import Resume
@@ -57,6 +58,7 @@ class _Distilling:
         wrap: makes the module for distillation; None trains the student as the engine does.
         compared: batch halving and a loss that is not finite end the training: both would change a comparison.
         resume_state: keeps the state; None keeps nothing.
+        fake_quantization: of the batches that are trained, and in validations; None in a float training.
         stepped_at: number of the batch after which the optimiser last stepped, -1 before the first.
     """
 
@@ -65,6 +67,7 @@ class _Distilling:
     wrap: Wrap | None
     compared: bool
     resume_state: Resume | None
+    fake_quantization: FakeQuantization | None = None
     stepped_at = -1
     _accumulate = 1
     _owed = 0
@@ -160,7 +163,14 @@ class _Distilling:
         return validator
 
     def validate(self) -> Any:
-        """The engine's validation; ranks share the images out."""
+        """The engine's validation; of the quantised student, where one is trained: it chooses the best checkpoint."""
+        if self.fake_quantization is None:
+            return self._validate()
+        with self.fake_quantization.of(self.ema.ema):
+            return self._validate()
+
+    def _validate(self) -> Any:
+        """Ranks share the images out."""
         if ranks.size() == 1:
             return super().validate()  # type: ignore[misc]
         parallel.share_averages(self.ema.ema)

@@ -20,7 +20,7 @@ from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.distill.contract import Distiller, DistillerConfig, distiller_type
 from edgekd.errors import DivergedError, EdgekdError, EnvironmentFault, InputError
 from edgekd.progress import progress, say
-from edgekd.training import loggers, memory
+from edgekd.training import fake_quantization, loggers, memory
 from edgekd.training.arguments import OwnArguments
 from edgekd.training.placement import engine_device
 from edgekd.training.resume import FILE, Resume
@@ -43,6 +43,7 @@ class FitPlan:
         seed, threads: random seed, CPU threads (None: all cores).
         distillers: (method, config); empty trains the control.
         compared: student or control of a distillation, where the engine may not change the batch or recover from NaN.
+        grid: train under fake quantisation; None trains a float student.
     """
 
     student: UltralyticsDetector
@@ -56,6 +57,7 @@ class FitPlan:
     class_names: tuple[str, ...] = ()
     own: OwnArguments = field(default_factory=OwnArguments)
     compared: bool = False
+    grid: fake_quantization.Grid | None = None
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ def make_trainer(plan: FitPlan, teacher: Teacher | None, work: Path, resume: Res
     set_threads(plan.threads)  # the engine has just set its own number: on two cores, one
     if plan.own.activation_checkpointing:
         memory.install(trainer)
+    if plan.grid is not None:
+        fake_quantization.install(trainer, plan.grid)
 
     def wrap(module: Any, epochs: int) -> DistillationModule:
         assert teacher is not None

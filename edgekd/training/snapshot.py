@@ -49,6 +49,7 @@ def capture(trainer: Any, passing_state: State | None = None) -> State:
         "criterion": then["criterion"],
         "ema": trainer.ema.ema.state_dict(),
         "ema_updates": trainer.ema.updates,
+        "fake_quantization": trainer.fake_quantization.state_dict() if trainer.fake_quantization else None,
         "optimizer": trainer.optimizer.state_dict(),
         "scaler": trainer.scaler.state_dict(),
         "best_fitness": _number(trainer.best_fitness),
@@ -91,6 +92,8 @@ def restore(trainer: Any, state: State, same_place: bool = True) -> None:
     trainer.ema.updates = state["ema_updates"]
     trainer.scaler.load_state_dict(state["scaler"])
     _restore_criterion(model, state["criterion"])
+    if trainer.fake_quantization:
+        trainer.fake_quantization.load_state_dict(state["fake_quantization"], trainer.device)
     if not same_place:
         return
     for name, parameter in model.named_parameters():

@@ -1,0 +1,77 @@
+"""Stage student_qat: the trained student goes on for a few epochs under fake quantisation, for the int8 targets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from edgekd.export.contract import TargetSpec
+from edgekd.progress import say
+from edgekd.stages.context import Context
+from edgekd.stages.models import check_runtime, make_teacher, quantization_pair
+from edgekd.stages.train import Training, file_hash, fit_plan, load_trained, train_stage
+from edgekd.training.arguments import quantization_arguments
+from edgekd.training.fake_quantization import Grid
+from edgekd.training.teacher import Teacher
+
+NAME = "student_qat"
+
+
+def quantize_stage(context: Context) -> None:
+    """Train the student to bear quantisation, if the recipe says `quantize: {mode: qat}`."""
+    recipe, bound = context.bound.recipe, context.bound
+    if recipe.quantize.mode != "qat":
+        return
+    if not any(target.precision == "int8" for target in bound.targets):
+        say("warning: quantize: no target of the recipe is int8; the others are exported from the float student")
+    inputs: dict[str, Any] = {
+        "student": recipe.student.model_dump(),
+        "initial": context.run.output_hash("student", "student/student.pt"),
+        "train": quantization_arguments(recipe.train, recipe.quantize),
+        "grid": vars(_grid(context)),
+        "seed": recipe.seed,
+        "threads": recipe.threads,
+        "distill": [[method, config.model_dump(mode="json")] for method, config in bound.quantize_distillers],
+    }
+    if recipe.quantize.teacher == "teacher" and bound.quantize_distillers:
+        assert recipe.teacher is not None
+        inputs["teacher"] = [recipe.teacher.model_dump(), file_hash(bound.weights_path(recipe.teacher))]
+    train_stage(context, NAME, inputs, lambda: _prepare(context))
+
+
+def student_for(context: Context, target: TargetSpec) -> str:
+    """Name of the student, and of the stage, whose weights a target is made from."""
+    trained_on = context.bound.recipe.quantize.mode == "qat" and target.precision == "int8"
+    return NAME if trained_on else "student"
+
+
+def _prepare(context: Context) -> Training:
+    recipe, names = context.bound.recipe, context.data.class_names
+    check_runtime(context.bound)
+    pair = quantization_pair(context.bound, context.pair, load_trained(context, "student"))
+    teacher: Teacher | None = None
+    if context.bound.quantize_distillers:
+        own = recipe.quantize.teacher == "student"
+        assert pair.teacher is not None
+        teacher = Teacher(pair.teacher.frozen(), names) if own else make_teacher(context.bound, pair, names)
+    plan = replace(
+        fit_plan(context, NAME),
+        student=pair.student,
+        initialised=True,
+        train=quantization_arguments(recipe.train, recipe.quantize),
+        distillers=context.bound.quantize_distillers,
+        compared=True,  # a halved batch, or weights from before, would not go with the ranges
+        grid=_grid(context),
+    )
+    return Training(plan, teacher, "training the student for int8")
+
+
+def _grid(context: Context) -> Grid:
+    quantize = context.bound.recipe.quantize
+    return Grid(
+        symmetric=quantize.activations == "symmetric",
+        float_predictions=quantize.predictions == "float",
+        range_epochs=quantize.range_epochs,
+        range_decay=quantize.range_decay,
+        frozen_norms=quantize.batch_norms == "frozen",
+    )
