@@ -75,7 +75,6 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("--seed", type=int, default=0, metavar="N", help="of the order (0)")
     profile.add_argument("--min-seconds", type=_positive, default=60.0, metavar="S", help="sample for at least (60)")
     profile.add_argument("--min-count", type=_count, default=1024, metavar="N", help="samples at least (1024)")
-    profile.add_argument("--telemetry-seconds", type=_seconds, default=0.5, metavar="S", help="interval (0.5); 0: off")
     commands.add_parser("state", help="state of the device now: clocks, temperatures, power").set_defaults(threads=1)
     doctor = commands.add_parser("doctor", help="what is installed for this Python")
     doctor.add_argument("--runtime", metavar="NAME", help="look at this runtime alone")
@@ -98,6 +97,7 @@ def _timed(parser: argparse.ArgumentParser, warmup_s: float) -> None:
         "--warmup-seconds", type=_positive, default=warmup_s, metavar="S", help=f"at least ({warmup_s})"
     )
     parser.add_argument("--warmup-cap-seconds", type=_positive, default=30.0, metavar="S", help="at most (30)")
+    parser.add_argument("--telemetry-seconds", type=_seconds, default=0.5, metavar="S", help="interval (0.5); 0: off")
 
 
 def _common(parser: argparse.ArgumentParser, conf: float) -> None:

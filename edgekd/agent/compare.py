@@ -13,8 +13,9 @@ from typing import Dict, List
 
 from .clock import now_ns, warm_up
 from .pipeline import Pipeline, announce_end
-from .profile import Loop
+from .profile import Loop, emit_telemetry
 from .protocol import Writer, heartbeats
+from .telemetry import Sampler
 
 VARIANTS = ("reference", "copy", "candidate")
 _LEAD_IN = 3  # passes before a block counts: caches and idling threads of the one before have to give way
@@ -33,10 +34,13 @@ def compare(arguments: Namespace, writer: Writer) -> None:
         )
         writer.emit("warmup", variant=variant, **warmup)
     order = random.Random(arguments.seed)
-    for number in range(arguments.rounds):
-        for variant in order.sample(VARIANTS, len(VARIANTS)):
-            samples = _block(loops[variant], arguments.block_seconds)
-            writer.emit("block", variant=variant, round=number, end_to_end_ns=samples)
+    with Sampler(arguments.telemetry_seconds, clock=now_ns) as sampler:
+        for number in range(arguments.rounds):
+            for variant in order.sample(VARIANTS, len(VARIANTS)):
+                samples = _block(loops[variant], arguments.block_seconds)
+                writer.emit("block", variant=variant, round=number, end_to_end_ns=samples)
+            emit_telemetry(writer, sampler)
+    emit_telemetry(writer, sampler)
     announce_end(writer)
 
 

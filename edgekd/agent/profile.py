@@ -44,14 +44,15 @@ def profile(arguments: Namespace, writer: Writer) -> None:
 
         def on_chunk(chunk: Dict[str, List[int]]) -> None:
             writer.emit("samples", **chunk)
-            _emit_telemetry(writer, sampler)
+            emit_telemetry(writer, sampler)
 
         sample(loop.step, arguments.min_seconds, arguments.min_count, on_chunk)
-    _emit_telemetry(writer, sampler)
+    emit_telemetry(writer, sampler)
     announce_end(writer)
 
 
-def _emit_telemetry(writer: Writer, sampler: Sampler) -> None:
+def emit_telemetry(writer: Writer, sampler: Sampler) -> None:
+    """Write what was read since the last time."""
     columns = sampler.take()
     if columns:
         writer.emit("telemetry", samples=columns)

@@ -49,6 +49,8 @@ def one_process(
     arguments = run_agent.arguments_of("compare", device, reference.artifact, reference.pack, threads)
     arguments += ["--candidate", device.push(candidate.artifact), "--candidate-pack", device.push(candidate.pack)]
     arguments += ["--rounds", str(rounds.count), "--block-seconds", str(rounds.block_seconds), "--seed", str(seed)]
+    if device.spec.telemetry_seconds is not None:
+        arguments += ["--telemetry-seconds", str(device.spec.telemetry_seconds)]
     events: list[Event] = []
     device.run(arguments, events.append)
     return events

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,10 @@ from edgekd.devices.run_compare import Event, Rounds
 from edgekd.gate import non_inferiority
 from edgekd.gate.comparison import Decision, Plan, holm, look, too_slow
 from edgekd.gate.verdict import Check, Verdict, conclude
+from edgekd.measure import throttling
 from edgekd.measure.bootstrap import Difference, difference
+from edgekd.measure.telemetry import telemetry_of
+from edgekd.measure.throttling import Conditions
 from edgekd.progress import progress, say
 from edgekd.stages.subject import Subject, require_comparable
 from edgekd.types import Detections
@@ -70,8 +73,10 @@ def compare(reference: Subject, candidate: Subject, device_name: str, rules: Rul
     with catalog.open_device(spec) as device:
         if rules.accuracy:
             found = _accuracy(device, reference, candidate, rules)
-        candidates, copies, decision = [], [], None
+        candidates, copies, decision, faults = [], [], None, set[str]()
+        conditions = Conditions(stay_below_c=spec.stay_below_c, power_mode=spec.power_mode)
         for events in _processes(device, reference, candidate, rules, out):
+            faults |= set(throttling.judge(telemetry_of(events), conditions).invalid_reasons)
             ratios = run_compare.log_ratios(events)
             candidates.append(ratios["candidate"])
             copies.append(ratios["copy"])
@@ -81,6 +86,8 @@ def compare(reference: Subject, candidate: Subject, device_name: str, rules: Rul
                 if decision.status:
                     break
     assert decision is not None
+    if faults:
+        decision = replace(decision, status="invalid", reason="; ".join(sorted(faults)))
     values = {"max_slowdown": min(1.0, too_slow(rules.plan, candidates) * len(rules.looks))}
     if found:
         values["max_ap_loss"] = found.p_value(rules.max_ap_loss)

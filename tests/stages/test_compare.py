@@ -82,6 +82,20 @@ def test_a_broken_try_goes_on(whole: Whole, tmp_path: Path, monkeypatch: pytest.
     assert other.calls == 6, "another comparison shares nothing with it"
 
 
+def test_a_device_that_was_slowed_down(whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = Agent(1.05)
+
+    def throttled(*given: Any, **named: Any) -> list[dict[str, Any]]:
+        told = {"event": "telemetry", "telemetry": {"pi_throttled": {"bits": 0b100}}}
+        return [*agent(*given, **named), told]
+
+    monkeypatch.setattr(run_compare, "one_process", throttled)
+    ended = compare(whole, tmp_path, "--no-accuracy")
+    (check,) = ended.json["checks"]
+    assert (ended.code, check["status"]) == (4, "invalid")
+    assert "throttled" in check["detail"]
+
+
 def test_accuracy_of_the_same_model_in_two_runtimes(
     whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
