@@ -14,7 +14,7 @@ from edgekd.errors import InputError
 from edgekd.run_dir import LOCKED_RECIPE, RunDir
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.bisect import bisect_target
-from edgekd.stages.check import check_budgets, check_loggers
+from edgekd.stages.check import check_budgets, check_loggers, check_suppression
 from edgekd.stages.context import Context
 from edgekd.stages.data import data_stage
 from edgekd.stages.export import export_stage
@@ -122,6 +122,8 @@ def _do(
         check_budgets(bound, context.data.class_names)  # a typing error must not cost a training
         if "student" in names:
             check_loggers(bound)
+            if any(target.nms == "in_graph" for target in bound.targets):
+                check_suppression(bound, context.pair)
         for name in names:
             if name in TOGETHER or ranks.is_main():
                 STAGES[name](context)

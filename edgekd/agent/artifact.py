@@ -26,7 +26,7 @@ class Artifact(NamedTuple):
     Attributes:
         model_path: the file that a runtime opens.
         model_sha256: its hash, verified.
-        runtime, precision, decode, layout, input_dtype, scale, pad_value, build: as in the sidecar.
+        runtime, precision, decode, layout, input_dtype, channel_order, scale, pad_value, nms, build: as in the sidecar.
         input_shape: [N, C, H, W], whatever the layout; None where dynamic.
         size_px: (height, width) that it is measured at.
     """
@@ -41,8 +41,10 @@ class Artifact(NamedTuple):
     size_px: Tuple[int, int]
     layout: str
     input_dtype: str
+    channel_order: str
     scale: float
     pad_value: int
+    nms: Optional[Dict[str, Any]]
     build: Dict[str, Any]
 
     def batch(self, wanted: Optional[int]) -> int:
@@ -77,8 +79,10 @@ def load(folder: Path) -> Artifact:
         size_px=(int(sidecar["size_px"][0]), int(sidecar["size_px"][1])),
         layout=sidecar.get("layout", "NCHW"),
         input_dtype=sidecar.get("input_dtype", "float32"),
+        channel_order=sidecar.get("channel_order", "RGB"),
         scale=float(sidecar.get("scale", 255.0)),
         pad_value=int(sidecar.get("pad_value", 114)),
+        nms=sidecar.get("nms"),
         build=dict(sidecar.get("build", {})),
     )
 

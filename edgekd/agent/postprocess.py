@@ -3,12 +3,13 @@
 
 The result is that of the usual class-wise greedy NMS over every (box, class) pair above the threshold. What makes it
 fast: candidates are taken best first in blocks, so the work ends with the last detection that is kept; inside a block
-one bound on the horizontal overlap rules out nearly all pairs, and IoU is computed for the few that are left.
+they are sorted by their left edges, which leaves each with few neighbours that it may overlap enough, and IoU is
+computed for the few of these that overlap enough in height, too.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -23,10 +24,12 @@ if TYPE_CHECKING:
 
 MAX_CANDIDATES = 30000
 CLASS_OFFSET_PX = 7680.0
-_BLOCK = 128
+DEFAULT_IOU, DEFAULT_MAX_DET = 0.7, 300
+_BLOCK = 512
 _PORTION = 4096
+_PILE = 32768  # pairs in a block from which taking one detection after the other is quicker
 _LOW_BITS = np.uint64(0xFFFFFFFF)
-# A pair whose IoU exceeds t overlaps horizontally by more than t times either width. Floats round: leave some slack.
+# A pair whose IoU exceeds t overlaps by more than t times either width, and either height. Floats round: some slack.
 _SLACK = 0.999
 
 
@@ -36,6 +39,27 @@ class Settings(NamedTuple):
     conf: float
     iou: float
     max_det: int
+
+
+def settings(conf: float, iou: Optional[float], max_det: Optional[int], nms: Optional[Mapping[str, Any]]) -> Settings:
+    """The thresholds in force: as given, or by default; where the graph has an NMS, within what it lets through.
+
+    Args:
+        iou, max_det: None for the default.
+        nms: the sidecar's: thresholds of an NMS inside the graph, or None.
+
+    Raises:
+        AgentError: another IoU than the graph's, which cannot be undone here.
+    """
+    if nms is None:
+        return Settings(conf, DEFAULT_IOU if iou is None else iou, max_det or DEFAULT_MAX_DET)
+    if iou is not None and abs(iou - nms["iou"]) > 1e-6:
+        raise AgentError(
+            "settings",
+            f"--iou {iou:g}: the NMS inside the graph uses {nms['iou']:g}; leave --iou out, or export the target again "
+            f"with 'options: {{nms: {{iou: {iou:g}}}}}'",
+        )
+    return Settings(max(conf, nms["conf"]), nms["iou"], min(max_det or nms["max_det"], nms["max_det"]))
 
 
 class Decoded(NamedTuple):
@@ -114,7 +138,10 @@ def _edges(boxes_px: Floats, pairs: Integers, num_classes: int) -> Floats:
 
 def _survivors(edges: Floats, kept: int, iou: float) -> npt.NDArray[np.bool_]:
     """Which of the candidates in columns `kept:` of (5, n) edges stay; columns before are kept already; all ranked."""
-    better, worse = _overlapping(edges, kept, iou)
+    order, counts = _neighbours(edges, iou)
+    if counts.sum() > _PILE:
+        return _survivors_of_pile(edges, kept, iou)
+    better, worse = _overlapping(edges, order, counts, iou)
     alive = np.ones(edges.shape[1], dtype=bool)
     while True:
         # A candidate falls if a better one that stands covers it. Each pass settles at least one more rank for good,
@@ -126,23 +153,48 @@ def _survivors(edges: Floats, kept: int, iou: float) -> npt.NDArray[np.bool_]:
         alive = standing
 
 
-def _overlapping(edges: Floats, kept: int, iou: float) -> Tuple[Integers, Integers]:
-    """Column pairs (better, worse) with an IoU above `iou`, where `worse` is one of the columns `kept:`."""
-    x1, y1, x2, y2, area = edges
-    columns = edges[:, kept:]
-    overlap = np.minimum(x2[:, None], columns[2])
-    overlap -= np.maximum(x1[:, None], columns[0])
-    near = np.flatnonzero(overlap > (columns[2] - columns[0]) * np.float32(_SLACK * iou))
-    better, worse = np.divmod(near, max(columns.shape[1], 1))
-    worse += kept
-    ordered = better < worse
-    better, worse = better[ordered], worse[ordered]
-    width = np.minimum(x2[better], x2[worse]) - np.maximum(x1[better], x1[worse])
-    height = np.minimum(y2[better], y2[worse]) - np.maximum(y1[better], y1[worse])
+def _survivors_of_pile(edges: Floats, kept: int, iou: float) -> npt.NDArray[np.bool_]:
+    """The same where most candidates lie on few spots: those that stay are few, and strike out the others in turn."""
+    new = edges[:, kept:]
+    alive: npt.NDArray[np.bool_] = ~np.any(_covers(edges[:, :kept, None], new[:, None, :], iou), axis=0)
+    for column in range(new.shape[1]):
+        if alive[column]:
+            alive[column + 1 :] &= ~_covers(new[:, column, None], new[:, column + 1 :], iou)
+    return alive
+
+
+def _neighbours(edges: Floats, iou: float) -> Tuple[Integers, Integers]:
+    """Columns by left edge, and how many of those that follow each begin so near that it may overlap them enough."""
+    order = np.argsort(edges[0])
+    left, right = edges[0][order].astype(np.float64), edges[2][order]
+    reach = left + (right - left) * (1 - _SLACK * iou)
+    counts = np.searchsorted(left, reach, side="right") - np.arange(1, len(order) + 1)
+    return order, np.maximum(counts, 0)
+
+
+def _overlapping(edges: Floats, order: Integers, counts: Integers, iou: float) -> Tuple[Integers, Integers]:
+    """Column pairs (better, worse) with an IoU above `iou`, among the neighbours."""
+    places = np.arange(len(order))
+    ends = np.cumsum(counts)
+    following = np.arange(counts.sum()) + np.repeat(places + 1 - (ends - counts), counts)
+    one, other = np.repeat(order, counts), order[following]
+    y1, y2 = edges[1], edges[3]
+    height = np.minimum(y2[one], y2[other]) - np.maximum(y1[one], y1[other])
+    near = np.flatnonzero(height > (y2 - y1)[one] * np.float32(_SLACK * iou))
+    one, other = one[near], other[near]
+    covered = _covers(edges[:, one], edges[:, other], iou)
+    one, other = one[covered], other[covered]
+    return np.minimum(one, other), np.maximum(one, other)
+
+
+def _covers(some: Floats, others: Floats, iou: float) -> npt.NDArray[np.bool_]:
+    """Whether the IoU of edges (5, ...) with others, one by one as arrays are broadcast, is above `iou`."""
+    width = np.minimum(some[2], others[2]) - np.maximum(some[0], others[0])
+    height = np.minimum(some[3], others[3]) - np.maximum(some[1], others[1])
     shared = np.maximum(width, 0) * np.maximum(height, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        covered = shared / (area[better] + area[worse] - shared) > _float_below(iou)
-    return better[covered], worse[covered]
+        above: npt.NDArray[np.bool_] = shared / (some[4] + others[4] - shared) > _float_below(iou)
+    return above
 
 
 def _float_below(value: float) -> np.float32:

@@ -7,28 +7,47 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from edgekd.errors import InputError, unknown
 from edgekd.types import ByteArray
 
 SIDECAR_NAME = "edgekd.json"
+QUANTIZATION_NAME = "quantization.json"  # beside the sidecar of what was quantised
 Runtime = Literal["onnxruntime", "openvino", "tensorrt", "ncnn", "litert", "executorch", "coreml"]
 Precision = Literal["fp32", "fp16", "int8"]
 
 
 class Tolerance(BaseModel):
-    """How far an artifact may be from the torch student on real images.
+    """How far an artifact may be from the torch student on real images. A limit that is None does not apply.
 
     Attributes:
         max_abs_score: largest absolute difference of a score.
         max_abs_box_px: largest absolute difference of a box edge, over boxes that score at least 0.05 in torch.
+        min_matched: share of torch's detections that the artifact has as well, see `matched`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_abs_score: float = Field(gt=0)
-    max_abs_box_px: float = Field(gt=0)
+    max_abs_score: float | None = Field(None, gt=0)
+    max_abs_box_px: float | None = Field(None, gt=0)
+    min_matched: float | None = Field(None, gt=0, le=1)
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> Tolerance:
+        if all(limit is None for limit in self.model_dump().values()):
+            raise ValueError("needs a limit: max_abs_score, max_abs_box_px or min_matched")
+        return self
+
+    @property
+    def score_step(self) -> float:
+        """What counts as near where rows are paired by their scores."""
+        return self.max_abs_score or 0.1
+
+    @property
+    def box_step_px(self) -> float:
+        """What counts as near where rows are paired by their boxes."""
+        return self.max_abs_box_px or 4.0
 
 
 class TargetSpec(BaseModel):
@@ -99,7 +118,7 @@ class Sidecar(BaseModel):
             itself, which cannot hold its own hash.
         input_shape: [N, C, H, W], whatever the layout; None where dynamic.
         size_px: [H, W] that the artifact was made for and is measured at.
-        layout, input_dtype: of the model's input.
+        layout, input_dtype, channel_order: of the model's input; images of a pack are RGB, and turned for BGR.
         decode: `dense` (outputs `boxes` (B, N, 4) xyxy px and `scores` (B, N, K)) or `end2end` (output `detections`
             (B, k, 6): x1 y1 x2 y2 score class, rows of score 0 are empty).
         scale: a float32 input is uint8 / scale; a uint8 input is scaled inside.
@@ -121,7 +140,7 @@ class Sidecar(BaseModel):
     size_px: tuple[int, int]
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     input_dtype: Literal["float32", "uint8"] = "float32"
-    channel_order: Literal["RGB", "as_data"] = "RGB"
+    channel_order: Literal["RGB", "BGR", "as_data"] = "RGB"
     scale: float = 255.0
     pad_value: int = 114
     decode: Literal["dense", "end2end"]

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgekd.agent import postprocess
 from edgekd.agent.protocol import AgentError
-from edgekd.agent.runtimes import open_model
+from edgekd.agent.runtimes import Runtime, open_model, runtime_names, unusable
 from edgekd.atomic import write_json
 from edgekd.errors import EnvironmentFault, InputError
-from edgekd.export.contract import Artifact, Sidecar, TargetSpec, Tolerance
-from edgekd.progress import progress
+from edgekd.export import parity_nms
+from edgekd.export.contract import Artifact, Sidecar, Suppression, TargetSpec, Tolerance
+from edgekd.export.inputs import model_input, torch_input
+from edgekd.export.matched import PARTNER_THRESHOLD, Matches, iou_of
+from edgekd.progress import progress, say
 from edgekd.types import ByteArray, FloatArray
 
 MIN_SCORE = 0.05  # boxes below are noise that no threshold lets through: their edges are not compared
 _PAIR_IOU = 0.5
 _DYNAMIC_BATCH = 4
 _BORDER_PX = 64  # a dynamic size is tried at a second size, too
+_ELSEWHERE = ("ncnn", "litert", "executorch", "coreml")  # runtimes of phones, which a host may well lack
+_STAND_INS = {"tensorrt": "onnxruntime"}  # the engine is built on the device, from the ONNX in the artifact
 PARITY_NAME = "parity.json"
 
 
@@ -48,7 +55,8 @@ def compare(module: Any, artifact: Artifact, images: ByteArray, spec: TargetSpec
 
     Dense outputs are compared row by row: all scores, and the boxes that torch scores at least `MIN_SCORE`.
     End-to-end outputs are ranked lists, in which near-ties swap places: rows of one class are paired by overlap, best
-    first; a row without a partner counts with the least that its score must have changed.
+    first; a row without a partner counts with the least that its score must have changed. How outputs of an NMS in the
+    graph are compared, `parity_nms` says.
 
     Args:
         module: `Source.module`.
@@ -61,39 +69,97 @@ def compare(module: Any, artifact: Artifact, images: ByteArray, spec: TargetSpec
         EnvironmentFault: the runtime is missing or cannot load the artifact.
     """
     sidecar = artifact.sidecar
-    found = Differences()
+    found, matches = Differences(), Matches()
     batches = list(_batches(images, sidecar))
+    comparer = _comparer(sidecar)
     try:
-        runtime = open_model(sidecar.runtime, artifact.model_path, _threads(), sidecar.precision, build=sidecar.build)
+        runtime = _open(artifact)
+        with progress(f"parity {spec.name}", len(batches)) as advance:
+            for batch, count in batches:
+                expected = _torch_outputs(module, torch_input(batch, sidecar))
+                outputs = runtime.run(model_input(batch, sidecar))
+                actual = dict(zip(runtime.output_names, (np.array(output) for output in outputs), strict=True))
+                comparer(found, expected, actual, count, spec.tolerance)
+                if batch.shape[1:] == images.shape[1:]:  # at a second size, images are no pictures of anything
+                    _match(matches, expected, actual, count, sidecar)
+                advance()
     except AgentError as error:
         raise EnvironmentFault(f"{spec.name}: {error.message}") from error
-    with progress(f"parity {spec.name}", len(batches)) as advance:
-        for batch, count in batches:
-            expected = _torch_outputs(module, batch)
-            actual = dict(zip(runtime.output_names, (np.array(output) for output in runtime.run(batch)), strict=True))
-            _COMPARERS[sidecar.decode](found, expected, actual, count, spec.tolerance)
-            advance()
-    return _record(found, len(images), spec.tolerance)
+    return {**_record(found, matches, len(images), spec.tolerance), "runtime": runtime.name}
+
+
+def _open(artifact: Artifact) -> Runtime:
+    """The artifact in its own runtime; where that is of another machine, in the one that runs the same file here."""
+    sidecar = artifact.sidecar
+    name = sidecar.runtime
+    reason = unusable(name) if name in _STAND_INS else None
+    if reason:
+        name = _STAND_INS[name]
+        say(f"parity {sidecar.target}: of the ONNX, in {name}: {sidecar.runtime} cannot run here ({reason})")
+    build = sidecar.build if name == sidecar.runtime else None
+    return open_model(name, artifact.model_path, _threads(), sidecar.precision, build=build)
 
 
 def require(module: Any, artifact: Artifact, images: ByteArray, spec: TargetSpec) -> dict[str, Any]:
     """`compare`, write `parity.json` into the artifact's folder, and refuse an artifact that is out of tolerance.
 
+    Where this machine lacks the runtime of a phone, the record has `passed: null` and the reason instead.
+
     Raises:
         InputError: out of tolerance; the file is written all the same.
     """
+    reason = _not_run(artifact.sidecar.runtime)
+    if reason:
+        say(f"parity {spec.name}: not run: {reason}")
+        absent = {"images": 0, "max_abs_score": None, "max_abs_box_px": None, "max_abs": None}
+        record = {**absent, "tolerance": spec.tolerance.model_dump(exclude_none=True), "passed": None, "reason": reason}
+        write_json(artifact.folder / PARITY_NAME, record)
+        return record
     record = compare(module, artifact, images, spec)
     write_json(artifact.folder / PARITY_NAME, record)
     if record["passed"]:
         return record
-    raise InputError(
-        *(
-            f"{spec.name}: parity: {key} is {_shown(record[key])} on {record['images']} images, tolerance "
-            f"{limit:g}; export in a higher precision, or raise tolerance.{key} if the accuracy bears it"
-            for key, limit in record["tolerance"].items()
-            if record[key] is None or record[key] > limit
+    raise InputError(*(f"{spec.name}: parity: {problem}" for problem in _problems(record)))
+
+
+def _not_run(runtime: str) -> str | None:
+    """Why an artifact cannot be run here, where that is no fault."""
+    if runtime not in _ELSEWHERE:
+        return None
+    if runtime not in runtime_names():
+        return f"the agent has no runtime for {runtime}"
+    return unusable(runtime)
+
+
+def _problems(record: dict[str, Any]) -> Iterator[str]:
+    """Which limits are broken, with the remedy."""
+    images, tolerance = record["images"], record["tolerance"]
+    for key in ("max_abs_score", "max_abs_box_px"):
+        limit = tolerance.get(key)
+        if record[key] is None or (limit is not None and record[key] > limit):
+            stated = "" if limit is None else f", tolerance {limit:g}"
+            yield (
+                f"{key} is {_shown(record[key])} on {images} images{stated}; export in a "
+                f"higher precision, or raise tolerance.{key} if the accuracy bears it"
+            )
+    share, least = record["matched"]["share"], tolerance.get("min_matched")
+    if share is not None and least is not None and share < least:
+        yield (
+            f"only {share:.1%} of torch's {record['matched']['detections']} detections are found on {images} images, "
+            f"tolerance {least:.1%}; export in a higher precision, or lower tolerance.min_matched if the accuracy "
+            "bears it"
         )
-    )
+
+
+def _match(
+    matches: Matches, expected: list[FloatArray], actual: dict[str, FloatArray], count: int, sidecar: Sidecar
+) -> None:
+    nms = None if sidecar.nms is None else sidecar.nms.model_dump()
+    settings = postprocess.settings(PARTNER_THRESHOLD, None, None, nms)
+    decode = postprocess.decoder(sidecar.decode, list(actual))
+    for image in range(count):
+        ours = postprocess.postprocess([output[image] for output in expected], *settings)
+        matches.add(ours, decode(actual, image, settings))
 
 
 def _compare_dense(
@@ -115,7 +181,28 @@ def _compare_ranked(
         found.add(_unpaired(theirs, pairs[:, 1], ours), np.empty((0, 4)))
 
 
-_COMPARERS = {"dense": _compare_dense, "end2end": _compare_ranked}
+def _compare_suppressed(
+    nms: Suppression,
+    found: Differences,
+    expected: list[FloatArray],
+    actual: dict[str, FloatArray],
+    count: int,
+    tolerance: Tolerance,
+) -> None:
+    for boxes, scores, theirs in zip(*(output[:count] for output in expected), actual["detections"], strict=False):
+        found.finite &= bool(np.isfinite(theirs).all())
+        rows = theirs[theirs[:, 4] > 0]
+        likely = rows[rows[:, 4] >= MIN_SCORE]
+        found.add(*parity_nms.nearest_predictions(boxes, scores, likely, tolerance))
+        found.add(parity_nms.not_suppressed(likely, nms), np.empty((0, 4)))
+        found.add(parity_nms.missing(boxes, scores, rows, nms, tolerance.score_step), np.empty((0, 4)))
+
+
+_COMPARERS: dict[str, Callable[..., None]] = {"dense": _compare_dense, "end2end": _compare_ranked}
+
+
+def _comparer(sidecar: Sidecar) -> Callable[..., None]:
+    return _COMPARERS[sidecar.decode] if sidecar.nms is None else partial(_compare_suppressed, sidecar.nms)
 
 
 def pair_rows(ours: FloatArray, theirs: FloatArray, tolerance: Tolerance) -> npt.NDArray[np.int64]:
@@ -125,17 +212,17 @@ def pair_rows(ours: FloatArray, theirs: FloatArray, tolerance: Tolerance) -> npt
     it by an IoU of 0.5; near means few tolerances away, in score and box alike. Out of tolerance it stays alone if it
     may as well have dropped out at the end of the other list.
     """
-    dropped = _last(theirs) + tolerance.max_abs_score
+    dropped = _last(theirs) + tolerance.score_step
     free = np.ones(len(theirs), dtype=bool)
     pairs = []
     for row in np.argsort(-ours[:, 4], kind="stable"):
         if ours[row, 4] < MIN_SCORE:
             break
-        allowed = free & (theirs[:, 5] == ours[row, 5]) & (_iou(ours[row, :4], theirs[:, :4]) >= _PAIR_IOU)
+        allowed = free & (theirs[:, 5] == ours[row, 5]) & (iou_of(ours[row, :4], theirs[:, :4]) >= _PAIR_IOU)
         if not allowed.any():
             continue
-        edges = np.abs(theirs[:, :4] - ours[row, :4]).max(axis=1) / tolerance.max_abs_box_px
-        scores = np.abs(theirs[:, 4] - ours[row, 4]) / tolerance.max_abs_score
+        edges = np.abs(theirs[:, :4] - ours[row, :4]).max(axis=1) / tolerance.box_step_px
+        scores = np.abs(theirs[:, 4] - ours[row, 4]) / tolerance.score_step
         distances = np.where(allowed, np.maximum(edges, scores), np.inf)
         partner = int(np.argmin(distances))
         if distances[partner] > 1 and ours[row, 4] <= dropped:
@@ -157,33 +244,19 @@ def _last(rows: FloatArray) -> float:
     return max(float(rows[:, 4].min(initial=1.0)), MIN_SCORE)
 
 
-def _iou(box: FloatArray, boxes: FloatArray) -> FloatArray:
-    """IoU of one box (4,) with boxes (n, 4)."""
-    overlap = np.clip(np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2]), 0, None).prod(axis=1)
-    area, areas = (np.clip(b[..., 2:] - b[..., :2], 0, None).prod(axis=-1) for b in (box, boxes))
-    union = np.maximum(area + areas - overlap, np.float32(1e-9))
-    result: FloatArray = overlap / union
-    return result
-
-
-def _batches(images: ByteArray, sidecar: Sidecar) -> Iterator[tuple[FloatArray, int]]:
-    """Input arrays (B, C, H, W) float32 and how many of each are images rather than filling."""
+def _batches(images: ByteArray, sidecar: Sidecar) -> Iterator[tuple[ByteArray, int]]:
+    """Images (B, H, W, C) uint8 and how many of each batch are images rather than filling."""
     fixed = sidecar.input_shape[0]
-    size = fixed or min(_DYNAMIC_BATCH, len(images))
+    shapes = sidecar.build.get("shapes")  # what an engine is built for is all that it takes
+    size = fixed or min(_DYNAMIC_BATCH, len(images), shapes["max"][0] if shapes else len(images))
     for start in range(0, len(images), size):
         part = images[start : start + size]
         missing = size - len(part) if fixed else 0
-        yield _as_input(np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]), sidecar), len(part)
-    if sidecar.input_shape[2] is None:
+        yield np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]), len(part)
+    if sidecar.input_shape[2] is None and not shapes:
         margin = ((0, 0), (0, _BORDER_PX), (0, 2 * _BORDER_PX), (0, 0))
         part = np.resize(images[:size], (size, *images.shape[1:]))
-        yield _as_input(np.pad(part, margin, constant_values=sidecar.pad_value), sidecar), size
-
-
-def _as_input(images: ByteArray, sidecar: Sidecar) -> FloatArray:
-    batch: FloatArray = np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32)
-    batch /= np.float32(sidecar.scale)
-    return batch
+        yield np.pad(part, margin, constant_values=sidecar.pad_value), size
 
 
 def _torch_outputs(module: Any, batch: FloatArray) -> list[FloatArray]:
@@ -194,18 +267,18 @@ def _torch_outputs(module: Any, batch: FloatArray) -> list[FloatArray]:
     return [output.numpy() for output in (outputs if isinstance(outputs, (tuple, list)) else (outputs,))]
 
 
-def _record(found: Differences, image_count: int, tolerance: Tolerance) -> dict[str, Any]:
+def _record(found: Differences, matches: Matches, image_count: int, tolerance: Tolerance) -> dict[str, Any]:
     score, box_px = (value if found.finite else None for value in (found.score, found.box_px))
-    passed = found.finite and found.score <= tolerance.max_abs_score and found.box_px <= tolerance.max_abs_box_px
-    return {
+    record: dict[str, Any] = {
         "images": image_count,
         "boxes": found.boxes,
         "max_abs_score": score,
         "max_abs_box_px": box_px,
         "max_abs": score,
-        "tolerance": tolerance.model_dump(),
-        "passed": passed,
+        "matched": matches.as_json(),
+        "tolerance": tolerance.model_dump(exclude_none=True),
     }
+    return {**record, "passed": not any(_problems(record))}
 
 
 def _largest(values: npt.NDArray[Any]) -> float:

@@ -12,7 +12,9 @@ from typing import Any
 
 from edgekd.atomic import disk_faults
 from edgekd.errors import EnvironmentFault, InputError
-from edgekd.export.contract import Artifact, Job, Material, Source, TargetSpec, step
+from edgekd.export import graph_ends
+from edgekd.export.contract import QUANTIZATION_NAME, Artifact, Job, Material, Source, TargetSpec, step
+from edgekd.export.onnx_nms import refuse_end_to_end
 from edgekd.progress import progress
 from edgekd.recipe.load import bind, read_yaml
 from edgekd.recipe.lookup import find
@@ -42,6 +44,8 @@ def load_target(name: str, overrides: Mapping[str, Any], where: str) -> TargetSp
         raise InputError(*problems)
     for one in spec.steps:
         bind(step(one).options_type, spec.options.get(one, {}), place, f"options.{one}")
+    for key, options_type in graph_ends.OPTIONS.items():
+        bind(options_type, spec.options.get(key, {}), place, f"options.{key}")
     return spec
 
 
@@ -72,14 +76,19 @@ def run_steps(source: Source, spec: TargetSpec, folder: Path, material: Material
         EnvironmentFault: a package is missing, the disk is full.
     """
     source = replace(source, size_px=check_size(spec, source.size_px, source.size_multiple))
+    refuse_end_to_end(source.decode, spec)
     current: Source | Artifact = source
     with _replacing(folder) as temporary, progress(f"export {spec.name}", len(spec.steps)) as advance:
         for index, name in enumerate(spec.steps):
             target = temporary / f"{index}-{name}"
             target.mkdir()
             current = _run(name, current, spec, target, material)
+            if graph_ends.is_last_onnx(spec, index):
+                assert isinstance(current, Artifact)
+                current = graph_ends.fold(current, spec, target)
             advance()
         assert isinstance(current, Artifact)
+        _carry(QUANTIZATION_NAME, temporary, current.folder)
         _keep_only(current.folder, temporary)
     return Artifact(folder, current.sidecar)
 
@@ -118,13 +127,14 @@ def _misfits(spec: TargetSpec) -> Iterator[str]:
             yield f"steps[{index}]: '{name}' starts from {last.source}, but what comes before it gives {made}"
             return
         made = last.target
-    for name in sorted(set(spec.options) - set(spec.steps)):
+    for name in sorted(set(spec.options) - set(spec.steps) - set(graph_ends.OPTIONS)):
         yield f"options.{name}: is none of the steps ({', '.join(spec.steps)}); remove it"
     assert last is not None
     if last.runtime != spec.runtime:
         yield f"runtime: is {spec.runtime}, but the last step '{last.name}' makes artifacts for {last.runtime}"
     if spec.precision not in last.precisions:
         yield f"precision: is {spec.precision}, but the last step '{last.name}' makes {' or '.join(last.precisions)}"
+    yield from graph_ends.misfits(spec)
 
 
 @contextmanager
@@ -146,6 +156,13 @@ def _replacing(folder: Path) -> Iterator[Path]:
                 old.rename(folder)
             for leftover in (temporary, old):
                 shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _carry(name: str, steps: Path, last: Path) -> None:
+    """Bring a file that an earlier step left to the last one's files."""
+    for path in steps.rglob(name):
+        if path.parent != last:
+            path.rename(last / name)
 
 
 def _keep_only(kept: Path, folder: Path) -> None:

@@ -109,6 +109,41 @@ def test_ties_come_in_the_order_of_the_boxes():
     np.testing.assert_array_equal(found.boxes_px, boxes)
 
 
+def _one_after_the_other(boxes, scores, settings):
+    """The textbook's loop, in the agent's arithmetic: (box, class) indices of what stays."""
+    offset = np.float32(7680) * np.arange(scores.shape[1], dtype=np.float32)
+    moved = (boxes[:, None] + offset[None, :, None]).reshape(-1, 4)
+    flat = scores.reshape(-1)
+    area = (moved[:, 2] - moved[:, 0]) * (moved[:, 3] - moved[:, 1])
+    kept = []
+    for index in sorted(np.flatnonzero(flat > np.float32(settings.conf)), key=lambda index: (-flat[index], index)):
+        sides = np.minimum(moved[kept, 2:], moved[index, 2:]) - np.maximum(moved[kept, :2], moved[index, :2])
+        shared = np.maximum(sides, 0).prod(axis=1)
+        with np.errstate(invalid="ignore"):
+            covered = shared / (area[kept] + area[index] - shared) > settings.iou
+        if not covered.any():
+            kept.append(index)
+    return np.array(kept[: settings.max_det])
+
+
+@pytest.mark.parametrize("spot_px", [1, 40])  # 1: all in one pile
+@pytest.mark.parametrize(("classes", "iou"), [(1, 0.7), (3, 0.3), (1, 0.05)])
+def test_equals_the_textbook_on_piles_and_odd_boxes_over_several_blocks(classes, iou, spot_px):
+    random = np.random.default_rng(classes)
+    centres, sides = random.normal(100, spot_px, (700, 2)), np.exp(random.normal(3, 0.3, (700, 2)))
+    boxes = np.concatenate([centres - sides, centres + sides], 1).astype(np.float32)
+    boxes[::9, 2] = boxes[::9, 0]  # no area
+    boxes[1::9] = boxes[1::9][:, [2, 3, 0, 1]]  # inside out
+    boxes[2::9, 3] -= 200  # upside down
+    boxes[3::9] = boxes[3]
+    scores = random.uniform(0, 1, (700, classes)).astype(np.float32).round(2)
+    settings = Settings(0.02, iou, 400)
+    kept = _one_after_the_other(boxes, scores, settings)
+    found = decode_dense(boxes, scores, settings)
+    np.testing.assert_array_equal(found.class_ids, kept % classes)
+    np.testing.assert_array_equal(found.boxes_px, boxes[kept // classes])
+
+
 @pytest.mark.parametrize("count", [0, 5])
 def test_nothing_above_the_threshold(count):
     found = decode_dense(

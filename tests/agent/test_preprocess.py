@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from edgekd.agent.preprocess import Letterbox, NumpyResize, best_resize, frame_from_image, normalise
+from edgekd.agent.preprocess import Letterbox, NumpyResize, best_resize, frame_from_image, to_input
 
 
 def test_normalise_by_hand():
     images = np.array([[[[0, 51], [255, 102]]]], dtype=np.uint8)  # one image, one row, two columns, two channels
     out = np.zeros((1, 2, 1, 2), dtype=np.float32)
-    normalise(images, 255.0, out)
+    to_input(images, "NCHW", "RGB", 255.0, out)
     np.testing.assert_array_equal(out, np.array([[[[0, 1.0]], [[0.2, 0.4]]]], dtype=np.float32))
 
 
@@ -15,10 +15,10 @@ def test_normalise_equals_torch_division():
     torch = pytest.importorskip("torch")
     images = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     out = np.zeros((1, 1, 16, 16), dtype=np.float32)
-    normalise(images, 255.0, out)
+    to_input(images, "NCHW", "RGB", 255.0, out)
     np.testing.assert_array_equal(out[0, 0], (torch.from_numpy(images[0, :, :, 0]).float() / 255).numpy())
     half = np.zeros((1, 1, 16, 16), dtype=np.float16)
-    normalise(images, 255.0, half)
+    to_input(images, "NCHW", "RGB", 255.0, half)
     np.testing.assert_array_equal(half, out.astype(np.float16))
 
 

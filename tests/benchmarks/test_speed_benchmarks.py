@@ -82,3 +82,20 @@ def test_validate_throughput() -> None:
 def test_profile_agreement() -> None:
     found = run("profile_agreement.py", "--imgsz", "96", "--seconds", "1", "--rounds", "1")
     assert 0.2 < found["agent / benchmark_app"]["median"] < 5
+
+
+@pytest.mark.slow
+def test_postprocess() -> None:
+    found = run("postprocess.py", "--imgsz", "96", "--images", "8", "--rounds", "2", "--passes", "3")["results"]
+    for conf in ("0.25", "0.001", "0.001, random"):
+        assert found[f"nms, conf {conf}"]["equal"]["ultralytics"] is True
+    assert found["nms, conf 0.001"]["candidates_per_image"] > found["nms, conf 0.25"]["candidates_per_image"]
+    assert set(found["folded"]) == {"onnx-fp32", "openvino-fp32"}
+    assert found["folded"]["onnx-fp32"]["whole_over_its_inference_ms"] > 0
+
+
+@pytest.mark.slow
+def test_export_time() -> None:
+    found = run("export_time.py", "--model", "yolo11p", "--imgsz", "64", "--rounds", "1")["results"]
+    assert found["edgekd / ultralytics"]["goal_at_most"] == 1.2
+    assert 0.3 < found["bytes"]["edgekd"] / found["bytes"]["ultralytics"] < 3
