@@ -21,6 +21,7 @@ ROOMS = [
 ]  # fmt: skip
 CELLAR = {"types", "errors", "atomic", "progress", "ranks"}  # may import each other
 MODULES = sorted(path for path in ROOT.rglob("*.py") if "builtin" not in path.relative_to(ROOT).parts)
+ON_DEVICES = {"tensorrt", "ncnn", "ai_edge_litert"}  # runtimes that need not be on the machine that edgekd is on
 AGENT = [path for path in MODULES if path.relative_to(ROOT).parts[0] == "agent"]
 
 
@@ -70,7 +71,7 @@ def test_imports_go_downwards_only(path: Path) -> None:
 
 @pytest.mark.parametrize("path", AGENT, ids=name_of)
 def test_the_agent_stands_alone(path: Path) -> None:
-    allowed = {"numpy", "onnxruntime", "openvino", "tensorrt", "ncnn", "cv2", *sys.stdlib_module_names}
+    allowed = {"numpy", "onnxruntime", "openvino", "tensorrt", "ncnn", "ai_edge_litert", "cv2", *sys.stdlib_module_names}
     foreign = [
         module
         for _, module in imports_of(path)
@@ -82,7 +83,11 @@ def test_the_agent_stands_alone(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name != "__main__.py"], ids=name_of)
 def test_every_module_can_be_imported(path: Path) -> None:
-    importlib.import_module(name_of(path))
+    try:
+        importlib.import_module(name_of(path))
+    except ModuleNotFoundError as error:
+        if error.name not in ON_DEVICES:
+            raise
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

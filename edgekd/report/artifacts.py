@@ -12,7 +12,7 @@ PERCENTILES = ("p50", "p90", "p95", "p99")
 STAGES = ("pre", "inference", "post", "end_to_end")
 _LATENCY = (*PERCENTILES, "mean", "mad", "min", "max", "count")
 _ACCURACY = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "per_class", "operating_point", "images")
-_PARITY = ("max_abs", "max_abs_score", "max_abs_box_px", "matched", "tolerance", "images", "passed")
+_PARITY = ("max_abs", "max_abs_score", "max_abs_box_px", "matched", "tolerance", "images", "passed", "reason")
 _PROFILE = (
     "protocol", "processes", "first_inference_ms", "load_ms", "peak_memory_mb", "cv", "drift_percent", "valid",
     "invalid_reasons", "notes", "histogram", "energy_mj_per_inference", "energy", "temperature_c",

@@ -61,6 +61,8 @@ def _artifacts(report: Mapping[str, Any]) -> Iterator[str]:
     for target, artifact in exported.items():
         if artifact["parity"]["passed"] is False:
             yield f"{target} does not agree with the torch student (see {artifact['sources']['parity']})."
+        if artifact["parity"].get("reason"):
+            yield f"{target} was not compared with the torch student: {artifact['parity']['reason']}."
         if artifact["changed_files"]:
             changed = ", ".join(artifact["changed_files"])
             yield f"{target}: {changed} differs from the hash in {artifact['sources']['sidecar']}."

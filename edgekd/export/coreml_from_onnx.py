@@ -1,0 +1,37 @@
+"""ONNX to Core ML (`model.mlpackage.zip`): through torch, with coremltools, in an environment of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd.export.artifacts import metadata
+from edgekd.export.contract import Artifact, Job, Source, register
+from edgekd.export.environment import Requirements
+from edgekd.export.mobile import TORCH, TORCH_DOWNLOAD, ConverterOptions, finish, run_converter, wrong_machine
+
+# Newer numpy refuses the one-element arrays that the library takes for numbers.
+NEEDS = Requirements("coreml", (TORCH, "coremltools==9.0", "numpy<2.4", "onnx>=1.16"), download=TORCH_DOWNLOAD)
+_MACHINES = (("linux", "x86_64"), ("darwin", "x86_64"), ("darwin", "arm64"))
+
+
+@register(
+    "coreml",
+    source="onnx",
+    target="coreml",
+    runtime="coreml",
+    precisions=("fp16", "fp32"),
+    options_type=ConverterOptions,
+    missing=lambda: wrong_machine("coremltools", _MACHINES),
+    untested="running it: Core ML is part of Apple's systems; it was converted on Linux x86_64",
+)
+def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:
+    """Write an ML program for iOS 16 and macOS 13 on; with precision fp16, its decoding stays float32.
+
+    Raises:
+        InputError: an operator without translation, a dynamic size, or a batch other than 1.
+    """
+    assert isinstance(source, Artifact), "the step 'coreml' starts from ONNX"
+    spec = job.spec
+    more = {"precision": spec.precision, "metadata": metadata(source.sidecar)}
+    result = run_converter(source, job, folder, NEEDS, "to_coreml.py", **more)
+    return finish(source, spec, folder, ("model.mlpackage.zip",), result["tools"])
