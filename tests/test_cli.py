@@ -16,8 +16,8 @@ from edgekd.errors import DivergedError, EnvironmentFault, InputError
 from tests.stages.tiny import edgekd
 
 COMMANDS = [
-    "run", "distill", "export", "validate", "profile", "bundle", "report", "check", "data", "gate", "compare", "history",
-    "targets", "devices", "methods", "schema",
+    "run", "distill", "export", "validate", "profile", "bundle", "report", "check", "data", "gate", "compare",
+    "history", "targets", "devices", "doctor", "methods", "schema",
 ]  # fmt: skip
 
 
