@@ -87,6 +87,7 @@ def _supervised(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--line", required=True, metavar="JSON", help="arguments of the command, as a list")
     parser.add_argument("--lock", required=True, metavar="FILE", help="held while it runs")
     parser.add_argument("--label", default="another run", metavar="TEXT", help="who holds it")
+    parser.add_argument("--wait-seconds", type=_positive, default=3.0, metavar="S", help="for it to be free (3)")
     parser.add_argument("--silence-seconds", type=_positive, default=10.0, metavar="S", help="of the host (10)")
     parser.add_argument("--beat-seconds", type=_positive, default=2.0, metavar="S", help="between signs of life (2)")
 

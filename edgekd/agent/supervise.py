@@ -20,7 +20,6 @@ from argparse import Namespace
 from pathlib import Path
 from typing import IO, Any, Callable, Iterator, List, Optional
 
-LOCK_WAIT_SECONDS = 3.0
 _LOCK_POLL_SECONDS = 0.1
 _SIGNALLED = 128
 _PR_SET_PDEATHSIG = 1
@@ -31,7 +30,7 @@ def supervise(arguments: Namespace) -> int:
 
     A device that is taken is an `error` event of kind `busy`.
     """
-    with _locked(Path(arguments.lock), arguments.label) as holder:
+    with _locked(Path(arguments.lock), arguments.label, arguments.wait_seconds) as holder:
         if holder is not None:
             event = {"event": "error", "kind": "busy", "message": f"in use by {holder}; wait for it to end"}
             print(json.dumps(event), flush=True)
@@ -46,12 +45,12 @@ def _agent() -> List[str]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, label: str) -> Iterator[Optional[str]]:
+def _locked(path: Path, label: str, wait_s: float) -> Iterator[Optional[str]]:
     """Hold the device; yields None, or who holds it."""
     import fcntl
 
     with path.open("a+") as stream:
-        deadline = time.monotonic() + LOCK_WAIT_SECONDS  # the run before this one may be about to end
+        deadline = time.monotonic() + wait_s  # the run before this one may be about to end
         while True:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from edgekd.cli.app import Json, app, print_json, print_rows
 
 
@@ -25,6 +29,27 @@ def devices(as_json: Json = False) -> None:
     from edgekd.stages.listing import list_devices
 
     print_rows(list_devices(), as_json)
+
+
+@app.command()
+def doctor(
+    device: Annotated[str, typer.Option("--device", help="a name or a YAML file")] = "local",
+    accept_host_key: Annotated[
+        bool, typer.Option("--accept-host-key", help="show the device's ssh host key and trust it from now on")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Connect to a device and say what works there, and the remedy for the rest; exit 4 if it lacks something."""
+    from edgekd.stages.doctor import examine, shown
+
+    result = examine(device, accept_host_key=accept_host_key)
+    if as_json:
+        print_json(result)
+    else:
+        table, remedies = shown(result)
+        print_rows(table, as_json=False)
+        print(*remedies, sep="\n", end="\n" if remedies else "")
+    raise typer.Exit(0 if result["ok"] else 4)
 
 
 @app.command()

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from edgekd.devices.adb import AdbChannel
+from edgekd.devices.channel import Timeouts
 from edgekd.devices.contract import DeviceSpec
 from edgekd.devices.local import LocalDevice
+from edgekd.devices.remote import RemoteDevice
+from edgekd.devices.ssh import SshChannel
+from edgekd.devices.ssh_words import host_variable
 from edgekd.recipe.load import bind, read_yaml
 from edgekd.recipe.lookup import find
 
 if TYPE_CHECKING:
     from edgekd.devices.contract import Device
 
-_TRANSPORTS = {"local": LocalDevice}
+_TRANSPORTS: dict[str, Callable[[DeviceSpec], Device]] = {
+    "local": LocalDevice,
+    "ssh": lambda spec: RemoteDevice(spec, SshChannel(spec, Timeouts())),
+    "adb": lambda spec: RemoteDevice(spec, AdbChannel(spec, Timeouts())),
+}
 
 
 def load(name_or_path: str, search: Sequence[Path] = ()) -> DeviceSpec:
     """Read `<name>.yaml` from a path, the folders in `search`, `./devices`, or the built-in devices.
 
+    The environment variable `EDGEKD_HOST_<NAME>` says where a device is, whatever its file says: `[user@]host[:port]`
+    of ssh, the serial of adb.
+
     Raises:
         InputError: unknown, or one line per problem of its file.
     """
     path = find("devices", name_or_path, search)
-    return bind(DeviceSpec, {"name": path.stem, **read_yaml(path)}, str(path))
+    content = {"name": path.stem, **read_yaml(path)}
+    return bind(DeviceSpec, _elsewhere(content), str(path))
 
 
 def open_device(spec: DeviceSpec) -> Device:
     """Connect to a device; close it, or use it as a context manager."""
     return _TRANSPORTS[spec.transport](spec)
+
+
+def _elsewhere(content: dict[str, Any]) -> dict[str, Any]:
+    given = os.environ.get(host_variable(str(content["name"])))
+    if not given:
+        return content
+    if content.get("transport") == "adb":
+        return {**content, "adb": {**(content.get("adb") or {}), "serial": given}}
+    user, _, address = given.rpartition("@")
+    host, _, port = address.partition(":") if address.count(":") == 1 else (address, "", "")
+    found = {"host": host, **({"user": user} if user else {}), **({"port": port} if port else {})}
+    return {**content, "ssh": {**(content.get("ssh") or {}), **found}}

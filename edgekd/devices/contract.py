@@ -48,7 +48,7 @@ class DeviceSpec(BaseModel):
     transport: Literal["local", "ssh", "adb"] = "local"
     ssh: SshSpec = SshSpec()
     adb: AdbSpec = AdbSpec()
-    python: str | None = Field(None, min_length=1, description="interpreter on the device that runs the agent")
+    python: str | None = Field(None, pattern=r"^[^\n\r]+$", description="interpreter on the device that runs the agent")
     folder: str | None = Field(None, min_length=1, description="what edgekd keeps on the device; relative: to its home")
     runtimes: tuple[str, ...] = Field(min_length=1, description="runtimes of the agent that this device has")
     threads: int | None = Field(None, ge=1, description="inference threads; default: all cores the process may use")

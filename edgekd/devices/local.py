@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
+import platform
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from edgekd.agent.protocol import IncompleteError, Reader
-from edgekd.devices import agent_archive
-from edgekd.devices.contract import DeviceSpec
-from edgekd.errors import EnvironmentFault
-
-OnEvent = Callable[[dict[str, Any]], None]
-
-_STALL_SECONDS = 180.0
-_CHUNK_BYTES = 1 << 16
+from edgekd.atomic import atomic_path
+from edgekd.devices import agent_archive, stream
+from edgekd.devices.contract import DeviceSpec, Reply
+from edgekd.devices.faults import DeviceFault
+from edgekd.devices.hashing import present
+from edgekd.devices.stream import STALL_SECONDS, OnEvent
 
 
 class LocalDevice:
@@ -31,13 +28,13 @@ class LocalDevice:
     Args:
         spec: of the device.
         stall_seconds: how long the agent may say nothing before it is stopped.
-        python: the interpreter that runs the agent.
+        python: the interpreter that runs the agent; default: the device's, else the one that runs edgekd.
     """
 
-    def __init__(self, spec: DeviceSpec, stall_seconds: float = _STALL_SECONDS, python: str = sys.executable) -> None:
+    def __init__(self, spec: DeviceSpec, stall_seconds: float = STALL_SECONDS, python: str | None = None) -> None:
         self.spec = spec
         self._stall_seconds = stall_seconds
-        self._python = python
+        self._python = python or spec.python or sys.executable
         self._folder = Path(tempfile.mkdtemp(prefix="edgekd-agent-"))
         self._agent = agent_archive.build(self._folder)
 
@@ -47,40 +44,74 @@ class LocalDevice:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def facts(self) -> dict[str, Any]:
+        """System, machine, cores that this process may use, free space for temporary files."""
+        affinity = getattr(os, "sched_getaffinity", None)
+        return {
+            "system": platform.system(),
+            "release": platform.release(),
+            "machine": platform.machine(),
+            "cores": len(affinity(0)) if affinity else os.cpu_count(),
+            "folder": str(self._folder),
+            "free_bytes": shutil.disk_usage(self._folder).free,
+            "python": platform.python_version() if self._python == sys.executable else None,
+        }
+
     def push(self, source: Path) -> str:
         """The absolute path: what is here needs no transport, and the agent checks an artifact's hashes itself.
 
         Raises:
-            EnvironmentFault: there is nothing at `source`.
+            DeviceFault: there is nothing at `source`.
         """
-        if not source.exists():
-            raise EnvironmentFault(f"{source}: is not there any more; do the stage that makes it again")
-        return str(source.resolve())
+        return str(present(source))
 
     def run(self, arguments: Sequence[str], on_event: OnEvent) -> None:
         """Run the agent; hands over each event as it comes, the end record last.
 
         Raises:
-            EnvironmentFault: the agent could not be started, reported an error, fell silent, died, or its output is
-                not whole.
+            DeviceFault: the agent could not be started, reported an error, fell silent, died, or its output is not
+                whole.
         """
         where = f"device {self.spec.name}: agent {arguments[0] if arguments else ''}".strip()
         with tempfile.TemporaryFile() as errors:
             with self._started(arguments, errors, where) as process:
-                reader = Reader()
-                try:
-                    for line in _lines(process, self._stall_seconds, where):
-                        _hand_over(reader.feed(line), on_event, where)
-                except IncompleteError as error:
-                    raise EnvironmentFault(
-                        f"{where}: output is damaged: {error}{_tail(errors)}; run it again"
-                    ) from error
-                if reader.complete:
+                said = stream.lines(process, where, self._stall_seconds)
+                if stream.follow(said, on_event, where, errors):
                     return
                 process.wait()
             code = process.returncode
             died = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            raise EnvironmentFault(f"{where}: ended before its output was whole ({died}{_tail(errors)}); run it again")
+            raise DeviceFault(
+                "crashed", f"{where}: ended before its output was whole ({died}{stream.tail(errors)}); run it again"
+            )
+
+    def shell(self, arguments: Sequence[str], timeout_s: float = 60.0) -> Reply:
+        """Run a short program.
+
+        Raises:
+            DeviceFault: there is none of that name, or it takes too long.
+        """
+        where = f"device {self.spec.name}: {arguments[0]}"
+        try:
+            ended = subprocess.run(
+                arguments, check=False, capture_output=True, timeout=timeout_s, stdin=subprocess.DEVNULL
+            )
+        except OSError as error:
+            raise DeviceFault("tool_missing", f"{where}: cannot be started ({error.strerror}); install it") from error
+        except subprocess.TimeoutExpired as error:
+            raise DeviceFault("silent", f"{where}: did not end in {timeout_s:.0f} s; run it again") from error
+        return Reply(ended.returncode, ended.stdout, ended.stderr)
+
+    def pull(self, remote: str, target: Path) -> None:
+        """Copy a file.
+
+        Raises:
+            DeviceFault: there is none.
+        """
+        if not Path(remote).is_file():
+            raise DeviceFault("incomplete", f"device {self.spec.name}: {remote}: no such file; nothing to fetch")
+        with atomic_path(target) as temporary:
+            shutil.copyfile(remote, temporary)
 
     def close(self) -> None:
         """Remove the agent's folder."""
@@ -94,51 +125,8 @@ class LocalDevice:
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
             )
         except OSError as error:
-            raise EnvironmentFault(f"{where}: cannot start {self._python} ({error.strerror})") from error
+            raise DeviceFault("tool_missing", f"{where}: cannot start {self._python} ({error.strerror})") from error
         try:
             yield process
         finally:
-            _stop(process)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the agent and whatever it started, however this run ended."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    if process.stdout:
-        process.stdout.close()
-
-
-def _lines(process: subprocess.Popen[bytes], stall_seconds: float, where: str) -> Iterator[bytes]:
-    """Whole lines as they come; what a dying agent leaves of a line is no line.
-
-    Raises:
-        EnvironmentFault: nothing came for `stall_seconds`.
-    """
-    assert process.stdout is not None
-    descriptor, rest = process.stdout.fileno(), b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(descriptor, selectors.EVENT_READ)
-        while True:
-            if not selector.select(stall_seconds):
-                raise EnvironmentFault(f"{where}: said nothing for {stall_seconds:.0f} s and was stopped; run it again")
-            chunk = os.read(descriptor, _CHUNK_BYTES)
-            if not chunk:
-                break
-            *whole, rest = (rest + chunk).split(b"\n")
-            for line in whole:
-                yield line + b"\n"
-
-
-def _hand_over(event: dict[str, Any], on_event: OnEvent, where: str) -> None:
-    if event["event"] == "error":
-        raise EnvironmentFault(f"{where}: {event.get('kind', 'error')}: {event.get('message', 'no message')}")
-    on_event(event)
-
-
-def _tail(errors: IO[bytes]) -> str:
-    """The last line of the agent's standard error, as an addition to a message."""
-    errors.seek(0)
-    lines = errors.read().decode("utf-8", errors="replace").strip().splitlines()
-    return f"; it said: {lines[-1][:200]}" if lines else ""
+            stream.stop(process)

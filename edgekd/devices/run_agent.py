@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,10 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgekd.agent.protocol import encode, unpack_array
-from edgekd.atomic import read_json, write_bytes
+from edgekd import __version__
+from edgekd.agent.protocol import unpack_array
+from edgekd.atomic import read_json
 from edgekd.devices.contract import Device, DeviceSpec
 from edgekd.devices.cool_down import CoolDown
+from edgekd.devices.hashing import digest
+from edgekd.devices.unfinished import Unfinished
 from edgekd.errors import EnvironmentFault, InputError, unknown
 from edgekd.measure.latency import PROTOCOLS, Protocol
 from edgekd.progress import progress
@@ -111,13 +113,14 @@ def profile(
         frame_px: (height, width) of the camera frame that pre-processing starts from.
         settings: further arguments of the agent, e.g. `["--conf", "0.25"]`.
         record: where to write every event of every process, in order, as JSON lines; written when all have ended.
+            Until then, those of finished processes are kept beside it, and the same call goes on behind them.
 
     Returns:
         the events per process.
 
     Raises:
         InputError: unknown protocol.
-        EnvironmentFault: a process failed; nothing is written then.
+        EnvironmentFault: a process failed; `record` is not written then.
     """
     rules = _rules(protocol)
     arguments = arguments_of("profile", device, artifact, pack, threads)
@@ -132,16 +135,19 @@ def profile(
         arguments += [name, str(value)]
     if device.spec.telemetry_seconds is not None:
         arguments += ["--telemetry-seconds", str(device.spec.telemetry_seconds)]
-    events: list[list[Event]] = []
+    about = {"arguments": arguments, "device": device.spec.model_dump(mode="json"), "version": __version__}
+    about |= {"artifact": digest(artifact), "pack": digest(pack)} if record else {}
+    unfinished = Unfinished(record, about)
     title = f"profile {artifact.name}@{device.spec.name}"
     with progress(title, rules.min_processes * _BAR_UNITS) as advance:
         cool_down = CoolDown(device, _COOL_DOWN_SECONDS.get(rules.name, 0.0), partial(advance, 0))
-        for number in range(1, rules.min_processes + 1):
+        kept = len(unfinished.processes)
+        advance(kept * _BAR_UNITS, "kept from before" if kept else "")
+        for number in range(kept + 1, rules.min_processes + 1):
             held_back = cool_down.wait()
-            events.append(held_back + _one_process(device, arguments, rules, advance, f"process {number}"))
-    if record:
-        write_bytes(record, b"".join(encode(event) for process in events for event in process))
-    return events
+            unfinished.add(held_back + _one_process(device, arguments, rules, advance, f"process {number}"))
+    unfinished.finish()
+    return unfinished.processes
 
 
 def _one_process(
@@ -168,7 +174,7 @@ def _one_process(
 
 def arguments_of(command: str, device: Device, artifact: Path, pack: Path, threads: int | None) -> list[str]:
     """The agent's command line up to what every command takes; pushes artifact and pack."""
-    threads = threads or device.spec.threads or _cores()
+    threads = threads or device.spec.threads or device.facts()["cores"] or 1
     return [
         command, "--artifact", device.push(artifact), "--pack", device.push(pack), "--threads", str(threads),
         *_where(device.spec, artifact),
@@ -203,8 +209,3 @@ def _images_in(pack: Path) -> int:
     import numpy as np
 
     return len(np.load(pack, mmap_mode="r", allow_pickle=False))
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgekd.agent.protocol import AgentError
-from edgekd.agent.runtimes import runtime_class
+from edgekd.agent.runtimes import runtime_class, runtime_names
 from edgekd.devices import catalog
 from edgekd.distill.contract import distiller_names, distiller_type
 from edgekd.export.contract import step
@@ -52,6 +52,8 @@ def shown_targets(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], lis
 
 
 def _cannot_run(runtime: str) -> str:
+    if runtime not in runtime_names():
+        return f"the agent has no runtime for {runtime}"
     try:
         runtime_class(runtime)
     except AgentError as error:
@@ -62,7 +64,17 @@ def _cannot_run(runtime: str) -> str:
 def list_devices() -> list[dict[str, Any]]:
     """One row per YAML file in `devices/`."""
     specs = [catalog.load(name) for name in sorted(available("devices"))]
-    return [{"device": spec.name, "transport": spec.transport, "runtimes": ", ".join(spec.runtimes)} for spec in specs]
+    return [
+        {
+            "device": spec.name,
+            "transport": spec.transport,
+            "where": {"local": "here", "ssh": spec.ssh.host or spec.name, "adb": spec.adb.serial or "the only one"}[
+                spec.transport
+            ],
+            "runtimes": ", ".join(spec.runtimes),
+        }
+        for spec in specs
+    ]
 
 
 def list_methods() -> list[dict[str, Any]]:

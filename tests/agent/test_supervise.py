@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.agent.protocol import Reader
-from edgekd.devices import agent_archive
+from edgekd.devices import agent_archive, stream
 from tests.agent.tiny_artifacts import write_artifact, write_pack
 
 
@@ -28,7 +28,7 @@ def supervised(
     agent: Path, lock: Path, line: list[str], *, python: str = sys.executable, silence_s: float = 60.0
 ) -> Iterator[subprocess.Popen[bytes]]:
     command = [python, agent, "supervise", "--line", json.dumps(line), "--lock", lock, "--label", "me"]
-    command += ["--silence-seconds", str(silence_s), "--beat-seconds", "0.2"]
+    command += ["--silence-seconds", str(silence_s), "--beat-seconds", "0.2", "--wait-seconds", "0.3"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             yield process
@@ -62,7 +62,8 @@ def wait_until(condition: object, seconds: float = 10.0) -> bool:
 
 def test_a_run_passes_through_whole(agent: Path, tmp_path: Path) -> None:
     with supervised(agent, tmp_path / "lock", ["doctor", "--runtime", "nonesuch"]) as process:
-        out, _ = process.communicate(timeout=20)
+        out = process.stdout.read()
+        process.wait(8)
     reader = Reader()
     assert [reader.feed(line)["event"] for line in out.splitlines(keepends=True)] == ["doctor", "end"]
     assert reader.complete
@@ -71,7 +72,8 @@ def test_a_run_passes_through_whole(agent: Path, tmp_path: Path) -> None:
 
 def test_the_code_of_a_run_is_passed_on(agent: Path, tmp_path: Path) -> None:
     with supervised(agent, tmp_path / "lock", ["predict", "--artifact", "x", "--pack", "y"]) as process:
-        out, _ = process.communicate(timeout=20)
+        out = process.stdout.read()
+        process.wait(8)
     assert process.returncode == 1
     assert json.loads(out)["event"] == "error"
 
@@ -79,9 +81,10 @@ def test_the_code_of_a_run_is_passed_on(agent: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("end", ["closed", "silent", "terminated"])
 def test_the_run_ends_with_the_host(agent: Path, tmp_path: Path, end: str) -> None:
     line = long_run(tmp_path)
-    silence_s = 3.0 if end == "silent" else 60.0
+    silence_s = 1.0 if end == "silent" else 60.0
     with supervised(agent, tmp_path / "lock", line, silence_s=silence_s) as process:
-        assert process.stdout.readline()
+        with stream.heartbeat(process.stdin, 0.2):
+            assert process.stdout.readline()
         assert len(running(tmp_path / "tiny")) == 1
         if end == "closed":
             process.stdin.close()
@@ -94,26 +97,24 @@ def test_the_run_ends_with_the_host(agent: Path, tmp_path: Path, end: str) -> No
 
 def test_signs_of_life_keep_it_running_and_come_back(agent: Path, tmp_path: Path) -> None:
     with supervised(agent, tmp_path / "lock", long_run(tmp_path), silence_s=1.0) as process:
-        assert process.stdout.readline()
-        for _ in range(8):
-            process.stdin.write(b"\n")
-            process.stdin.flush()
-            time.sleep(0.3)
+        with stream.heartbeat(process.stdin, 0.2):
+            assert process.stdout.readline()
+            time.sleep(2)
         assert process.poll() is None
         process.stdin.close()
-        assert process.stderr.read().count(b"\n") >= 8
+        assert process.stderr.read().count(b"\n") >= 6
 
 
 def test_one_at_a_time(agent: Path, tmp_path: Path) -> None:
     with supervised(agent, tmp_path / "lock", long_run(tmp_path)) as first:
         assert first.stdout.readline()
         with supervised(agent, tmp_path / "lock", ["doctor"]) as second:
-            event = json.loads(second.communicate(timeout=20)[0])
+            event = json.loads(second.stdout.read())
         assert (event["kind"], event["message"][:21]) == ("busy", "in use by me, since 2")
         first.stdin.close()
         first.wait(8)
     with supervised(agent, tmp_path / "lock", ["doctor", "--runtime", "nonesuch"]) as third:
-        assert third.communicate(timeout=20)[0].splitlines()[-1].startswith(b'{"event":"end"')
+        assert third.stdout.read().splitlines()[-1].startswith(b'{"event":"end"')
 
 
 def test_without_numpy(agent: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def test_every_built_in_device_loads():
 def test_local_opens():
     with catalog.open_device(catalog.load("local")) as device:
         assert isinstance(device, LocalDevice)
-        assert device.spec.runtimes == ("onnxruntime", "openvino")
+        assert device.spec.runtimes == ("onnxruntime", "openvino", "ncnn", "litert")
 
 
 def test_an_unknown_device_is_named_with_the_nearest(tmp_path, monkeypatch):
@@ -37,6 +37,49 @@ def test_every_problem_of_a_file_at_once(tmp_path):
     assert len(caught.value.problems) == 3
     assert all(problem.startswith(f"{path}: ") for problem in caught.value.problems)
     assert any("host" in problem for problem in caught.value.problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ("{onnxruntime: [CUDAExecutionProvider, CPUExecutionProvider], openvino: [GPU.1]}", []),
+        ("{tensorrt: [GPU]}", [
+            "providers.tensorrt: is none of the device's runtimes (onnxruntime, openvino, ncnn, litert)"]),
+        ("{ncnn: [CPU]}", [
+            "providers.ncnn: ncnn has none to choose from (those that have: onnxruntime, openvino, litert)"]),
+        ("{litert: [GPU]}", ["providers.litert: GPU: give XNNPACK, or CPU for the library's own kernels"]),
+        ("{onnxruntime: [CUDAExecutionProvidr]}", [
+            "providers.onnxruntime: unknown provider 'CUDAExecutionProvidr' (known: CPUExecutionProvider, "
+            "CUDAExecutionProvider, QNNExecutionProvider, TensorrtExecutionProvider, XnnpackExecutionProvider; did you "
+            "mean 'CUDAExecutionProvider'?)"]),
+        ("{onnxruntime: [CPUExecutionProvider, CUDAExecutionProvider]}", [
+            "providers.onnxruntime: CPUExecutionProvider takes every node: nothing after it would run; list it last"]),
+        ("{openvino: [AUTO], onnxruntime: []}", [
+            "providers.openvino: AUTO: give one of CPU, GPU, NPU (or GPU.1, ...): what chooses by itself, as AUTO "
+            "does, leaves open what was measured", "providers.onnxruntime: give at least one, or leave it out"]),
+    ],
+)  # fmt: skip
+def test_providers_are_checked(tmp_path, text, problems):
+    path = tmp_path / "board.yaml"
+    path.write_text(f"runtimes: [onnxruntime, openvino, ncnn, litert]\nproviders: {text}\n")
+    if not problems:
+        assert catalog.load(str(path)).providers["openvino"] == ("GPU.1",)
+        return
+    with pytest.raises(InputError) as caught:
+        catalog.load(str(path))
+    (problem,) = caught.value.problems
+    assert problem.startswith(str(path))
+    assert all(expected in problem for expected in problems)
+
+
+def test_options_are_for_providers_that_are_asked_for(tmp_path):
+    path = tmp_path / "board.yaml"
+    path.write_text(
+        "runtimes: [onnxruntime]\nproviders: {onnxruntime: [QNNExecutionProvider]}\n"
+        "provider_options: {CUDAExecutionProvider: {device_id: 1}}\n"
+    )
+    with pytest.raises(InputError, match=r"CUDAExecutionProvider: is none of the providers \(QNNExecutionProvider\)"):
+        catalog.load(str(path))
 
 
 def test_the_name_is_the_files_unless_given(tmp_path):

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from edgekd.agent.protocol import Reader, pack_array
 from edgekd.devices import run_agent
 from edgekd.devices.contract import DeviceSpec
+from edgekd.devices.faults import DeviceFault
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.measure.latency import PROTOCOLS, Protocol
 
@@ -18,6 +20,9 @@ class FakeDevice:
         self.spec = DeviceSpec(name="fake", runtimes=("onnxruntime",), **spec)
         self.events = events
         self.runs = []
+
+    def facts(self):
+        return {"cores": 5}
 
     def push(self, source):
         return f"/remote/{source.name}"
@@ -69,6 +74,9 @@ def test_threads_come_from_the_device_unless_given(tmp_path, pack):
     device = FakeDevice(list(answers(3)), threads=3)
     predict(device, tmp_path, pack)
     assert device.runs[0][device.runs[0].index("--threads") + 1] == "3"
+    device = FakeDevice(list(answers(3)))
+    predict(device, tmp_path, pack)
+    assert device.runs[0][device.runs[0].index("--threads") + 1] == "5"
 
 
 def test_the_device_says_where_a_runtime_has_to_run(tmp_path, pack):
@@ -103,6 +111,7 @@ def test_profile_runs_fresh_processes_and_keeps_every_line(tmp_path, pack):
     ]
     lines = b"".join(json.dumps(event, separators=(",", ":")).encode() + b"\n" for event in events)
     events.append({"event": "end", "count": 2, "sha256": hashlib.sha256(lines).hexdigest()})
+    (tmp_path / "x").mkdir()
     device, record = FakeDevice(events), tmp_path / "profile/x@fake.jsonl"
     rules = Protocol("mine", 2, warmup_seconds=0.5, min_count=128, min_seconds=2.5, needs_steady=False)
     result = run_agent.profile(
@@ -136,14 +145,70 @@ def test_protocols_are_those_that_the_summary_checks(tmp_path, pack, monkeypatch
         run_agent.profile(FakeDevice([]), tmp_path / "x", pack, protocol="quik")
 
 
-def test_a_failed_process_writes_nothing(tmp_path, pack):
-    class Failing(FakeDevice):
-        def run(self, arguments, on_event):
-            raise EnvironmentFault("device fake: gone")
+class TestAFault:
+    """It costs the process that it hits, none before."""
 
-    with pytest.raises(EnvironmentFault, match="gone"):
-        run_agent.profile(Failing([]), tmp_path / "x", pack, protocol="quick", record=tmp_path / "x.jsonl")
-    assert not (tmp_path / "x.jsonl").exists()
+    RULES = Protocol("mine", 3, warmup_seconds=0.5, min_count=1, min_seconds=1, needs_steady=False)
+
+    def profile(self, tmp_path, pack, device, **more):
+        (tmp_path / "x").mkdir(exist_ok=True)
+        given = {"protocol": self.RULES, "record": tmp_path / "x.jsonl", "threads": 1, **more}
+        return run_agent.profile(device, tmp_path / "x", pack, **given)
+
+    def broken_after(self, count):
+        """A device that breaks in its run number `count`, after its first event; runs are numbered in their events."""
+
+        class Breaking(FakeDevice):
+            def run(self, arguments, on_event):
+                self.runs.append(arguments)
+                on_event({"event": "environment", "run": len(self.runs), "breaks_in": count})
+                if len(self.runs) == count:
+                    raise DeviceFault("lost", "device fake: gone")
+                on_event({"event": "end"})
+
+        return Breaking([])
+
+    def runs_of(self, processes):
+        return [(process[0]["breaks_in"], process[0]["run"]) for process in processes]
+
+    def test_the_same_call_goes_on_behind_what_was_finished(self, tmp_path, pack):
+        with pytest.raises(DeviceFault, match="gone"):
+            self.profile(tmp_path, pack, self.broken_after(3))
+        assert not (tmp_path / "x.jsonl").exists()
+        with pytest.raises(DeviceFault, match="gone"):
+            self.profile(tmp_path, pack, self.broken_after(1))
+        device = self.broken_after(9)
+        processes = self.profile(tmp_path, pack, device)
+        assert self.runs_of(processes) == [(3, 1), (3, 2), (9, 1)]
+        assert len(device.runs) == 1
+        written = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+        assert written == [event for process in processes for event in process]
+        assert not (tmp_path / "x.jsonl.partial").exists()
+        assert self.runs_of(self.profile(tmp_path, pack, self.broken_after(8))) == [(8, 1), (8, 2), (8, 3)]
+
+    @pytest.mark.parametrize("change", ["artifact", "pack", "settings", "device", "damage", "age"])
+    def test_what_was_measured_otherwise_does_not_count(self, tmp_path, pack, change):
+        with pytest.raises(DeviceFault):
+            self.profile(tmp_path, pack, self.broken_after(3))
+        device, more, partial = self.broken_after(9), {}, tmp_path / "x.jsonl.partial"
+        if change == "artifact":
+            (tmp_path / "x/model.onnx").write_text("other")
+        elif change == "pack":
+            np.save(pack, np.ones((3, 8, 8, 3), np.uint8))
+        elif change == "settings":
+            more = {"settings": ["--conf", "0.5"]}
+        elif change == "device":
+            device.spec = device.spec.model_copy(update={"power_mode": "15W"})
+        elif change == "damage":
+            partial.write_bytes(partial.read_bytes()[:-9])
+        else:
+            os.utime(partial, (0, 0))
+        assert self.runs_of(self.profile(tmp_path, pack, device, **more)) == [(9, 1), (9, 2), (9, 3)]
+
+    def test_without_a_record_nothing_is_kept(self, tmp_path, pack):
+        with pytest.raises(DeviceFault):
+            self.profile(tmp_path, pack, self.broken_after(3), record=None)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["pack.npy", "x"]
 
 
 def test_telemetry_is_read_as_often_as_the_device_says(tmp_path, pack):
