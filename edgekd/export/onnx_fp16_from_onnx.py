@@ -9,7 +9,6 @@ cast only where it crosses from one part into the other.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,9 @@ import numpy as np
 from edgekd.errors import InputError
 from edgekd.export.artifacts import quiet, save_onnx
 from edgekd.export.contract import Artifact, Job, Source, register
+from edgekd.export.graph_parts import network_nodes
 
 _LARGEST = float(np.finfo(np.float16).max)
-_FEWEST_WEIGHTS = (
-    64  # a layer with fewer is no loss in float32 (the fixed 16 bins of a box distribution are such a one)
-)
 # Sums of many squares or exponentials overflow; logarithms and sampling coordinates need the fine steps.
 _DELICATE = {
     "Exp",
@@ -64,27 +61,16 @@ def half_nodes(graph: Any) -> set[str]:
     """Names of the nodes that compute in float16: learned layers and what feeds them, less the delicate ones."""
     from onnx import numpy_helper
 
-    weights = {
-        tensor.name for tensor in graph.initializer if prod(tensor.dims) >= _FEWEST_WEIGHTS and len(tensor.dims) > 1
-    }
+    network = network_nodes(graph)
     too_large = {
         tensor.name
         for tensor in graph.initializer
         if tensor.data_type == tensor.FLOAT and _overflows(numpy_helper.to_array(tensor))
     }
-    readers: dict[str, list[Any]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    upstream: set[str] = set()
-    for node in reversed(graph.node):  # ONNX graphs are sorted: readers come after what they read
-        learned = node.op_type in {"Conv", "Gemm", "MatMul"} and any(name in weights for name in node.input)
-        if learned or any(reader.name in upstream for name in node.output for reader in readers.get(name, ())):
-            upstream.add(node.name)
     return {
         node.name
         for node in graph.node
-        if node.name in upstream and node.op_type not in _DELICATE and too_large.isdisjoint(node.input)
+        if node.name in network and node.op_type not in _DELICATE and too_large.isdisjoint(node.input)
     }
 
 

@@ -13,6 +13,7 @@ from edgekd.report.artifacts import PERCENTILES, STAGES
 from edgekd.report.collect import ROLES, collect
 from edgekd.report.files import RunFiles
 from edgekd.report.markdown import markdown
+from edgekd.report.quantised import quantised
 
 _TITLES = {"pass": "Passed", "fail": "Failed", "inconclusive": "Inconclusive", "invalid": "Invalid"}
 _STAGE_TITLES = ("Pre-processing", "Inference", "Post-processing", "End to end")
@@ -71,6 +72,7 @@ def html(run: Path, report: Mapping[str, Any], examples: int) -> str:
         histograms=latency_histograms(report["artifacts"]),
         gallery=gallery(files, report, examples),
         classes=per_class(report),
+        quantised=quantised(report),
         gain_range=_gain_range(report),
         environment=_environment(report),
     )

@@ -36,6 +36,7 @@ def detect_in_torch(
     settings: ValidateRecipe,
     title: str,
     device: Any = "cpu",
+    alone: bool = False,
 ) -> list[Detections]:
     """Detections of a torch detector on a pack, boxes in original-image pixels.
 
@@ -45,6 +46,7 @@ def detect_in_torch(
         columns: (K,) class columns of the detector per class of the data, -1 where it does not know the class; None
             where the classes are the same.
         device: what this process computes on.
+        alone: the other ranks do not take part.
 
     Returns:
         On rank 0 those of all images, in order; nothing elsewhere.
@@ -54,9 +56,10 @@ def detect_in_torch(
     module = detector.export_module(head).eval().to(device)
     arrays = pack.arrays()
     starts = range(0, len(arrays), _BATCH)
+    rank, size = (0, 1) if alone else (ranks.rank(), ranks.size())
     found: dict[int, list[Detections]] = {}
     with progress(title, len(arrays)) as advance, torch.inference_mode(), _full_float32():
-        for start in starts[ranks.rank() :: ranks.size()]:
+        for start in starts[rank::size]:
             block = np.array(arrays[start : start + _BATCH].transpose(0, 3, 1, 2), order="C")
             outputs = module(torch.from_numpy(block).to(device).float() / 255)
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -68,8 +71,9 @@ def detect_in_torch(
                     raw = _in_data_classes(raw, columns)
                 boxes, scores, classes = postprocess(raw, settings.conf, settings.iou, settings.max_det)
                 found[start].append(Detections(pack.restore(start + index, boxes), scores, classes))
-            advance(min(_BATCH * ranks.size(), len(arrays) - start))
-    merged = {start: part for share in ranks.gather(found) for start, part in share.items()}
+            advance(min(_BATCH * size, len(arrays) - start))
+    shares = [found] if alone else ranks.gather(found)
+    merged = {start: part for share in shares for start, part in share.items()}
     return [detections for start in sorted(merged) for detections in merged[start]]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from edgekd.detectors.contract import Spec
 from edgekd.distill.contract import DistillerConfig, distiller_type
 from edgekd.errors import InputError
+from edgekd.export.onnx_nms import end_to_end_problem
 from edgekd.gate import baseline as releases
 from edgekd.gate.policy import check_names
 from edgekd.run_dir import RunDir
@@ -46,6 +47,7 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
             data = {name: len(split.images) for name, split in context.data.splits.items()}
         pair = build_pair(bound, (), 3, architecture_only=True) if architecture_only else context.pair
         check_budgets(bound, () if architecture_only else context.data.class_names)
+        check_suppression(bound, pair)
         if not architecture_only:
             check_loggers(bound)
             check_runtime(bound)
@@ -82,6 +84,18 @@ def check_budgets(bound: Bound, class_names: tuple[str, ...]) -> None:
             releases.load(Path(against.store), against.baseline)
         except InputError as error:
             raise InputError(*(f"{bound.where}: gate.against: {problem}" for problem in error.problems)) from None
+
+
+def check_suppression(bound: Bound, pair: Pair) -> None:
+    """Refuse targets with an NMS in the graph for a student whose head needs none.
+
+    Raises:
+        InputError: one line per target.
+    """
+    end_to_end = pair.head == "one2one" or pair.student.spec.head_kind == "query"
+    folded = [target for target in bound.targets if target.nms == "in_graph"]
+    if end_to_end and folded:
+        raise InputError(*(f"{bound.where}: {end_to_end_problem(target)}" for target in folded))
 
 
 def check_loggers(bound: Bound) -> None:

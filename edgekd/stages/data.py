@@ -10,6 +10,7 @@ from edgekd.data import config as data_config
 from edgekd.data import digits, train_view
 from edgekd.progress import say
 from edgekd.stages.context import Context
+from edgekd.stages.material import check_images
 from edgekd.types import Split
 
 
@@ -25,6 +26,7 @@ def data_stage(context: Context) -> None:
         write_json(context.path / "data" / "ground_truth-val.json", _labels(data.splits["val"]))
         return ["data/split.json", "data/ground_truth-val.json"]
 
+    check_images(context)
     context.stage("data", {"config": context.bound.data.model_dump(mode="json")}, write)
 
 

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 
 from edgekd.atomic import sha256_file
-from edgekd.export.contract import SIDECAR_NAME, Source, TargetSpec
+from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.export.contract import QUANTIZATION_NAME, SIDECAR_NAME, Source, TargetSpec
 from edgekd.export.parity import PARITY_NAME, require
 from edgekd.export.targets import run_steps
 from edgekd.progress import say
 from edgekd.stages.context import Context
+from edgekd.stages.material import material_for
+from edgekd.stages.quantize import student_for
 from edgekd.stages.train import load_trained
 
 
@@ -21,8 +24,9 @@ def export_stage(context: Context) -> None:
     targets = context.bound.targets
     if not targets:
         return
-    student_hash = context.run.output_hash("student", "student/student.pt")
     for target in targets:
+        student = student_for(context, target)
+        student_hash = context.run.output_hash(student, f"{student}/student.pt")
         head = context.bound.recipe.student.head
         size = list(measured_size(target, context))
         inputs = {"target": target.model_dump(mode="json"), "student": student_hash, "head": head, "size_px": size}
@@ -34,23 +38,34 @@ def measured_size(target: TargetSpec, context: Context) -> tuple[int, int]:
     return target.size if isinstance(target.size, tuple) else context.size_px
 
 
-def _export(context: Context, target: TargetSpec) -> list[str]:
-    detector = load_trained(context, "student")
+def source_for(context: Context, target: TargetSpec, detector: UltralyticsDetector) -> Source:
+    """What the first step of a target starts from: a trained student, loaded."""
     module: Any = detector.export_module(context.pair.head).eval()
-    size = measured_size(target, context)
-    source = Source(
+    return Source(
         module=module,
         decode=module.decode,
         class_names=context.data.class_names,
         channels=context.data.channels,
-        size_px=size,
+        size_px=measured_size(target, context),
         size_multiple=detector.spec.size_multiple,
-        sha256=sha256_file(context.path / "student" / "student.pt"),
+        sha256=sha256_file(context.path / student_for(context, target) / "student.pt"),
     )
-    artifact = run_steps(source, target, context.path / "export" / target.name)
+
+
+def _export(context: Context, target: TargetSpec) -> list[str]:
+    student = student_for(context, target)
+    detector = load_trained(context, student)
+    size = measured_size(target, context)
+    source = source_for(context, target, detector)
+    reference = detector if student == "student" else load_trained(context, "student")
+    material = material_for(context, reference, size)
+    artifact = run_steps(source, target, context.path / "export" / target.name, material)
     images = np.asarray(context.pack(size).arrays()[: target.parity_images])
-    parity = require(module, artifact, images, target)
+    parity = require(source.module, artifact, images, target)
     size_mb = sum((artifact.folder / name).stat().st_size for name in artifact.sidecar.files) / 1e6
-    difference = f"scores within {parity['max_abs_score']:.1e} of torch on {len(images)} images"
+    difference = "not compared with torch"
+    if parity["passed"] is not None:
+        difference = f"scores within {parity['max_abs_score']:.1e} of torch on {len(images)} images"
     say(f"export {target.name}: {size_mb:.2f} MB, {difference}")
-    return [f"export/{target.name}/{name}" for name in (*artifact.sidecar.files, SIDECAR_NAME, PARITY_NAME)]
+    notes = [name for name in (QUANTIZATION_NAME,) if (artifact.folder / name).is_file()]
+    return [f"export/{target.name}/{name}" for name in (*artifact.sidecar.files, SIDECAR_NAME, PARITY_NAME, *notes)]

@@ -21,11 +21,11 @@ def show(run: Path, stage: str) -> tuple[Any, str]:
 
 
 def _student(run: Path) -> tuple[Any, str]:
-    files = {"teacher": "teacher.json", "baseline": "metrics.json", "student": "metrics.json"}
-    paths = {name: run / name / file for name, file in files.items()}
+    names = _in_torch(_recipe(run))
+    paths = {name: run / name / ("teacher.json" if name == "teacher" else "metrics.json") for name in names}
     models = {name: read_json(path) for name, path in paths.items() if path.is_file()}
     lines = [
-        f"{name:<9} {content['name']:<10} AP {content['ap']:.3f}  AP50 {content['ap50']:.3f}"
+        f"{name:<11} {content['name']:<10} AP {content['ap']:.3f}  AP50 {content['ap50']:.3f}"
         for name, content in models.items()
     ]
     return models, "\n".join([*lines, f"student weights: {run / 'student' / 'student.pt'}"])
@@ -37,7 +37,10 @@ def _export(run: Path) -> tuple[Any, str]:
         for path in sorted(run.glob("export/*/parity.json"))
         if path.parent.name in target_names(_recipe(run))
     ]
-    lines = [f"{row['target']:<16} {row['folder']}  max |score - torch| {row['max_abs_score']:.1e}" for row in rows]
+    lines = []
+    for row in rows:
+        found = f"max |score - torch| {row['max_abs_score']:.1e}" if row["images"] else f"not compared: {row['reason']}"
+        lines.append(f"{row['target']:<16} {row['folder']}  {found}")
     return rows, "\n".join(lines)
 
 
@@ -86,9 +89,15 @@ def _report(run: Path) -> tuple[Any, str]:
 def _measured(run: Path, folder: str, key: str) -> list[dict[str, Any]]:
     """Rows of the recipe's targets on its devices, and of the models in torch on this machine."""
     recipe = _recipe(run)
-    models, devices = {*target_names(recipe), "teacher", "baseline", "student"}, {*device_names(recipe), "host"}
+    models, devices = {*target_names(recipe), *_in_torch(recipe)}, {*device_names(recipe), "host"}
     rows = [read_json(path) for path in sorted(run.glob(f"{folder}/*.json"))]
     return [row for row in rows if row[key] in models and row["device"] in devices]
+
+
+def _in_torch(recipe: dict[str, Any]) -> list[str]:
+    """Models that are measured in torch."""
+    trained_on = ["student_qat"] if recipe.get("quantize", {}).get("mode") == "qat" else []
+    return ["teacher", "baseline", "student", *trained_on]
 
 
 def _recipe(run: Path) -> dict[str, Any]:
@@ -96,4 +105,4 @@ def _recipe(run: Path) -> dict[str, Any]:
     return recipe
 
 
-_SHOW = {"student": _student, "export": _export, "validate": _validate, "profile": _profile, "gate": _gate}
+_SHOW = {"student_qat": _student, "export": _export, "validate": _validate, "profile": _profile, "gate": _gate}
