@@ -82,7 +82,7 @@ class TestRecipe:
         assert "unknown method 'fdg' (known: cwd, fitnet, ld, logit, pkd, score_l2" in found[4]
         assert "unknown export target 'onnx-fp3' (known: " in found[6]
         assert "did you mean 'onnx-fp32'?" in found[6]
-        assert "unknown device 'lokal' (known: local; did you mean 'local'?)" in found[7]
+        assert "unknown device 'lokal' (known: android, " in found[7]
         assert "did you mean 'min_ap'?" in found[8]
         assert "did you mean 'epochs'?" in found[9]
         assert not kitchen.out.exists()
