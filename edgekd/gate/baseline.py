@@ -191,4 +191,3 @@ def _read(path: Path) -> Baseline:
         return Baseline.model_validate(read_json(path))
     except (ValidationError, ValueError) as error:
         raise InputError(f"{path}: not a baseline of edgekd ({str(error).splitlines()[0]}); save it again") from error
-
