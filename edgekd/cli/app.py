@@ -21,6 +21,19 @@ app = typer.Typer(
 baselines = typer.Typer(no_args_is_help=True, help="Keep, list and show what releases measured.")
 app.add_typer(baselines, name="baseline")
 
+
+def _seconds(text: str) -> float:
+    """90s, 30m or 2h."""
+    factors = {"s": 1, "m": 60, "h": 3600}
+    try:
+        seconds = float(text[:-1]) * factors[text[-1:]]
+    except (ValueError, KeyError):
+        seconds = 0.0
+    if not 0 < seconds <= 24 * 3600:
+        raise typer.BadParameter(f"'{text}' is no time up to a day; write e.g. 90s, 30m or 2h")
+    return seconds
+
+
 RecipePath = Annotated[
     Path, typer.Argument(help="recipe: a YAML file, or the name of a built-in one", show_default=False)
 ]
@@ -35,6 +48,10 @@ Bisect = Annotated[
     str | None, typer.Option("--bisect", metavar="TARGET", help="show node by node where this artifact departs")
 ]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
+Sustained = Annotated[
+    float | None,
+    typer.Option("--sustained", metavar="TIME", parser=_seconds, help="one long run, e.g. 30m: what heat leaves"),
+]
 Store = Annotated[Path, typer.Option("--store", help="folder of the baselines")]
 Junit = Annotated[Path | None, typer.Option("--junit", help="also write the verdict as JUnit XML to this file")]
 Markdown = Annotated[Path | None, typer.Option("--markdown", help="also write it as Markdown to this file")]

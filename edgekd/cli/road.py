@@ -17,6 +17,7 @@ from edgekd.cli.app import (
     RecipePath,
     RunPath,
     Set,
+    Sustained,
     app,
     finish,
     print_json,
@@ -66,8 +67,10 @@ def validate(run_dir: RunPath, set_: Set = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def profile(run_dir: RunPath, set_: Set = None, as_json: Json = False) -> None:
+def profile(run_dir: RunPath, set_: Set = None, sustained: Sustained = None, as_json: Json = False) -> None:
     """Measure latency of every artifact of a run on every device."""
+    if sustained is not None:
+        set_ = [*(set_ or ()), "profile.protocol=sustained", f"profile.sustained_minutes={sustained / 60}"]
     _single(run_dir, set_, "profile", as_json)
 
 

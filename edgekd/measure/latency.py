@@ -40,6 +40,7 @@ class Protocol:
         min_seconds: timed seconds per process; end-to-end times must sum to at least 90 % of it (the rest is the
             loop's own).
         needs_steady: whether a warm-up that never became steady makes the run invalid, or is only noted.
+        may_throttle: a device that slows down is what the run is to show, and not a fault.
     """
 
     name: str
@@ -48,12 +49,23 @@ class Protocol:
     min_count: int
     min_seconds: float
     needs_steady: bool
+    may_throttle: bool = False
 
 
 PROTOCOLS = {
     "quick": Protocol("quick", 3, warmup_seconds=2, min_count=128, min_seconds=3.4, needs_steady=False),
     "full": Protocol("full", 3, warmup_seconds=2, min_count=1024, min_seconds=60, needs_steady=True),
 }
+
+
+def protocol_of(name: str, sustained_minutes: float) -> Protocol:
+    """A protocol by its name; `sustained` is one long process, which shows what heat leaves of the speed."""
+    if name != "sustained":
+        return PROTOCOLS[name]
+    return Protocol(
+        name, 1, warmup_seconds=2, min_count=64, min_seconds=60 * sustained_minutes, needs_steady=False,
+        may_throttle=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from edgekd.errors import EnvironmentFault
 from edgekd.measure.energy import energy
 from edgekd.measure.latency import PHASES, Phase, Protocol, nearest_rank, summarise
+from edgekd.measure.sustained import over_time
 from edgekd.measure.telemetry import Telemetry, hottest_c, is_thermometer, telemetry_of
 from edgekd.measure.throttling import Conditions, Verdict, judge
 from edgekd.types import IntArray
@@ -57,7 +58,10 @@ def summarise_events(
     after = states[0].after
     used = energy(states, [process["end_to_end"] for process in samples])
     verdicts = [judge(state, _conditions(conditions, environment)) for state in states]
-    invalid = [*summary.invalid_reasons, *_numbered(verdicts, events)]
+    slowed = _numbered(verdicts, events)
+    invalid = [*summary.invalid_reasons, *([] if protocol.may_throttle else slowed)]
+    course = over_time(samples[0]["end_to_end"]) if protocol.name == "sustained" else None
+    told = [*([course.note()] if course else []), *(slowed if protocol.may_throttle else [])]
     return {
         "schema": SCHEMA,
         "target": target,
@@ -77,7 +81,8 @@ def summarise_events(
         "throttling_evidence": sorted({kind for verdict in verdicts for kind in verdict.evidence}),
         "valid": not invalid,
         "invalid_reasons": invalid,
-        "notes": [*summary.notes, *dict.fromkeys(note for verdict in verdicts for note in verdict.notes)],
+        "over_time": course.as_json() if course else None,
+        "notes": [*told, *summary.notes, *dict.fromkeys(note for verdict in verdicts for note in verdict.notes)],
         "environment": {**environment, "telemetry_after": after} if after else environment,
         "histogram": summary.histogram,
     }

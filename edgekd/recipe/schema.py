@@ -139,7 +139,8 @@ class ValidateRecipe(_Strict):
 class ProfileRecipe(_Strict):
     """How latency is measured."""
 
-    protocol: Literal["quick", "full"] = "full"
+    protocol: Literal["quick", "full", "sustained"] = "full"
+    sustained_minutes: float = Field(default=30.0, gt=0, le=1440, description="length of the protocol 'sustained'")
 
 
 class ReportRecipe(_Strict):

@@ -10,7 +10,7 @@ from edgekd.atomic import write_json
 from edgekd.devices import catalog, run_agent
 from edgekd.devices.contract import DeviceSpec
 from edgekd.export.contract import SIDECAR_NAME, Suppression, TargetSpec
-from edgekd.measure.latency import PROTOCOLS
+from edgekd.measure.latency import protocol_of
 from edgekd.measure.latency_events import summarise_events
 from edgekd.measure.throttling import Conditions
 from edgekd.progress import say
@@ -84,7 +84,8 @@ def _thresholds(asked: ValidateRecipe, target: TargetSpec, device: DeviceSpec) -
 
 
 def _profile(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[str]:
-    name, protocol = f"{target.name}@{spec.name}", context.bound.recipe.profile.protocol
+    name, asked = f"{target.name}@{spec.name}", context.bound.recipe.profile
+    protocol = protocol_of(asked.protocol, asked.sustained_minutes)
     pack, lines = context.pack(measured_size(target, context)), context.path / "profile" / f"{name}.jsonl"
     with catalog.open_device(spec) as device:
         events = run_agent.profile(
@@ -92,7 +93,7 @@ def _profile(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[str
             protocol=protocol, threads=spec.threads, record=lines,
         )  # fmt: skip
     summary = summarise_events(
-        events, protocol=PROTOCOLS[protocol], target=target.name, device=spec.name,
+        events, protocol=protocol, target=target.name, device=spec.name,
         conditions=Conditions(stay_below_c=spec.stay_below_c, power_mode=spec.power_mode),
     )  # fmt: skip
     write_json(lines.with_suffix(".json"), summary)
@@ -104,4 +105,6 @@ def _say_latency(name: str, summary: Mapping[str, Any]) -> None:
     whole = summary["latency_ms"]["end_to_end"]
     p90 = "too few samples" if whole["p90"] is None else f"{whole['p90']:.2f} ms"
     valid = "" if summary["valid"] else f"  INVALID: {'; '.join(summary['invalid_reasons'])}"
-    say(f"profile {name}: median {whole['p50']:.2f} ms, p90 {p90}{valid}")
+    over_time = summary["over_time"]
+    course = f"; {over_time['last_over_first']:.2f} times the beginning at the end" if over_time else ""
+    say(f"profile {name}: median {whole['p50']:.2f} ms, p90 {p90}{course}{valid}")

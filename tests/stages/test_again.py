@@ -215,3 +215,21 @@ class TestExitCodes:
         ended = edgekd("run", whole.recipe, "--out", run, "--set", "gate.min_ap_per_class={ten: 0.5}")
         assert ended.code == 2
         assert ended.problems[0].startswith(f"{whole.recipe}: gate.min_ap_per_class.ten: unknown class 'ten' (known: ")
+
+
+class TestSustained:
+    def test_one_long_process(self, run: Path) -> None:
+        ended = edgekd("profile", run, "--sustained", "1s", "--json")
+        assert ended.code == 0, ended.err
+        row = next(row for row in ended.json if row["target"] == "onnx-fp32")
+        assert (row["protocol"], row["processes"], row["valid"]) == ("sustained", 1, True)
+        course = row["over_time"]
+        assert course["window_seconds"] * len(course["p50_ms"]) >= 0.9
+        assert course["last_over_first"] == course["p50_ms"][-1] / course["p50_ms"][0]
+        assert row["notes"][0].startswith("after 0.0 min the median is ")
+
+    @pytest.mark.parametrize("given", ["30", "m", "0s", "3d", "-1m", "25h"])
+    def test_times_that_are_none(self, given: str, run: Path) -> None:
+        ended = edgekd("profile", run, f"--sustained={given}")
+        assert ended.code == 2
+        assert f"'{given}' is no time up to a day; write e.g. 90s, 30m or 2h" in ended.problems[0]
