@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from types import FrameType
 from typing import NoReturn
 
 import typer
@@ -12,9 +15,28 @@ from edgekd.cli.app import app
 from edgekd.errors import EdgekdError
 
 
+class _ControlC:
+    """Remembers a Ctrl-C: native code that it interrupts may turn it into an error of its own."""
+
+    def __init__(self) -> None:
+        self.came = False
+        if threading.current_thread() is threading.main_thread():
+            self._take_over()
+
+    def _take_over(self) -> None:
+        """Unless whoever started this process has it ignored."""
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.came = True
+        signal.default_int_handler(number, frame)
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point: exit codes and one-line errors as the README promises."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    control_c = _ControlC()
     try:
         obj = {"arguments": arguments}
         code = app(arguments, standalone_mode=False, obj=obj)  # what `typer.Exit` was given; 130 after Ctrl-C
@@ -22,12 +44,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except SystemExit as stop:  # the work was done elsewhere, or nobody reads the output any more
         ranks.end_others(1 if stop.code else 0)
         raise
-    except EdgekdError as error:
-        fail(error.problems, error.exit_code, arguments)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:
-        _unexpected(error, arguments)
+        if isinstance(error, EdgekdError) and (error.exit_code == 130 or not control_c.came):
+            fail(error.problems, error.exit_code, arguments)
+        if not control_c.came:
+            _unexpected(error, arguments)
+        code = 130
     if code == 130:
         fail(("interrupted; the same command goes on from the last finished stage",), code, arguments)
     sys.exit(code)

@@ -52,6 +52,31 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
+def test_control_c_that_native_code_turns_into_an_error(tmp_path: Path) -> None:
+    """As torch does while it looks at a tensor's shape: what is then raised says nothing of the key."""
+    program = PROGRAM.replace(
+        "main()",
+        """
+import os
+from edgekd.errors import InputError
+from edgekd.stages import listing
+def swallow():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.pause()
+    except KeyboardInterrupt:
+        raise InputError("x.safetensors: is damaged") from None
+listing.list_devices = swallow
+main()""",
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "devices"], capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    expected = "edgekd: error: interrupted; the same command goes on from the last finished stage\n"
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", expected)
+
+
 def test_control_c(out: Path, tiny_digits: Path) -> None:
     process = start(out, tiny_digits)
     wait_for(out / "data/split.json", process)
