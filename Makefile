@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow lint format install install-dev clean
+.PHONY: quickstart test test-slow devicelab lint format install install-dev clean
 
 quickstart: install
 	$(BIN)/edgekd run recipes/quickstart.yaml --out runs/quickstart
@@ -13,6 +13,11 @@ test: install-dev
 
 test-slow: install-dev
 	$(BIN)/python -m pytest -m slow
+
+# An emulated ARM device, kept in the user's cache, and the tests that run on it: docs/devices.md.
+devicelab: install-dev
+	$(BIN)/python -m tests.devicelab build
+	$(BIN)/python -m pytest -m device
 
 lint: install-dev
 	$(BIN)/ruff check edgekd tests benchmarks

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,14 @@ def tiny_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the engine's settings file out of the home folder, in child processes too."""
     os.environ["YOLO_CONFIG_DIR"] = str(tmp_path_factory.mktemp("engine"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder for each test process: they run side by side, and the lock of this machine lies there. A short path."""
+    tmp_path_factory.getbasetemp()  # made elsewhere
+    with tempfile.TemporaryDirectory(prefix="edgekd-", ignore_cleanup_errors=True) as folder:
+        os.environ["TMPDIR"] = tempfile.tempdir = folder
+        yield
+        tempfile.tempdir = None
+        del os.environ["TMPDIR"]

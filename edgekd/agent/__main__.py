@@ -63,18 +63,23 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(dest="command", required=True)
     predict = commands.add_parser("predict", help="raw detections of every image of a pack")
     profile = commands.add_parser("profile", help="latency samples from camera frame to detections")
+    throughput = commands.add_parser("throughput", help="completions of several streams that work at once")
     compare = commands.add_parser("compare", help="latency of two artifacts, block by block in random order")
-    for command, conf in ((predict, 0.001), (profile, 0.25), (compare, 0.25)):
+    for command, conf in ((predict, 0.001), (profile, 0.25), (throughput, 0.25), (compare, 0.25)):
         _common(command, conf)
-    for command, warmup_s in ((profile, 2.0), (compare, 0.3)):
+    for command, warmup_s in ((profile, 2.0), (throughput, 2.0), (compare, 0.3)):
         _timed(command, warmup_s)
     compare.add_argument("--candidate", required=True, metavar="DIR", help="the other artifact")
     compare.add_argument("--candidate-pack", metavar="FILE.npy", help="its images, where its size is another")
     compare.add_argument("--rounds", type=_count, default=10, metavar="N", help="a block of each per round (10)")
     compare.add_argument("--block-seconds", type=_positive, default=0.1, metavar="S", help="length of a block (0.1)")
     compare.add_argument("--seed", type=int, default=0, metavar="N", help="of the order (0)")
-    profile.add_argument("--min-seconds", type=_positive, default=60.0, metavar="S", help="sample for at least (60)")
-    profile.add_argument("--min-count", type=_count, default=1024, metavar="N", help="samples at least (1024)")
+    throughput.add_argument("--streams", type=_count, default=2, metavar="N", help="that work at once (2)")
+    for command in (profile, throughput):
+        command.add_argument(
+            "--min-seconds", type=_positive, default=60.0, metavar="S", help="sample for at least (60)"
+        )
+        command.add_argument("--min-count", type=_count, default=1024, metavar="N", help="samples at least (1024)")
     commands.add_parser("state", help="state of the device now: clocks, temperatures, power").set_defaults(threads=1)
     doctor = commands.add_parser("doctor", help="what is installed for this Python")
     doctor.add_argument("--runtime", metavar="NAME", help="look at this runtime alone")

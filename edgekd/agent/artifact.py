@@ -55,7 +55,11 @@ class Artifact(NamedTuple):
         """
         fixed = self.input_shape[0]
         if fixed and wanted and fixed != wanted:
-            raise AgentError("artifact", f"--batch {wanted}: {self.target} has a fixed batch of {fixed}")
+            raise AgentError(
+                "artifact",
+                f"--batch {wanted}: {self.target} has a fixed batch of {fixed}; export it"
+                f" with 'batch: {wanted}' or 'batch: dynamic', where its runtime takes that",
+            )
         return fixed or wanted or 1
 
 

@@ -41,6 +41,7 @@ class Pipeline(Session):
             arguments.batch,
             arguments.provider,
             arguments.provider_options,
+            getattr(arguments, "streams", 1),
         )
 
     def announce(self, writer: Writer, **more: Any) -> None:

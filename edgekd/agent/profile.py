@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import TYPE_CHECKING, Dict, List
+from typing import TYPE_CHECKING, Dict, List, Optional
 
 import numpy as np
 
@@ -61,8 +61,11 @@ def emit_telemetry(writer: Writer, sampler: Sampler) -> None:
 class Loop:
     """The timed loop: single stream, real images in rotation."""
 
-    def __init__(self, pipeline: Pipeline, arguments: Namespace) -> None:
+    def __init__(
+        self, pipeline: Pipeline, arguments: Namespace, frames: Optional[List[npt.NDArray[np.uint8]]] = None
+    ) -> None:
         self._pipeline = pipeline
+        self._arguments = arguments
         self.resize_name, resize = best_resize()
         self.frame_px = (int(arguments.frame[0]), int(arguments.frame[1]))
         _, height, width, channels = pipeline.images.shape
@@ -71,8 +74,12 @@ class Loop:
         self._letterboxed = np.empty((pipeline.batch, *size_px, channels), dtype=np.uint8)
         if pipeline.takes_frames:
             self._letterboxed = pipeline.buffer  # nothing is left to be done after the letterbox
-        self.frames = [frame_from_image(image, self.frame_px) for image in self._camera_images()]
+        self.frames = frames or [frame_from_image(image, self.frame_px) for image in self._camera_images()]
         self._next = 0
+
+    def fork(self) -> Loop:
+        """One that works on the same model at the same time, in another thread."""
+        return Loop(self._pipeline.fork(), self._arguments, self.frames)
 
     def prepare(self) -> None:
         """From the next frames to the model's input."""

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Tuple
+import copy
+from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from .runtimes import Runtime, open_model
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+Self = TypeVar("Self", bound="Session")
 
 
 class Session:
@@ -27,6 +30,7 @@ class Session:
         conf, iou, max_det: thresholds; None takes the default, or the graph's own.
         batch: images at once; None for the fixed one, or one.
         provider, provider_options: where the runtime has to run it.
+        streams: sessions that will work at once; `fork` gives the others.
 
     Attributes:
         buffer: the model's input, (B, C, H, W) or (B, H, W, C), in the dtype that it takes.
@@ -45,6 +49,7 @@ class Session:
         batch: Optional[int] = None,
         provider: Optional[Sequence[str]] = None,
         provider_options: Optional[Mapping[str, Mapping[str, str]]] = None,
+        streams: int = 1,
     ) -> None:
         self.artifact = artifact
         started = clock.now_ns()
@@ -56,6 +61,7 @@ class Session:
             provider,
             artifact.build,
             provider_options,
+            streams,
         )
         self.load_ms = (clock.now_ns() - started) / 1e6 - (self.runtime.build_ms or 0.0)
         self.batch = artifact.batch(batch)
@@ -64,6 +70,17 @@ class Session:
         self.buffer: npt.NDArray[Any] = self.runtime.input_array(shape)
         self.settings = postprocess.settings(conf, iou, max_det, artifact.nms)
         self._decode = postprocess.decoder(artifact.decode, self.runtime.output_names)
+
+    def fork(self: Self) -> Self:
+        """Another one on the same model, with an input buffer of its own, for another thread.
+
+        Raises:
+            AgentError: the runtime cannot do two things at once.
+        """
+        other = copy.copy(self)
+        other.runtime = self.runtime.fork()
+        other.buffer = other.runtime.input_array(self.buffer.shape)
+        return other
 
     @property
     def takes_frames(self) -> bool:

@@ -3,7 +3,7 @@
 
 The host sends a byte now and then. At the end of its stream, or when nothing came for too long, the agent and whatever
 it started are killed: a cable that is pulled leaves nothing running. A byte goes back on standard error as often, so
-that the host, too, knows. One at a time holds the device: a lock that goes with the process that holds it.
+that the host, too, knows. One at a time holds the device.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import IO, Any, Callable, Iterator, List, Optional
+from typing import Any, Callable, Iterator, List, Optional
 
-_LOCK_POLL_SECONDS = 0.1
+from .lock import held
+
 _SIGNALLED = 128
 _PR_SET_PDEATHSIG = 1
 
@@ -30,7 +31,7 @@ def supervise(arguments: Namespace) -> int:
 
     A device that is taken is an `error` event of kind `busy`.
     """
-    with _locked(Path(arguments.lock), arguments.label, arguments.wait_seconds) as holder:
+    with held(Path(arguments.lock), arguments.label, arguments.wait_seconds) as holder:
         if holder is not None:
             event = {"event": "error", "kind": "busy", "message": f"in use by {holder}; wait for it to end"}
             print(json.dumps(event), flush=True)
@@ -42,33 +43,6 @@ def _agent() -> List[str]:
     """How this very agent is started once more."""
     archive = Path(__file__).parent.parent
     return [sys.executable, str(archive)] if archive.is_file() else [sys.executable, "-m", str(__package__)]
-
-
-@contextlib.contextmanager
-def _locked(path: Path, label: str, wait_s: float) -> Iterator[Optional[str]]:
-    """Hold the device; yields None, or who holds it."""
-    import fcntl
-
-    with path.open("a+") as stream:
-        deadline = time.monotonic() + wait_s  # the run before this one may be about to end
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    yield _holder(stream)
-                    return
-                time.sleep(_LOCK_POLL_SECONDS)
-        stream.truncate(0)
-        stream.write(f"{label}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        stream.flush()
-        yield None
-
-
-def _holder(stream: IO[str]) -> str:
-    stream.seek(0)
-    return " ".join(stream.read(500).split()) or "another run"
 
 
 def _watched(command: List[str], silence_s: float, beat_s: float) -> int:

@@ -15,9 +15,14 @@ _RELEASE = re.compile(r"R(\d+).*?REVISION:\s*([\d.]+)")
 def l4t_release(root: Path = Path("/")) -> Optional[str]:
     """Version of the Linux for Tegra, e.g. `36.4.3`."""
     try:
-        found = _RELEASE.search((root / "etc/nv_tegra_release").read_text(encoding="utf-8", errors="replace"))
+        return release_in((root / "etc/nv_tegra_release").read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return None
+
+
+def release_in(said: str) -> Optional[str]:
+    """The version in the text of `/etc/nv_tegra_release`."""
+    found = _RELEASE.search(said)
     return f"{found.group(1)}.{found.group(2)}" if found else None
 
 

@@ -52,6 +52,13 @@ Sustained = Annotated[
     float | None,
     typer.Option("--sustained", metavar="TIME", parser=_seconds, help="one long run, e.g. 30m: what heat leaves"),
 ]
+Streams = Annotated[
+    list[int] | None,
+    typer.Option("--streams", metavar="N", min=1, help="also count images per second of so many at once (repeatable)"),
+]
+Batch = Annotated[
+    int | None, typer.Option("--batch", metavar="N", min=1, help="images per inference of --streams, or of one stream")
+]
 Store = Annotated[Path, typer.Option("--store", help="folder of the baselines")]
 Junit = Annotated[Path | None, typer.Option("--junit", help="also write the verdict as JUnit XML to this file")]
 Markdown = Annotated[Path | None, typer.Option("--markdown", help="also write it as Markdown to this file")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +11,7 @@ import typer
 
 from edgekd.cli.app import (
     AllowChanged,
+    Batch,
     Bisect,
     Fresh,
     Json,
@@ -17,6 +19,7 @@ from edgekd.cli.app import (
     RecipePath,
     RunPath,
     Set,
+    Streams,
     Sustained,
     app,
     finish,
@@ -67,8 +70,18 @@ def validate(run_dir: RunPath, set_: Set = None, as_json: Json = False) -> None:
 
 
 @app.command()
-def profile(run_dir: RunPath, set_: Set = None, sustained: Sustained = None, as_json: Json = False) -> None:
-    """Measure latency of every artifact of a run on every device."""
+def profile(
+    run_dir: RunPath,
+    set_: Set = None,
+    sustained: Sustained = None,
+    streams: Streams = None,
+    batch: Batch = None,
+    as_json: Json = False,
+) -> None:
+    """Measure latency of every artifact of a run on every device, and throughput where it is asked for."""
+    if streams or batch:
+        loads = [{"streams": count, "batch": batch} for count in streams or [1]]
+        set_ = [*(set_ or ()), f"profile.throughput={json.dumps(loads)}"]
     if sustained is not None:
         set_ = [*(set_ or ()), "profile.protocol=sustained", f"profile.sustained_minutes={sustained / 60}"]
     _single(run_dir, set_, "profile", as_json)

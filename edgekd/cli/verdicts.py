@@ -52,17 +52,21 @@ def compare(
     max_slowdown: Annotated[float, typer.Option(help="latency budget, as a fraction", min=0)] = 0.01,
     max_ap_loss: Annotated[float, typer.Option(help="AP that may be lost", min=0)] = 0.005,
     no_accuracy: Annotated[bool, typer.Option("--no-accuracy", help="measure the latency alone")] = False,
+    max_processes: Annotated[int, typer.Option(help="cap, after which it is inconclusive", min=3)] = 36,
     junit: Junit = None,
     markdown: Markdown = None,
     github: Github = False,
     as_json: Json = False,
 ) -> None:
     """Judge an artifact against another, interleaved on one device; exit 0 pass, 1 fail, 3 inconclusive, 4 invalid."""
+    from edgekd.gate.comparison import looks_up_to
     from edgekd.stages import compare as stage
     from edgekd.stages.ci import hand_out
     from edgekd.stages.subject import subject
 
-    rules = stage.Rules(max_slowdown=max_slowdown, max_ap_loss=max_ap_loss, accuracy=not no_accuracy)
+    rules = stage.Rules(
+        max_slowdown=max_slowdown, max_ap_loss=max_ap_loss, accuracy=not no_accuracy, looks=looks_up_to(max_processes)
+    )
     verdict = stage.compare(subject(reference, images), subject(candidate, images), device, rules, out)
     hand_out(verdict, f"compare {candidate}", junit=junit, markdown=markdown, github=github)
     if as_json:

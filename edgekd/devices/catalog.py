@@ -14,6 +14,7 @@ from edgekd.devices.local import LocalDevice
 from edgekd.devices.remote import RemoteDevice
 from edgekd.devices.ssh import SshChannel
 from edgekd.devices.ssh_words import host_variable
+from edgekd.errors import InputError
 from edgekd.recipe.load import bind, read_yaml
 from edgekd.recipe.lookup import find
 
@@ -38,12 +39,24 @@ def load(name_or_path: str, search: Sequence[Path] = ()) -> DeviceSpec:
     """
     path = find("devices", name_or_path, search)
     content = {"name": path.stem, **read_yaml(path)}
-    return bind(DeviceSpec, _elsewhere(content), str(path))
+    if content["name"] != path.stem:
+        raise InputError(f"{path}: name: got {content['name']!r}, allowed: that of the file; leave it out")
+    return _beside(bind(DeviceSpec, _elsewhere(content), str(path)), path.parent)
 
 
 def open_device(spec: DeviceSpec) -> Device:
     """Connect to a device; close it, or use it as a context manager."""
     return _TRANSPORTS[spec.transport](spec)
+
+
+def _beside(spec: DeviceSpec, folder: Path) -> DeviceSpec:
+    """Programs to push are looked up beside the device's file first, then in the current folder."""
+    found = {
+        runtime: tool.model_copy(update={"push": folder / tool.push})
+        for runtime, tool in spec.tools.items()
+        if tool.push and (folder / tool.push).exists()
+    }
+    return spec.model_copy(update={"tools": {**spec.tools, **found}}) if found else spec
 
 
 def _elsewhere(content: dict[str, Any]) -> dict[str, Any]:

@@ -114,6 +114,7 @@ class Shell:
         source: IO[bytes] | None = None,
         taken: Callable[[int], None] | None = None,
         patience_s: float | None = None,
+        held: bool = False,
     ) -> Reply:
         """Run a script to its end.
 
@@ -123,6 +124,8 @@ class Shell:
             source: an open file, sent as standard input.
             taken: is told how many of its bytes are gone.
             patience_s: how long it may make no progress (output, or bytes of `source` taken); default: as any command.
+            held: its standard input is empty, and stays open until it has ended or this side is gone; what it says on
+                standard error is progress, too.
 
         Raises:
             DeviceFault: the link broke, or no progress was made for too long.
@@ -130,8 +133,10 @@ class Shell:
         mark = secrets.token_hex(16)
         text = _quoted(script.join(_SHORT), mark, arguments)
         with tempfile.TemporaryFile() as errors:
-            with self._started(text, source or subprocess.DEVNULL, errors) as process:
-                said = self._read(process, source, taken, patience_s or self._timeouts.command)
+            given = subprocess.PIPE if held else source or subprocess.DEVNULL
+            with self._started(text, given, errors) as process:
+                signs = errors if held else None
+                said = self._read(process, source, taken, patience_s or self._timeouts.command, signs)
                 code = process.wait()
             err = _content(errors)
         found = _between(said, mark.encode())
@@ -184,8 +189,9 @@ class Shell:
         source: IO[bytes] | None,
         taken: Callable[[int], None] | None,
         patience_s: float,
+        signs: IO[bytes] | None,
     ) -> bytes:
-        """Everything on standard output. The link reads `source` itself, and so moves its offset."""
+        """Everything on standard output. The link itself reads `source`, moving its offset, and makes `signs` grow."""
         assert process.stdout is not None
         descriptor, said = process.stdout.fileno(), io.BytesIO()
         before, moved = 0, time.monotonic()
@@ -199,6 +205,7 @@ class Shell:
                     said.write(chunk)
                     moved = time.monotonic()
                 offset = os.lseek(source.fileno(), 0, os.SEEK_CUR) if source else 0
+                offset = os.fstat(signs.fileno()).st_size if signs else offset
                 if offset != before:
                     before, moved = offset, time.monotonic()
                     if taken:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Protocol
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from edgekd.devices.providers import provider_problems
+from edgekd.devices.tools.spec import ToolSpec, tool_problems
 
 # Given to programs as arguments: nothing that one of them might take for an option, a path or shell text.
 _Plain = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:%-]*$", max_length=253)]
@@ -54,6 +55,8 @@ class DeviceSpec(BaseModel):
     threads: int | None = Field(None, ge=1, description="inference threads; default: all cores the process may use")
     providers: dict[str, tuple[str, ...]] = Field({}, description="where a runtime has to run; default: its CPU")
     provider_options: dict[str, dict[str, str | int | float | bool]] = Field({}, description="of its library")
+    tools: dict[str, ToolSpec] = Field({}, description="runtime: program that times it; without `python`, the only way")
+    emulated: bool = Field(False, description="its processor is played by a program: AP counts, latency does not")
     power_mode: str | None = Field(None, min_length=1, description="that it has to be in; never changed by edgekd")
     start_below_c: float | None = Field(None, gt=0, description="hottest sensor at the start of a measurement")
     stay_below_c: float | None = Field(None, gt=0, description="hottest sensor at all times; above: invalid")
@@ -62,10 +65,23 @@ class DeviceSpec(BaseModel):
 
     @model_validator(mode="after")
     def _providers_are_known(self) -> DeviceSpec:
-        problems = list(provider_problems(self.runtimes, self.providers, self.provider_options))
+        problems = [
+            *provider_problems(self.runtimes, self.providers, self.provider_options),
+            *tool_problems(self.tools, self.runtimes, self.python, self.providers),
+        ]
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @property
+    def says_emulated(self) -> str | None:
+        """In words, where the file says so; the agent may know it by itself."""
+        return "its device file says so" if self.emulated else None
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether the agent runs there; where it does not, a program of its own times each artifact, and no AP is."""
+        return not self.tools or self.python is not None
 
 
 class Reply(NamedTuple):
@@ -108,7 +124,7 @@ class Device(Protocol):
         ...
 
     def shell(self, arguments: Sequence[str], timeout_s: float = ...) -> Reply:
-        """Run a short program; each argument reaches it as it is.
+        """Run a program that is not the agent; each argument reaches it as it is. It ends with the time or the link.
 
         Raises:
             DeviceFault: it could not be run to its end.

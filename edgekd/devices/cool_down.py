@@ -7,12 +7,19 @@ from collections.abc import Callable
 from typing import Any
 
 from edgekd.devices.contract import Device
+from edgekd.measure.latency import Protocol
 from edgekd.measure.telemetry import hottest_c
 from edgekd.measure.thermal_gate import Gate, decide
 
 Event = dict[str, Any]
 
 _LOOK_EVERY_SECONDS = 10.0
+_PAUSE_SECONDS = {"full": 60.0}  # between two processes; not part of what makes a run valid
+
+
+def pause_of(protocol: Protocol) -> float:
+    """Seconds between two processes, unless the device's file says otherwise."""
+    return _PAUSE_SECONDS.get(protocol.name, 0.0)
 
 
 class CoolDown:
@@ -22,12 +29,20 @@ class CoolDown:
         device: to ask for its temperature; it is asked only if it has a limit.
         pause_s: between two processes, unless the device's file says otherwise.
         say: gets a note for the progress line.
+        look: tells the hottest sensor; default: the agent is asked.
     """
 
-    def __init__(self, device: Device, pause_s: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        device: Device,
+        pause_s: float,
+        say: Callable[[str], None],
+        look: Callable[[], float | None] | None = None,
+    ) -> None:
         spec = device.spec
         self._device = device
         self._say = say
+        self._look = look or self._temperature_c
         self._gate = Gate(spec.start_below_c, pause_s if spec.cool_down_seconds is None else spec.cool_down_seconds)
         self._processes = 0
         self._first_c: float | None = None
@@ -46,7 +61,7 @@ class CoolDown:
         if self._gate.start_below_c is None:
             return []
         while True:
-            now_c = self._temperature_c()
+            now_c = self._look()
             decision = decide(self._gate, waited_s=waited_s, hottest_c=now_c, first_c=self._first_c)
             if decision.action != "wait":
                 break

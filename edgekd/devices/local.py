@@ -16,10 +16,14 @@ from typing import IO, Any
 
 from edgekd.atomic import atomic_path
 from edgekd.devices import agent_archive, stream
+from edgekd.devices.channel import Timeouts
 from edgekd.devices.contract import DeviceSpec, Reply
 from edgekd.devices.faults import DeviceFault
 from edgekd.devices.hashing import present
 from edgekd.devices.stream import STALL_SECONDS, OnEvent
+from edgekd.devices.turn import TIMED, lock, own_turn
+
+_BUSY_SECONDS = Timeouts().busy
 
 
 class LocalDevice:
@@ -53,6 +57,7 @@ class LocalDevice:
             "machine": platform.machine(),
             "cores": len(affinity(0)) if affinity else os.cpu_count(),
             "folder": str(self._folder),
+            "lock": str(lock()),
             "free_bytes": shutil.disk_usage(self._folder).free,
             "python": platform.python_version() if self._python == sys.executable else None,
         }
@@ -69,11 +74,13 @@ class LocalDevice:
         """Run the agent; hands over each event as it comes, the end record last.
 
         Raises:
-            DeviceFault: the agent could not be started, reported an error, fell silent, died, or its output is not
-                whole.
+            DeviceFault: somebody else measures here, or the agent could not be started, reported an error, fell
+                silent, died, or its output is not whole.
         """
-        where = f"device {self.spec.name}: agent {arguments[0] if arguments else ''}".strip()
-        with tempfile.TemporaryFile() as errors:
+        command = arguments[0] if arguments else ""
+        where = f"device {self.spec.name}: agent {command}".strip()
+        alone = own_turn(where, _BUSY_SECONDS) if command in TIMED else contextlib.nullcontext()
+        with alone, tempfile.TemporaryFile() as errors:
             with self._started(arguments, errors, where) as process:
                 said = stream.lines(process, where, self._stall_seconds)
                 if stream.follow(said, on_event, where, errors):
@@ -86,21 +93,29 @@ class LocalDevice:
             )
 
     def shell(self, arguments: Sequence[str], timeout_s: float = 60.0) -> Reply:
-        """Run a short program.
+        """Run a program; whatever ends the call ends it, and what it started.
 
         Raises:
             DeviceFault: there is none of that name, or it takes too long.
         """
         where = f"device {self.spec.name}: {arguments[0]}"
-        try:
-            ended = subprocess.run(
-                arguments, check=False, capture_output=True, timeout=timeout_s, stdin=subprocess.DEVNULL
-            )
-        except OSError as error:
-            raise DeviceFault("tool_missing", f"{where}: cannot be started ({error.strerror}); install it") from error
-        except subprocess.TimeoutExpired as error:
-            raise DeviceFault("silent", f"{where}: did not end in {timeout_s:.0f} s; run it again") from error
-        return Reply(ended.returncode, ended.stdout, ended.stderr)
+        with tempfile.TemporaryFile() as errors:
+            try:
+                process = subprocess.Popen(
+                    arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+                )
+            except OSError as error:
+                raise DeviceFault(
+                    "tool_missing", f"{where}: cannot be started ({error.strerror}); install it"
+                ) from error
+            try:
+                said, _ = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired as error:
+                raise DeviceFault("silent", f"{where}: did not end in {timeout_s:.0f} s; run it again") from error
+            finally:
+                stream.stop(process)
+            errors.seek(0)
+            return Reply(process.returncode, said, errors.read())
 
     def pull(self, remote: str, target: Path) -> None:
         """Copy a file.

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
-import os
-import platform
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -19,10 +16,11 @@ from edgekd.devices.contract import DeviceSpec, Reply
 from edgekd.devices.faults import DeviceFault
 from edgekd.devices.store import Store, free_bytes, refused
 from edgekd.devices.stream import OnEvent
+from edgekd.devices.turn import label
 
 _OLDEST_PYTHON = (3, 8)
 _ENDING_SECONDS = 3.0
-_NOT_STARTED, _TIMED_OUT = (126, 127), 124
+_NOT_STARTED, _TIMED_OUT, _LATE = (126, 127), 124, 5
 
 # $1 folder, absolute or below the home folder; $2 interpreter, or nothing. The folder comes last: it may hold newlines.
 _HELLO = """
@@ -41,10 +39,35 @@ fi
 echo "$python"
 pwd -P
 """
-# $1 seconds, then a program and its arguments.
-_PROGRAM = """
-limit=$1; shift
-if command -v timeout >/dev/null; then timeout "$limit" "$@"; else "$@"; fi </dev/null
+# $1 seconds, $2 seconds between two signs of life (on standard error), then a program and its arguments. It leads a
+# group of its own, which ends with it, with the time, or with this end of the link, whose standard input stays open.
+_PROGRAM = f"""
+limit=$1 beat=$2; shift 2
+exec 3<&0
+if command -v setsid >/dev/null; then setsid "$@" </dev/null 3<&- & else "$@" </dev/null 3<&- & fi
+program=$!
+end() {{ kill -9 "-$program" 2>/dev/null || kill -9 "$program" 2>/dev/null; }}
+(
+  read -r _ <&3
+  end
+) >/dev/null 2>&1 & link=$!
+(
+  exec 3<&-
+  trap 'kill $nap 2>/dev/null; exit 0' TERM
+  last=$(($(date +%s) + limit))
+  while [ "$(date +%s)" -lt "$last" ]; do
+    sleep "$beat" & nap=$!
+    wait $nap
+    echo >&2 || break
+  done
+  trap '' TERM
+  end
+  exit {_LATE}
+) >/dev/null & clock=$!
+exec 3<&-
+{{ wait $program; code=$?; end; kill $link; kill $clock; wait $link; wait $clock; }} 2>/dev/null
+[ $? -ne {_LATE} ] || code={_TIMED_OUT}
+(exit $code)
 """
 
 
@@ -65,7 +88,8 @@ class RemoteDevice:
         self._where = f"device {spec.name}"
         self._timeouts = timeouts or Timeouts()
         self._channel = channel
-        self._python = spec.python or channel.default_python or ""
+        default = "" if spec.tools else channel.default_python  # with tools alone, none is ever started
+        self._python = spec.python or default or ""
         self._shell = Shell(channel, self._where, self._timeouts)
         channel.open()
         try:
@@ -102,12 +126,13 @@ class RemoteDevice:
         self._store.pull(remote, target)
 
     def shell(self, arguments: Sequence[str], timeout_s: float = 60.0) -> Reply:
-        """Run a short program; each argument reaches it as it is.
+        """Run a program; each argument reaches it as it is. Whatever ends the call ends it, and what it started.
 
         Raises:
             DeviceFault: the link broke, or it takes too long.
         """
-        reply = self._shell(_PROGRAM, str(max(1, round(timeout_s))), *arguments, patience_s=timeout_s + 5)
+        limits = (str(max(1, round(timeout_s))), f"{self._timeouts.beat:g}")
+        reply = self._shell(_PROGRAM, *limits, *arguments, held=True, patience_s=self._timeouts.device_silence)
         if reply.code in _NOT_STARTED:
             raise DeviceFault("tool_missing", f"{self._where}: {arguments[0]}: cannot be started; install it there")
         if reply.code == _TIMED_OUT:
@@ -163,7 +188,7 @@ class RemoteDevice:
         options = {
             "--line": json.dumps(list(arguments)),
             "--lock": f"{self._facts['folder']}/lock",
-            "--label": _label(),
+            "--label": label(),
             "--wait-seconds": str(self._timeouts.busy),
             "--silence-seconds": str(self._timeouts.host_silence),
             "--beat-seconds": str(self._timeouts.beat),
@@ -175,7 +200,7 @@ class RemoteDevice:
         if not self._python:
             raise DeviceFault(
                 "python",
-                f"{self._where}: has no Python for the agent; time its artifacts with a program of their own"
+                f"{self._where}: has no Python for the agent; name a program in `tools` that times its artifacts"
                 " (benchmark_model, onnxruntime_perf_test, benchncnn), or install Python there (e.g. Termux) and set"
                 " `python` to its path",
             )
@@ -188,7 +213,7 @@ class RemoteDevice:
             raise DeviceFault(
                 "python",
                 f"{self._where}: {self._python} is Python {found}, the agent takes 3.8 or newer; set `python` to one"
-                " that is, or use trtexec alone",
+                " that is, or use trtexec alone: leave `python` out and name it in `tools`",
             )
         return self._python
 
@@ -208,12 +233,3 @@ class RemoteDevice:
 def _let_end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_ENDING_SECONDS)
-
-
-def _label() -> str:
-    """Who measures, for those who find the device busy."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # no such user in the password file
-        user = str(os.getuid())
-    return f"{user}@{platform.node()} (process {os.getpid()})"

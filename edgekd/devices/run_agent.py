@@ -1,4 +1,4 @@
-"""Drives the agent on any device: `predict` for detections, `profile` for latency samples."""
+"""Drives the agent on any device: `predict` for detections, `profile` for latency samples, `throughput` under load."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgekd import __version__
 from edgekd.agent.protocol import unpack_array
 from edgekd.atomic import read_json
 from edgekd.devices.contract import Device, DeviceSpec
-from edgekd.devices.cool_down import CoolDown
+from edgekd.devices.cool_down import CoolDown, pause_of
 from edgekd.devices.hashing import digest
 from edgekd.devices.unfinished import Unfinished
 from edgekd.errors import EnvironmentFault, InputError, unknown
@@ -24,8 +24,7 @@ from edgekd.types import Detections
 
 Event = dict[str, Any]
 
-# Waiting that is not part of what makes a run valid: between processes, and at most for a steady state.
-_COOL_DOWN_SECONDS = {"full": 60.0}
+# Waiting that is not part of what makes a run valid: at most so long for a steady state.
 _WARMUP_CAP_SECONDS = {"quick": 4.0, "full": 30.0}
 _BAR_UNITS = 100
 
@@ -104,6 +103,7 @@ def profile(
     frame_px: tuple[int, int] = (480, 640),
     settings: Sequence[str] = (),
     record: Path | None = None,
+    keep: bool = False,
 ) -> list[list[Event]]:
     """Time an artifact in fresh processes, one after the other.
 
@@ -114,6 +114,7 @@ def profile(
         settings: further arguments of the agent, e.g. `["--conf", "0.25"]`.
         record: where to write every event of every process, in order, as JSON lines; written when all have ended.
             Until then, those of finished processes are kept beside it, and the same call goes on behind them.
+        keep: they stay there until `unfinished.forget`: this is a part of a measurement that goes on.
 
     Returns:
         the events per process.
@@ -122,9 +123,50 @@ def profile(
         InputError: unknown protocol.
         EnvironmentFault: a process failed; `record` is not written then.
     """
-    rules = _rules(protocol)
     arguments = arguments_of("profile", device, artifact, pack, threads)
     arguments += ["--frame", f"{frame_px[0]}x{frame_px[1]}", *settings]
+    return _processes(device, artifact, pack, arguments, protocol, record, keep)
+
+
+def throughput(
+    device: Device,
+    artifact: Path,
+    pack: Path,
+    *,
+    streams: int,
+    batch: int | None = None,
+    protocol: str | Protocol,
+    threads: int | None = None,
+    frame_px: tuple[int, int] = (480, 640),
+    settings: Sequence[str] = (),
+    record: Path | None = None,
+    keep: bool = False,
+) -> list[list[Event]]:
+    """Let several streams work at once on an artifact, in fresh processes, one after the other.
+
+    Args:
+        streams: at once; the threads are shared among them.
+        batch: images per inference; default: the artifact's fixed one, else 1.
+
+    All else as in `profile`.
+    """
+    arguments = arguments_of("throughput", device, artifact, pack, threads)
+    arguments += ["--streams", str(streams), *(["--batch", str(batch)] if batch else [])]
+    arguments += ["--frame", f"{frame_px[0]}x{frame_px[1]}", *settings]
+    return _processes(device, artifact, pack, arguments, protocol, record, keep)
+
+
+def _processes(
+    device: Device,
+    artifact: Path,
+    pack: Path,
+    arguments: list[str],
+    protocol: str | Protocol,
+    record: Path | None,
+    keep: bool,
+) -> list[list[Event]]:
+    """Events of as many processes as the protocol asks for; see `profile`."""
+    rules = _rules(protocol)
     cap_s = _WARMUP_CAP_SECONDS.get(rules.name, 5 * rules.warmup_seconds)
     for name, value in (
         ("--warmup-seconds", rules.warmup_seconds),
@@ -138,15 +180,15 @@ def profile(
     about = {"arguments": arguments, "device": device.spec.model_dump(mode="json"), "version": __version__}
     about |= {"artifact": digest(artifact), "pack": digest(pack)} if record else {}
     unfinished = Unfinished(record, about)
-    title = f"profile {artifact.name}@{device.spec.name}"
+    title = f"{arguments[0]} {artifact.name}@{device.spec.name}"
     with progress(title, rules.min_processes * _BAR_UNITS) as advance:
-        cool_down = CoolDown(device, _COOL_DOWN_SECONDS.get(rules.name, 0.0), partial(advance, 0))
+        cool_down = CoolDown(device, pause_of(rules), partial(advance, 0))
         kept = len(unfinished.processes)
         advance(kept * _BAR_UNITS, "kept from before" if kept else "")
         for number in range(kept + 1, rules.min_processes + 1):
             held_back = cool_down.wait()
             unfinished.add(held_back + _one_process(device, arguments, rules, advance, f"process {number}"))
-    unfinished.finish()
+    unfinished.finish(keep)
     return unfinished.processes
 
 
@@ -162,6 +204,9 @@ def _one_process(
         if event["event"] == "samples":
             sampled_ns += sum(event["end_to_end_ns"])
             count += len(event["end_to_end_ns"])
+        elif event["event"] == "completions" and event["ended_ns"]:
+            sampled_ns = event["ended_ns"][-1]
+            count += len(event["ended_ns"])
         share = min(sampled_ns / 1e9 / rules.min_seconds, count / rules.min_count, 1.0)
         units = int(share * _BAR_UNITS)
         advance(units - shown, note)
@@ -170,6 +215,20 @@ def _one_process(
     device.run(arguments, on_event)
     advance(_BAR_UNITS - shown, note)
     return events
+
+
+def emulation(device: Device) -> str | None:
+    """What says that a program plays the device's processor, in words; None: nothing does.
+
+    Raises:
+        DeviceFault: it does not answer.
+    """
+    if device.spec.says_emulated or not device.spec.has_agent:
+        return device.spec.says_emulated
+    events: list[Event] = []
+    device.run(["state"], events.append)
+    found: str | None = (events[0].get("platform") or {}).get("emulated")
+    return found
 
 
 def arguments_of(command: str, device: Device, artifact: Path, pack: Path, threads: int | None) -> list[str]:

@@ -26,7 +26,7 @@ class Unfinished:
 
     def __init__(self, record: Path | None, about: Mapping[str, Any]) -> None:
         self._record = record
-        self._path = None if record is None else record.with_name(record.name + ".partial")
+        self._path = None if record is None else _partial(record)
         self._key = sha256_json(dict(about))
         self.processes: list[list[Event]] = self._kept()
 
@@ -37,11 +37,16 @@ class Unfinished:
             lines = [json.dumps({"key": self._key}), *(json.dumps(process) for process in self.processes)]
             write_bytes(self._path, "\n".join(lines).encode() + b"\n")
 
-    def finish(self) -> None:
-        """Write all events, in order, as JSON lines; nothing is kept beside them any more."""
-        if self._record is not None and self._path is not None:
+    def finish(self, keep: bool = False) -> None:
+        """Write all events, in order, as JSON lines.
+
+        Args:
+            keep: until `forget`, the same measurement finds itself done: it is a part of one that goes on.
+        """
+        if self._record is not None:
             write_bytes(self._record, b"".join(encode(event) for process in self.processes for event in process))
-            self._path.unlink(missing_ok=True)
+            if not keep:
+                forget(self._record)
 
     def _kept(self) -> list[list[Event]]:
         if self._path is None or not self._path.is_file():
@@ -53,3 +58,12 @@ class Unfinished:
         except ValueError:
             return []
         return processes if head.get("key") == self._key else []
+
+
+def forget(record: Path) -> None:
+    """What is done is done: the same measurement begins anew."""
+    _partial(record).unlink(missing_ok=True)
+
+
+def _partial(record: Path) -> Path:
+    return record.with_name(record.name + ".partial")

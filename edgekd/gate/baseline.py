@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgekd.atomic import read_json, sha256_json, write_json
 from edgekd.errors import InputError, unknown
 from edgekd.gate.verdict import Check, Status
+from edgekd.measure.throughput import best
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _ROUNDING = 1e-9
@@ -27,6 +28,7 @@ class Entry(BaseModel):
     Attributes:
         files: name -> sha256.
         p50_ms, p90_ms: end to end; None where the measurement was not valid.
+        images_per_second: of the fastest valid load; None where there was none.
         fingerprint: of the environment in which the latency was measured.
     """
 
@@ -42,6 +44,7 @@ class Entry(BaseModel):
     p50_ms: float | None = None
     p90_ms: float | None = None
     peak_memory_mb: float | None = None
+    images_per_second: float | None = None
     fingerprint: str | None = None
 
     @property
@@ -82,6 +85,7 @@ def entry(artifact: Mapping[str, Any], environment: Mapping[str, Any] | None) ->
         target=artifact["target"], device=artifact["device"], files=artifact["files"], ap=artifact["ap"],
         size_bytes=artifact["size_bytes"], ap50=artifact["ap50"], per_class=artifact["per_class"] or {},
         p50_ms=latency.get("p50"), p90_ms=latency.get("p90"), peak_memory_mb=artifact.get("peak_memory_mb"),
+        images_per_second=(best(artifact.get("throughput") or []) or {}).get("images_per_second"),
         fingerprint=fingerprint(environment) if environment else None,
     )  # fmt: skip
 

@@ -16,6 +16,8 @@ from edgekd.measure.paired_latency import LEAST_PROCESSES, FloatArray, Ratio, p_
 
 Status = Literal["pass", "fail", "inconclusive", "invalid"]
 
+LOOKS = (6, 9, 12, 18, 24, 36)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -28,7 +30,7 @@ class Plan:
     """
 
     budget: float = 0.01
-    looks: tuple[int, ...] = (6, 9, 12, 18)
+    looks: tuple[int, ...] = LOOKS
     error: float = 0.01
 
     def __post_init__(self) -> None:
@@ -39,6 +41,11 @@ class Plan:
     def level(self) -> float:
         """Confidence of the two-sided interval at each look, half of whose error lies on either side."""
         return 1 - 2 * self.error / len(self.looks)
+
+
+def looks_up_to(most: int) -> tuple[int, ...]:
+    """The usual looks for at most so many processes, the last of them there."""
+    return (*(count for count in LOOKS if count < most), most)
 
 
 @dataclass(frozen=True)

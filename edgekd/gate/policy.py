@@ -11,7 +11,7 @@ from edgekd.errors import unknown
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-PER_ARTIFACT = ("max_p90_ms", "max_memory_mb", "max_size_mb", "max_energy_mj")
+PER_ARTIFACT = ("max_p90_ms", "max_memory_mb", "max_size_mb", "max_energy_mj", "min_images_per_second")
 
 
 class Against(BaseModel):
@@ -40,6 +40,7 @@ class GateConfig(BaseModel):
         max_p90_ms: artifact on device -> largest 90th percentile of the end-to-end latency.
         max_memory_mb, max_energy_mj: artifact on device -> largest peak memory, and energy per inference.
         max_size_mb: artifact on device -> largest size of its files (10^6 bytes).
+        min_images_per_second: artifact on device -> least throughput, of the fastest of the recipe's loads.
         max_ap_drop: how much less AP than the torch student an artifact may have.
         min_gain: how much more AP than the baseline (the same student without a teacher) the student must have.
         min_ap_per_class: class name -> least AP of the torch student and of every artifact.
@@ -60,6 +61,9 @@ class GateConfig(BaseModel):
     )
     max_energy_mj: dict[str, Positive] = Field(
         default_factory=dict, description="target@device: largest energy of an inference in millijoules"
+    )
+    min_images_per_second: dict[str, Positive] = Field(
+        default_factory=dict, description="target@device: least throughput of the fastest load of profile.throughput"
     )
     max_ap_drop: Fraction | None = Field(
         None, description="largest loss of AP of an artifact against the torch student"

@@ -7,7 +7,7 @@ valid measurement stays broken whatever else could not be measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from edgekd.gate.policy import GateConfig
@@ -31,6 +31,10 @@ class ArtifactFacts:
         latency_valid: whether the latency figures may be used.
         invalid_reasons: why not.
         per_class: class name -> AP; None: the per-class budgets are applied to the torch student alone.
+        images_per_second: of the fastest valid load.
+        load_problems: why loads that were measured are not valid.
+        no_ap: why there is none, where it is known.
+        inference_by: the timing program whose figures these are: of inference alone; None: they are the agent's.
     """
 
     target: str
@@ -43,6 +47,10 @@ class ArtifactFacts:
     memory_mb: float | None = None
     energy_mj: float | None = None
     size_mb: float | None = None
+    images_per_second: float | None = None
+    load_problems: tuple[str, ...] = ()
+    no_ap: str | None = None
+    inference_by: str | None = None
 
     @property
     def name(self) -> str:
@@ -144,9 +152,9 @@ class _Budget:
     missing: str
     unit: str = ""
 
-    def check(self, subject: str, value: float | None) -> Check:
+    def check(self, subject: str, value: float | None, missing: str | None = None) -> Check:
         if value is None:
-            return self.record(subject, None, "inconclusive", self.missing)
+            return self.record(subject, None, "inconclusive", missing or self.missing)
         slack = value - self.limit if self.op == ">=" else self.limit - value
         status: Status = "pass" if slack >= -_ROUNDING else "fail"
         outcome = "within the budget by" if status == "pass" else "missed by"
@@ -166,7 +174,7 @@ def _least_ap(config: GateConfig, facts: Facts) -> list[Check]:
     budget = _Budget("min_ap", "AP", ">=", config.min_ap, "it was not validated; run edgekd validate")
     return [
         budget.check("student", facts.student_ap),
-        *(budget.check(artifact.name, artifact.ap) for artifact in facts.artifacts),
+        *(budget.check(artifact.name, artifact.ap, artifact.no_ap) for artifact in facts.artifacts),
     ]
 
 
@@ -178,15 +186,39 @@ def _per_artifact(config: GateConfig, facts: Facts) -> list[Check]:
             budget = _Budget(metric, quantity, "<=", limit, missing, unit)
             artifact = measured.get(name)
             value = getattr(artifact, metric.removeprefix("max_")) if artifact else None
-            if artifact is None or artifact.latency_valid or not is_profiled:
+            if artifact is not None and artifact.inference_by and artifact.latency_valid and is_profiled:
+                checks.append(_of_inference_alone(budget, name, value, artifact.inference_by))
+            elif artifact is None or artifact.latency_valid or not is_profiled:
                 checks.append(budget.check(name, value))
             else:
                 why = "; ".join(artifact.invalid_reasons) or "no reason given"
-                why = f"the profile is invalid ({why}); profile it again on a quiet device"
-                checks.append(budget.record(name, value, "invalid", why))
+                checks.append(budget.record(name, None, "invalid", f"the profile is invalid ({why}); {_remedy(why)}"))
     return checks
 
 
+def _remedy(why: str) -> str:
+    found = (remedy for beginning, remedy in _REMEDIES.items() if why.startswith(beginning))
+    return next(found, "profile it again on a quiet device")
+
+
+def _of_inference_alone(budget: _Budget, name: str, value: float | None, tool: str) -> Check:
+    """A program that runs inference alone can show that a budget of the whole way is broken, never that it is kept."""
+    if value is None:
+        why = ": it keeps no raw samples, or took too few" if budget.metric == "max_p90_ms" else ""
+        return budget.record(name, None, "inconclusive", f"{tool} gives no {budget.quantity}{why}")
+    found = budget.check(name, value)
+    if found.status == "fail":
+        return replace(found, detail=f"{found.detail} by inference alone ({tool}), without pre- and post-processing")
+    within = f"{budget.quantity} of inference alone is {value:.4g} {budget.unit} ({tool}), within {budget.limit:.4g}"
+    why = f"{within}, but the budget is of the whole way from frame to detections, which only the agent measures"
+    return budget.record(name, value, "inconclusive", why)
+
+
+# By how the first reason of an invalid profile begins.
+_REMEDIES = {
+    "emulated": "profile it on the hardware",
+    "another model": "export it in a higher precision, or update the device's runtime",
+}
 # Metric -> what is compared, its unit, why it may be absent, and whether an invalid profile makes it useless.
 _QUANTITIES = {
     "max_p90_ms": (
@@ -198,6 +230,21 @@ _QUANTITIES = {
 }  # fmt: skip
 
 
+def _throughput(config: GateConfig, facts: Facts) -> list[Check]:
+    measured = {artifact.name: artifact for artifact in facts.artifacts}
+    missing = "no throughput was measured; name loads in profile.throughput, and run edgekd profile"
+    checks = []
+    for name, limit in config.min_images_per_second.items():
+        budget = _Budget("min_images_per_second", "throughput", ">=", limit, missing, "images/s")
+        artifact = measured.get(name)
+        if artifact and artifact.images_per_second is None and artifact.load_problems:
+            why = "; ".join(artifact.load_problems)
+            checks.append(budget.record(name, None, "invalid", f"no load was measured validly ({why}); {_remedy(why)}"))
+        else:
+            checks.append(budget.check(name, artifact.images_per_second if artifact else None))
+    return checks
+
+
 def _drop(config: GateConfig, facts: Facts) -> list[Check]:
     if config.max_ap_drop is None:
         return []
@@ -205,7 +252,7 @@ def _drop(config: GateConfig, facts: Facts) -> list[Check]:
     budget = _Budget("max_ap_drop", "AP below the student's", "<=", config.max_ap_drop, missing)
     if not facts.artifacts:
         return [budget.record("artifacts", None, "inconclusive", "nothing was exported; name targets in export:")]
-    return [budget.check(one.name, _difference(facts.student_ap, one.ap)) for one in facts.artifacts]
+    return [budget.check(one.name, _difference(facts.student_ap, one.ap), one.no_ap) for one in facts.artifacts]
 
 
 def _gain(config: GateConfig, facts: Facts) -> list[Check]:
@@ -218,13 +265,13 @@ def _gain(config: GateConfig, facts: Facts) -> list[Check]:
 
 
 def _classes(config: GateConfig, facts: Facts) -> list[Check]:
-    sources = [("student", facts.per_class)]
-    sources += [(artifact.name, artifact.per_class) for artifact in facts.artifacts if artifact.per_class is not None]
+    sources: list[tuple[str, Mapping[str, float | None], str | None]] = [("student", facts.per_class, None)]
+    sources += [(one.name, one.per_class, one.no_ap) for one in facts.artifacts if one.per_class is not None]
     missing = "it was not validated, or the split has no ground truth of the class"
     checks = []
     for name, limit in config.min_ap_per_class.items():
         budget = _Budget("min_ap_per_class", "AP", ">=", limit, missing)
-        checks += [budget.check(f"{subject}: {name}", per_class.get(name)) for subject, per_class in sources]
+        checks += [budget.check(f"{subject}: {name}", found.get(name), no_ap) for subject, found, no_ap in sources]
     return checks
 
 
@@ -232,4 +279,6 @@ def _difference(first: float | None, second: float | None) -> float | None:
     return None if first is None or second is None else first - second
 
 
-_RULES: tuple[Callable[[GateConfig, Facts], list[Check]], ...] = (_least_ap, _per_artifact, _drop, _gain, _classes)
+_RULES: tuple[Callable[[GateConfig, Facts], list[Check]], ...] = (
+    _least_ap, _per_artifact, _throughput, _drop, _gain, _classes,
+)  # fmt: skip

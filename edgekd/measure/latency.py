@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -50,6 +50,10 @@ class Protocol:
     min_seconds: float
     needs_steady: bool
     may_throttle: bool = False
+
+    def at_its_shortest(self) -> Protocol:
+        """One process that does each thing once: for what shows that it runs, and is not measured."""
+        return replace(self, min_processes=1, warmup_seconds=0.01, min_count=1, min_seconds=0.001)
 
 
 PROTOCOLS = {

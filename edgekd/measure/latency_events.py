@@ -14,6 +14,7 @@ from edgekd.measure.latency import PHASES, Phase, Protocol, nearest_rank, summar
 from edgekd.measure.sustained import over_time
 from edgekd.measure.telemetry import Telemetry, hottest_c, is_thermometer, telemetry_of
 from edgekd.measure.throttling import Conditions, Verdict, judge
+from edgekd.measure.withheld import unless_emulated
 from edgekd.types import IntArray
 
 SCHEMA = "edgekd.latency/1"
@@ -32,9 +33,11 @@ def summarise_events(
 ) -> dict[str, Any]:
     """Content of `profile/<target>@<device>.json`.
 
-    Load and first-inference times are medians (nearest rank) over the processes, peak memory (10^6 bytes) is the
-    largest, the environment is the first process's, with the device's state after the run as `telemetry_after`.
-    A process that was slowed down, or began too hot, makes the whole invalid.
+    Load and first-inference times are medians (nearest rank) over the processes, peak memory (10^6 bytes) and the time
+    that building an engine took, which is part of neither, are the largest, the environment is the first process's,
+    with the device's state after the run as `telemetry_after`.
+    A process that was slowed down, or began too hot, makes the whole invalid. Of an emulated device there are no
+    figures at all.
 
     Args:
         events: per process, the agent's events in order.
@@ -49,28 +52,31 @@ def summarise_events(
     samples = [_samples(process, f"{where}: process {number}") for number, process in enumerate(events, start=1)]
     if not samples:
         raise EnvironmentFault(f"{where}: no process was run, so there is nothing to summarise")
-    warmups = [_last(process, "warmup") for process in events]
+    warmups = [last(process, "warmup") for process in events]
     summary = summarise(samples, protocol, [bool(warmup.get("steady", True)) for warmup in warmups])
-    loads = [_last(process, "load") for process in events]
-    peaks = [_last(process, "memory").get("peak_memory_bytes") for process in events]
-    environment = {key: value for key, value in _last(events[0], "environment").items() if key != "event"}
+    loads = [last(process, "load") for process in events]
+    built_ms = max((load["build_ms"] for load in loads if load.get("build_ms") is not None), default=None)
+    peaks = [last(process, "memory").get("peak_memory_bytes") for process in events]
+    environment = {key: value for key, value in last(events[0], "environment").items() if key != "event"}
     states = [telemetry_of(process) for process in events]
     after = states[0].after
     used = energy(states, [process["end_to_end"] for process in samples])
-    verdicts = [judge(state, _conditions(conditions, environment)) for state in states]
-    slowed = _numbered(verdicts, events)
+    verdicts = [judge(state, conditions_of(conditions, environment)) for state in states]
+    slowed = numbered(verdicts, events)
     invalid = [*summary.invalid_reasons, *([] if protocol.may_throttle else slowed)]
     course = over_time(samples[0]["end_to_end"]) if protocol.name == "sustained" else None
-    told = [*([course.note()] if course else []), *(slowed if protocol.may_throttle else [])]
-    return {
+    built = [] if built_ms is None else [f"the engine was built on the device, in {built_ms / 1e3:.1f} s"]
+    told = [*built, *([course.note()] if course else []), *(slowed if protocol.may_throttle else [])]
+    content = {
         "schema": SCHEMA,
         "target": target,
         "device": device,
         "protocol": protocol.name,
         "processes": len(events),
         "latency_ms": summary.latency_ms,
-        "first_inference_ms": _median_of([load.get("first_inference_ms") for load in loads]),
-        "load_ms": _median_of([load.get("load_ms") for load in loads]),
+        "first_inference_ms": median_of([load.get("first_inference_ms") for load in loads]),
+        "load_ms": median_of([load.get("load_ms") for load in loads]),
+        "build_ms": built_ms,
         "peak_memory_mb": max((peak / _BYTES_PER_MB for peak in peaks if peak is not None), default=None),
         "cv": summary.cv,
         "drift_percent": summary.drift_percent,
@@ -86,6 +92,7 @@ def summarise_events(
         "environment": {**environment, "telemetry_after": after} if after else environment,
         "histogram": summary.histogram,
     }
+    return unless_emulated(content, conditions.emulated if conditions else None)
 
 
 def _samples(process: Events, where: str) -> dict[Phase, IntArray]:
@@ -108,12 +115,13 @@ def _samples(process: Events, where: str) -> dict[Phase, IntArray]:
     return joined
 
 
-def _conditions(conditions: Conditions | None, environment: Mapping[str, Any]) -> Conditions:
+def conditions_of(conditions: Conditions | None, environment: Mapping[str, Any]) -> Conditions:
+    """What the device has to keep, with the machine that it says it is."""
     machine = (environment.get("platform") or {}).get("machine")
     return replace(conditions or Conditions(), machine=machine)
 
 
-def _numbered(verdicts: Sequence[Verdict], events: Sequence[Events]) -> list[str]:
+def numbered(verdicts: Sequence[Verdict], events: Sequence[Events]) -> list[str]:
     """Reasons with the process that they are of."""
     reasons = []
     for number, (verdict, process) in enumerate(zip(verdicts, events, strict=True), start=1):
@@ -130,11 +138,12 @@ def _temperatures(states: Sequence[Telemetry]) -> dict[str, float | None]:
     return {"start": hottest_c(states[0].before.get("temperatures_c")), "max": max(highest, default=None)}
 
 
-def _last(process: Events, kind: str) -> Mapping[str, Any]:
+def last(process: Events, kind: str) -> Mapping[str, Any]:
     """The last event of a kind, or an empty one."""
     return next((event for event in reversed(process) if event.get("event") == kind), {})
 
 
-def _median_of(values: Sequence[float | None]) -> float | None:
+def median_of(values: Sequence[float | None]) -> float | None:
+    """Nearest-rank median of those that are known."""
     known = sorted(value for value in values if value is not None)
     return float(known[nearest_rank(len(known), 50)]) if known else None

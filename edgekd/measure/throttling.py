@@ -25,11 +25,13 @@ class Conditions:
     Attributes:
         stay_below_c: of the hottest sensor, at all times.
         power_mode: that has to be in force.
+        emulated: why its latency means nothing, in words, if the device's file says so.
         machine: as the platform names itself, e.g. `aarch64`; where idle cores read low, locked clocks prove nothing.
     """
 
     stay_below_c: float | None = None
     power_mode: str | None = None
+    emulated: str | None = None
     machine: str | None = None
 
 

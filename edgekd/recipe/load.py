@@ -126,11 +126,14 @@ def _dotted(location: tuple[int | str, ...], prefix: str) -> str:
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Keys allowed at `location`; empty where the way there leaves pydantic models."""
     current: Any = model
+    names_next = False  # of a mapping of names to models
     for part in location:
-        if isinstance(part, int):
+        if isinstance(part, int) or names_next:
+            names_next = False
             continue
         field = getattr(current, "model_fields", {}).get(part)
         inner = _types(field.annotation) if field else []
+        names_next = any(getattr(annotation, "__origin__", None) is dict for annotation in inner)
         current = next((annotation for annotation in inner if hasattr(annotation, "model_fields")), None)
     fields = getattr(current, "model_fields", {})
     return [field.alias or name for name, field in fields.items()]

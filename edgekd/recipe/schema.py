@@ -136,11 +136,29 @@ class ValidateRecipe(_Strict):
     )
 
 
+class ThroughputRecipe(_Strict):
+    """One load under which images per second are counted."""
+
+    streams: int = Field(default=1, ge=1, le=256, description="that work at once, and share the device's threads")
+    batch: int | None = Field(
+        default=None, ge=1, description="images per inference; default: the artifact's fixed batch, else 1"
+    )
+
+
 class ProfileRecipe(_Strict):
-    """How latency is measured."""
+    """How latency is measured, and throughput beside it."""
 
     protocol: Literal["quick", "full", "sustained"] = "full"
     sustained_minutes: float = Field(default=30.0, gt=0, le=1440, description="length of the protocol 'sustained'")
+    throughput: tuple[ThroughputRecipe, ...] = Field(
+        default=(), description="loads to measure after the single stream, in the same session"
+    )
+
+    @model_validator(mode="after")
+    def _loads_differ(self) -> ProfileRecipe:
+        if len(set(self.throughput)) < len(self.throughput):
+            raise ValueError("throughput: the same load twice; leave one out")
+        return self
 
 
 class ReportRecipe(_Strict):

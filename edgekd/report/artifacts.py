@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from edgekd.measure.withheld import without_figures
+from edgekd.report import throughput
 from edgekd.report.files import RunFiles
+from edgekd.report.lanes import lanes_of
 
 PERCENTILES = ("p50", "p90", "p95", "p99")
 STAGES = ("pre", "inference", "post", "end_to_end")
@@ -14,8 +17,8 @@ _LATENCY = (*PERCENTILES, "mean", "mad", "min", "max", "count")
 _ACCURACY = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "per_class", "operating_point", "images")
 _PARITY = ("max_abs", "max_abs_score", "max_abs_box_px", "matched", "tolerance", "images", "passed", "reason")
 _PROFILE = (
-    "protocol", "processes", "first_inference_ms", "load_ms", "peak_memory_mb", "cv", "drift_percent", "valid",
-    "invalid_reasons", "notes", "histogram", "energy_mj_per_inference", "energy", "temperature_c",
+    "protocol", "processes", "first_inference_ms", "load_ms", "build_ms", "peak_memory_mb", "cv", "drift_percent",
+    "valid", "invalid_reasons", "notes", "histogram", "energy_mj_per_inference", "energy", "temperature_c",
 )  # fmt: skip
 
 
@@ -92,12 +95,18 @@ def _measured(
     """What validation and profiling found on one device."""
     names = {"accuracy": f"validate/{target}@{device}.json", "latency": f"profile/{target}@{device}.json"}
     accuracy, profile = files.json(names["accuracy"]), files.json(names["latency"])
+    under_load = throughput.entries(profile)
+    if profile and profile.get("valid") is False:
+        profile = without_figures(profile)
     row: dict[str, Any] = {key: (accuracy or {}).get(key) for key in _ACCURACY}
     row["ap_drop"] = None if student_ap is None or row["ap"] is None else student_ap - row["ap"]
     row |= {key: (profile or {}).get(key) for key in _PROFILE}
     latency = (profile or {}).get("latency_ms") or {}
     row["stages_ms"] = {stage: _percentiles(latency.get(stage)) for stage in STAGES}
     row["latency_ms"] = row["stages_ms"]["end_to_end"]
+    row["throughput"], row["batch"] = under_load, throughput.batch_of(profile)
+    row["lanes"] = lanes_of(profile)
+    row["accuracy"], row["accuracy_reason"] = (accuracy or {}).get("accuracy"), (accuracy or {}).get("reason")
     row["sources"] = dict(sources) | {
         "accuracy": None if accuracy is None else names["accuracy"],
         "latency": None if profile is None else names["latency"],

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgekd.report.numbers import DASH, ROLE_NAMES, ap, digits, megabytes, of_metric, percent, signed
+from edgekd.report.throughput import alone, alone_per_second, load
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⚠️"}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~])")
@@ -21,6 +22,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         _bullets("Warnings", report["warnings"]),
         _models(report),
         _artifacts(report),
+        _lanes(report),
+        _throughput(report),
         _checks(report),
         _reproduce(report),
     ]
@@ -76,7 +79,7 @@ def _artifacts(report: Mapping[str, Any]) -> str:
         invalid = " ⚠️" if artifact["valid"] is False else ""
         rows.append([
             f"**{name}**" if is_best else name,
-            ap(artifact["ap"]),
+            escape(artifact["accuracy"]) if artifact["accuracy"] else ap(artifact["ap"]),
             ap(artifact["ap50"]),
             signed(None if artifact["ap_drop"] is None else -artifact["ap_drop"]),
             digits(artifact["parity"]["max_abs"]),
@@ -88,6 +91,45 @@ def _artifacts(report: Mapping[str, Any]) -> str:
     head = [title for title in head if powered or title != "mJ"]
     rule = f"\n\nBold: {escape(best['rule'])}." if best else ""
     return table(head, rows) + "\n\nLatency is end to end." + rule
+
+
+def _lanes(report: Mapping[str, Any]) -> str:
+    """Of timing programs."""
+    rows = []
+    for artifact in report["artifacts"]:
+        name = escape(f"{artifact['target']}@{artifact['device']}")
+        for lane in artifact["lanes"]:
+            figures = lane["latency_ms"]["inference"]
+            valid = "" if lane["valid"] else " ⚠️"
+            shown = [digits(figures[key]) for key in ("p50", "p90", "p99")]
+            rows.append([
+                name, escape(", ".join(part for part in (lane["tool"], lane["lane"], lane["size"]) if part)) + valid,
+                *shown, digits(lane["own_mean_ms"]), digits(lane["energy_mj_per_inference"]),
+            ])  # fmt: skip
+    if not rows:
+        return ""
+    head = ["Inference alone", "by", "p50 ms", "p90 ms", "p99 ms", "its own mean ms", "mJ"]
+    note = "Without pre- and post-processing: not to be compared with latency end to end."
+    return f"{table(head, rows)}\n\n{note}"
+
+
+def _throughput(report: Mapping[str, Any]) -> str:
+    """Each load below the single stream of its artifact."""
+    rows = []
+    for artifact in report["artifacts"]:
+        if not artifact["throughput"]:
+            continue
+        name, single = escape(f"{artifact['target']}@{artifact['device']}"), artifact["latency_ms"]
+        figures = (digits(figure) for figure in (single["p50"], single["p90"]))
+        rows.append([name, alone(artifact), digits(alone_per_second(artifact)), "", *figures])
+        for entry in artifact["throughput"]:
+            latency, valid = entry["latency_ms"], "" if entry["valid"] else " ⚠️"
+            found = (entry["images_per_second"], entry["ratio_to_single_stream"], latency["p50"], latency["p90"])
+            rows.append([name, load(entry) + valid, *(digits(figure) for figure in found)])
+    if not rows:
+        return ""
+    head = ["Throughput", "at once", "images/s", "ratio", "p50 ms", "p90 ms"]
+    return f"{table(head, rows)}\n\nFrom frame to detections; latency is of one inference while the others work."
 
 
 def _checks(report: Mapping[str, Any]) -> str:

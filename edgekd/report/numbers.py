@@ -68,9 +68,11 @@ def seconds(value: float | None) -> str:
 
 
 def of_metric(metric: str, value: Any) -> str:
-    """A budget or its measurement, by the name of the metric: times in ms, all else an AP."""
+    """A budget or its measurement, by the name of the metric: times in ms, rates as such, all else an AP."""
     if not isinstance(value, (int, float)):
         return DASH
+    if metric.endswith("_per_second"):
+        return f"{digits(value)} /s"
     return f"{digits(value)} ms" if metric.endswith("_ms") else ap(value)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.atomic import write_json, write_text
-from edgekd.report import numbers
+from edgekd.report import numbers, throughput
 from edgekd.report.artifacts import PERCENTILES, STAGES
 from edgekd.report.collect import ROLES, collect
 from edgekd.report.files import RunFiles
@@ -60,6 +60,11 @@ def html(run: Path, report: Mapping[str, Any], examples: int) -> str:
     )
     for name in ("ap", "signed", "digits", "percent", "megabytes", "count", "seconds", "of_metric", "flat"):
         environment.filters[name] = getattr(numbers, name)
+    environment.filters |= {
+        "load": throughput.load,
+        "alone": throughput.alone,
+        "alone_per_second": throughput.alone_per_second,
+    }
     return environment.get_template("report.html.j2").render(
         report=report,
         recipe_text=_text(run / "recipe.lock.yaml"),

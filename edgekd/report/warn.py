@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from edgekd.report.throughput import load
+
 SHARE_LIMITS = (0.01, 0.50)  # of a term in the loss: below, it hardly acts; above, it drowns the detection loss
 DETECTION = "detection"
 _SAME_AP = 0.001
@@ -67,9 +69,16 @@ def _artifacts(report: Mapping[str, Any]) -> Iterator[str]:
             changed = ", ".join(artifact["changed_files"])
             yield f"{target}: {changed} differs from the hash in {artifact['sources']['sidecar']}."
     for artifact in report["artifacts"]:
+        if artifact.get("accuracy"):
+            name = f"{artifact['target']}@{artifact['device']}"
+            yield f"{name}: accuracy: {artifact['accuracy']} ({artifact['accuracy_reason']})."
         if artifact["valid"] is False:
             reasons = "; ".join(artifact["invalid_reasons"] or ["no reason given"])
             yield f"The latency of {artifact['target']}@{artifact['device']} is not valid: {reasons}."
+        for entry in artifact.get("throughput") or []:
+            if not entry["valid"]:
+                name = f"{artifact['target']}@{artifact['device']} ({load(entry)})"
+                yield f"The throughput of {name} is not valid: {'; '.join(entry['invalid_reasons'])}."
 
 
 def _data(report: Mapping[str, Any]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from edgekd.data.config import CocoData, DigitsData, YoloData
 from edgekd.devices import catalog
 from edgekd.devices.contract import DeviceSpec
+from edgekd.devices.tools.spec import fixed_shape_problem, missing_programs
 from edgekd.distill.contract import DistillerConfig, distiller_type
 from edgekd.errors import InputError
 from edgekd.export.contract import Suppression, TargetSpec
@@ -21,7 +22,7 @@ from edgekd.export.targets import load_target
 from edgekd.gate.policy import GateConfig
 from edgekd.recipe.load import bind, read_recipe, sound_parts
 from edgekd.recipe.lookup import find
-from edgekd.recipe.schema import DetectorRecipe, DistillEnvelope, Recipe
+from edgekd.recipe.schema import DetectorRecipe, DistillEnvelope, Recipe, ThroughputRecipe
 
 DataConfig = DigitsData | YoloData | CocoData
 _DATA_TYPES: dict[str, type[DataConfig]] = {"digits": DigitsData, "yolo": YoloData, "coco": CocoData}
@@ -109,7 +110,9 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
     attempt(lambda: _no_repeats([target.name for target in targets if target], f"{where}: export"))
     attempt(lambda: _no_repeats([device.name for device in devices if device], f"{where}: devices"))
     problems += _without_device([target for target in targets if target], [one for one in devices if one], where)
+    problems += _unfit_for_tools([target for target in targets if target], [one for one in devices if one], where)
     problems += _other_iou([target for target in targets if target], recipe.validate_.iou, where)
+    problems += _other_batch([target for target in targets if target], recipe.profile.throughput, where)
     if problems:
         raise InputError(*problems)
     assert data is not None
@@ -206,6 +209,19 @@ def _without_device(targets: list[TargetSpec], devices: list[DeviceSpec], where:
     ]
 
 
+def _unfit_for_tools(targets: list[TargetSpec], devices: list[DeviceSpec], where: str) -> list[str]:
+    """Problems with timing programs that are not here, or cannot open what they would be given."""
+    problems = [f"{where}: devices: {problem}" for device in devices for problem in missing_programs(device)]
+    for target in targets:
+        dynamic = "dynamic" in (target.batch, target.size)
+        for device in devices:
+            if target.runtime in device.runtimes and (
+                problem := fixed_shape_problem(target.runtime, device, dynamic=dynamic)
+            ):
+                problems.append(f"{where}: export: {target.name}: {problem}")
+    return problems
+
+
 def _other_iou(targets: list[TargetSpec], iou: float, where: str) -> list[str]:
     """Problems with targets whose graph suppresses at another IoU than AP is measured with."""
     given = {
@@ -218,6 +234,17 @@ def _other_iou(targets: list[TargetSpec], iou: float, where: str) -> list[str]:
         "options.nms.iou"
         for name, inside in given.items()
         if inside != iou
+    ]
+
+
+def _other_batch(targets: list[TargetSpec], loads: Sequence[ThroughputRecipe], where: str) -> list[str]:
+    """Problems with loads whose batch a target does not take."""
+    return [
+        f"{where}: profile.throughput[{index}].batch: is {load.batch}, but {target.name} is exported with a fixed batch"
+        f" of {target.batch}; export it with 'batch: {load.batch}' or 'batch: dynamic', or leave the load out"
+        for index, load in enumerate(loads)
+        for target in targets
+        if load.batch and target.batch not in ("dynamic", load.batch)
     ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.detectors.contract import Spec
+from edgekd.devices.tools.spec import without_agent
 from edgekd.distill.contract import DistillerConfig, distiller_type
 from edgekd.errors import InputError
 from edgekd.export.onnx_nms import end_to_end_problem
@@ -61,6 +62,7 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
             "train": dict(bound.recipe.train),
             "targets": [target.name for target in bound.targets],
             "devices": [device.name for device in bound.devices],
+            "without_agent": _without_agent(bound),
         }
         if dry_step:
             result["dry_step"] = _dry_step(context)
@@ -131,6 +133,8 @@ def print_check(result: dict[str, Any]) -> None:
         _print_quantize(console, result["quantize"])
     targets, devices = (", ".join(result[key]) or "none" for key in ("targets", "devices"))
     console.print(f"targets: {targets}; devices: {devices}")
+    for name, how in result["without_agent"].items():
+        console.print(f"{name}: {how}")
     for term in result.get("dry_step", {}).get("terms", ()):
         figures = f"value {term['value']:.4g}, gradient norm {term['gradient_norm']:.3g}, share {term['share']:.1%}"
         warning = f"  [yellow]{term['warning']}[/yellow]" if term["warning"] else ""
@@ -147,6 +151,16 @@ def _print_quantize(console: Any, quantize: dict[str, Any]) -> None:
     taught = f"taught by the {'float student' if quantize['teacher'] == 'student' else 'teacher'}"
     console.print(f"quantize: {quantize['epochs']} epochs under fake quantisation, lr0 {quantize['lr0']:g}, {taught}")
     _print_methods(console, "quantize distill", quantize["distill"])
+
+
+def _without_agent(bound: Bound) -> dict[str, str]:
+    """target@device -> how it is measured where the agent does not run."""
+    return {
+        f"{target.name}@{device.name}": how
+        for target in bound.targets
+        for device in bound.devices
+        if target.runtime in device.runtimes and (how := without_agent(target.runtime, device))
+    }
 
 
 def _running(bound: Bound) -> dict[str, str | None]:

@@ -15,10 +15,11 @@ from typing import Any
 from edgekd.agent.protocol import encode
 from edgekd.atomic import read_json, sha256_json, write_bytes, write_json
 from edgekd.devices import catalog, run_agent, run_compare
-from edgekd.devices.contract import Device
+from edgekd.devices.contract import Device, DeviceSpec
 from edgekd.devices.run_compare import Event, Rounds
+from edgekd.errors import EnvironmentFault, InputError
 from edgekd.gate import non_inferiority
-from edgekd.gate.comparison import Decision, Plan, holm, look, too_slow
+from edgekd.gate.comparison import LOOKS, Decision, Plan, holm, look, too_slow
 from edgekd.gate.verdict import Check, Verdict, conclude
 from edgekd.measure import throttling
 from edgekd.measure.bootstrap import Difference, difference
@@ -48,7 +49,7 @@ class Rules:
     max_slowdown: float = 0.01
     max_ap_loss: float = 0.005
     error: float = 0.01
-    looks: tuple[int, ...] = (6, 9, 12, 18)
+    looks: tuple[int, ...] = LOOKS
     accuracy: bool = True
     seed: int = 0
     rounds: Rounds = field(default_factory=Rounds)
@@ -63,14 +64,16 @@ def compare(reference: Subject, candidate: Subject, device_name: str, rules: Rul
     """Measure and judge; writes `comparison.json` and the raw events of each process into `out`.
 
     Raises:
-        InputError: the two cannot be compared.
+        InputError: the two cannot be compared, or not there.
         EnvironmentFault: the device failed; what was measured is kept.
     """
     require_comparable(reference, candidate)
     spec = catalog.load(device_name)
+    _require_agent(spec)
     name = f"{candidate.artifact.sidecar.target}@{spec.name}"
     found: Difference | None = None
     with catalog.open_device(spec) as device:
+        _require_hardware(device)
         if rules.accuracy:
             found = _accuracy(device, reference, candidate, rules)
         candidates, copies, decision, faults = [], [], None, set[str]()
@@ -100,6 +103,22 @@ def compare(reference: Subject, candidate: Subject, device_name: str, rules: Rul
         "verdict": verdict.as_json(),
     })  # fmt: skip
     return verdict
+
+
+def _require_agent(spec: DeviceSpec) -> None:
+    """Before anything is connected to."""
+    if not spec.has_agent:
+        raise InputError(
+            f"device {spec.name}: has no agent (tools without `python`), and the agent alone runs two artifacts"
+            " interleaved; 'edgekd profile' times each by itself there"
+        )
+
+
+def _require_hardware(device: Device) -> None:
+    if found := run_agent.emulation(device):
+        raise EnvironmentFault(
+            f"device {device.spec.name}: emulated: {found}; latency means nothing there: compare on the hardware"
+        )
 
 
 def _checks(

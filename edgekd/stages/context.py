@@ -27,10 +27,10 @@ CODE_VERSIONS = {
     "student_qat": 1,
     "accuracy": 1,
     "export": 2,
-    "validate": 1,
-    "profile": 1,
-    "gate": 1,
-    "report": 2,
+    "validate": 2,
+    "profile": 2,
+    "gate": 2,
+    "report": 3,
 }
 
 

@@ -10,6 +10,9 @@ from edgekd.agent.runtimes import runtime_names
 from edgekd.devices import catalog, host_keys
 from edgekd.devices.contract import Device, DeviceSpec
 from edgekd.devices.faults import DeviceFault
+from edgekd.devices.tools.probe import probe
+from edgekd.devices.tools.spec import PROGRAMS
+from edgekd.devices.tools.state import state
 from edgekd.errors import InputError
 from edgekd.measure.telemetry import hottest_c
 from edgekd.progress import progress
@@ -99,6 +102,10 @@ def _checks(device: Device) -> Iterator[Check]:
     facts = device.facts()
     yield Check("system", "ok", f"{facts['system']} {facts['release']} {facts['machine']}, {facts['cores']} cores")
     yield _space(facts)
+    if not device.spec.has_agent:
+        yield from _tools(device)
+        yield from _state(device)
+        return
     names = [*device.spec.runtimes, *(name for name in runtime_names() if name not in device.spec.runtimes)]
     try:
         told = _ask(device, "doctor")
@@ -109,6 +116,7 @@ def _checks(device: Device) -> Iterator[Check]:
                 yield from _runtime(device, name, told["executable"])
                 advance()
         yield from _programs(device.spec, told["programs"])
+        yield from _tools(device)
         yield from _state(device)
     except DeviceFault as fault:
         name = "python" if fault.kind == "python" else "agent"
@@ -162,9 +170,25 @@ def _programs(spec: DeviceSpec, programs: dict[str, str | None]) -> Iterator[Che
         )
 
 
+def _tools(device: Device) -> Iterator[Check]:
+    """The timing programs that the device's file names."""
+    with progress(f"programs of {device.spec.name}", len(device.spec.tools)) as advance:
+        for runtime in device.spec.tools:
+            name = f"program {PROGRAMS[runtime]}"
+            try:
+                yield Check(name, "ok", probe(device, runtime), required=True)
+            except DeviceFault as fault:
+                yield Check(name, "missing", fault.kind, fault.problems[0], required=True)
+            advance()
+
+
 def _state(device: Device) -> Iterator[Check]:
     """Clocks, heat and power, as far as the device tells."""
-    spec, state = device.spec, _ask(device, "state")["telemetry"]
+    spec, told = device.spec, _telemetry(device)
+    state, platform = told["telemetry"], told.get("platform") or {}
+    emulated = spec.says_emulated or platform.get("emulated")
+    if emulated:
+        yield Check("processor", "warning", f"emulated: {emulated}", "AP counts here; measure latency on the hardware")
     governors = {str(governor) for governor in (state.get("governors") or {}).values()}
     absent = state.get("absent", {})
     if not governors:
@@ -196,6 +220,11 @@ def _heat(spec: DeviceSpec, hottest: float | None, absent: dict[str, str]) -> It
         yield Check("temperature", "warning", f"{hottest:.1f} degrees", remedy)
     else:
         yield Check("temperature", "ok", f"{hottest:.1f} degrees")
+
+
+def _telemetry(device: Device) -> dict[str, Any]:
+    """From the agent, or without it what the device itself tells."""
+    return _ask(device, "state") if device.spec.has_agent else {"telemetry": state(device), "platform": {}}
 
 
 def _ask(device: Device, *arguments: str) -> dict[str, Any]:

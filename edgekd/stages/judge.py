@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from edgekd.atomic import read_json, sha256_file, write_json
 from edgekd.export.contract import SIDECAR_NAME
 from edgekd.gate import baseline as releases
 from edgekd.gate.verdict import ArtifactFacts, Check, Facts, judge
+from edgekd.measure.throughput import best
 from edgekd.progress import say
 from edgekd.run_dir import LOCKED_RECIPE
 from edgekd.stages.baseline import of_run
@@ -62,13 +63,14 @@ def _judge(context: Context) -> list[str]:
         accuracy, latency = _read(context.path / "validate" / name), _read(context.path / "profile" / name)
         artifacts.append(ArtifactFacts(
             target=target.name, device=device.name, ap=accuracy["ap"] if accuracy else None,
-            p90_ms=latency["latency_ms"]["end_to_end"]["p90"] if latency else None,
+            p90_ms=_p90_ms(latency) if latency else None, inference_by=(latency or {}).get("tool"),
+            no_ap=f"accuracy: not measured: {accuracy['reason']}" if accuracy and accuracy.get("reason") else None,
             latency_valid=latency["valid"] if latency else True,
             invalid_reasons=tuple(latency["invalid_reasons"]) if latency else (),
             per_class=accuracy["per_class"] if accuracy else None,
             memory_mb=latency["peak_memory_mb"] if latency else None,
             energy_mj=latency.get("energy_mj_per_inference") if latency else None,
-            size_mb=_size_mb(context.path / "export" / target.name),
+            size_mb=_size_mb(context.path / "export" / target.name), **_loads(latency),
         ))  # fmt: skip
     student, baseline = (
         _read(context.path / "student" / "metrics.json"),
@@ -91,6 +93,21 @@ def _against(context: Context) -> Iterator[Check]:
         release = releases.load(Path(against.store), against.baseline)
         now = of_run(context.path, "this run")
         yield from releases.checks(release, now, against.max_ap_loss, against.max_slowdown)
+
+
+def _p90_ms(latency: Mapping[str, Any]) -> float | None:
+    """End to end; of inference, where a timing program ran it alone; None where it keeps no samples."""
+    figures = latency["latency_ms"]
+    value: float | None = (figures.get("end_to_end") or figures.get("inference") or {}).get("p90")
+    return value
+
+
+def _loads(latency: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Throughput of the fastest load, and what is wrong with others."""
+    entries = (latency or {}).get("throughput") or []
+    fastest = best(entries)
+    problems = dict.fromkeys(reason for entry in entries for reason in entry["invalid_reasons"])
+    return {"images_per_second": fastest["images_per_second"] if fastest else None, "load_problems": tuple(problems)}
 
 
 def _size_mb(folder: Path) -> float | None:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from edgekd.atomic import write_json
 from edgekd.devices import catalog, run_agent
 from edgekd.devices.contract import DeviceSpec
+from edgekd.devices.hashing import digest
+from edgekd.devices.unfinished import forget
 from edgekd.export.contract import SIDECAR_NAME, Suppression, TargetSpec
-from edgekd.measure.latency import protocol_of
+from edgekd.measure.latency import Protocol, protocol_of
 from edgekd.measure.latency_events import summarise_events
 from edgekd.measure.throttling import Conditions
 from edgekd.progress import say
 from edgekd.recipe.schema import ValidateRecipe
+from edgekd.stages import by_tool
 from edgekd.stages.accuracy import Stopwatch, summarise, write_accuracy
 from edgekd.stages.context import Context
 from edgekd.stages.export import measured_size
+from edgekd.stages.same_model import refusal, refuse, same_model
+from edgekd.stages.under_load import Load, say_throughput
 from edgekd.types import Detections
 
 
@@ -34,6 +40,9 @@ def profile_stage(context: Context) -> None:
     for target, device in pairs(context):
         inputs = {"artifact": _artifact_hash(context, target), "device": device.model_dump(mode="json")}
         inputs["profile"] = context.bound.recipe.profile.model_dump()
+        inputs["refused"] = refusal(context, f"{target.name}@{device.name}")
+        if (tool := device.tools.get(target.runtime)) and tool.push and tool.push.exists():
+            inputs["program"] = digest(tool.push)
         context.stage(f"profile/{target.name}@{device.name}", inputs, partial(_profile, context, target, device))
 
 
@@ -48,6 +57,8 @@ def _artifact_hash(context: Context, target: TargetSpec) -> str:
 
 
 def _validate(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[str]:
+    if not spec.has_agent:
+        return by_tool.no_accuracy(context, target, spec)
     watch, split = Stopwatch(), context.data.splits["val"]
     settings = _thresholds(context.bound.recipe.validate_, target, spec)
     pack = context.pack(measured_size(target, context))
@@ -62,8 +73,9 @@ def _validate(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[st
     ]
     head = context.pair.head
     summary = summarise(split, found, context.data.class_names, settings, head)
-    say(f"validate {target.name}@{spec.name}: AP {summary['ap']:.4f}, AP50 {summary['ap50']:.4f}")
     name = f"{target.name}@{spec.name}"
+    say(f"validate {name}: AP {summary['ap']:.4f}, AP50 {summary['ap50']:.4f}")
+    summary["same_model"] = same_model(context, target, found)
     return write_accuracy(context.path, name, summary, split=split, found=found, seconds=watch.seconds())
 
 
@@ -86,25 +98,57 @@ def _thresholds(asked: ValidateRecipe, target: TargetSpec, device: DeviceSpec) -
 def _profile(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[str]:
     name, asked = f"{target.name}@{spec.name}", context.bound.recipe.profile
     protocol = protocol_of(asked.protocol, asked.sustained_minutes)
-    pack, lines = context.pack(measured_size(target, context)), context.path / "profile" / f"{name}.jsonl"
+    artifact, lines = context.path / "export" / target.name, context.path / "profile" / f"{name}.jsonl"
+    load = Load(asked.throughput, lines)
+    if not spec.has_agent:
+        if asked.throughput:
+            say(f"profile {name}: throughput: not measured ({spec.name} runs no agent)")
+        return _profile_alone(artifact, target, spec, protocol, lines)
+    beside = lines.with_suffix(".tools.jsonl")
+    pack = context.pack(measured_size(target, context))
     with catalog.open_device(spec) as device:
+        emulated = run_agent.emulation(device)
+        if emulated:
+            protocol = protocol.at_its_shortest()  # that it runs is all that this can show
+        lanes = {} if emulated else by_tool.lanes_beside(device, artifact, target, protocol, beside)
         events = run_agent.profile(
-            device, context.path / "export" / target.name, pack.npy_path,
-            protocol=protocol, threads=spec.threads, record=lines,
+            device, artifact, pack.npy_path,
+            protocol=protocol, threads=spec.threads, record=lines, keep=True,
         )  # fmt: skip
+        under_load = load.measure(device, artifact, pack.npy_path, protocol)
+    load.done()
+    conditions = Conditions(spec.stay_below_c, spec.power_mode, spec.says_emulated)
     summary = summarise_events(
-        events, protocol=protocol, target=target.name, device=spec.name,
-        conditions=Conditions(stay_below_c=spec.stay_below_c, power_mode=spec.power_mode),
+        events, protocol=protocol, target=target.name, device=spec.name, conditions=conditions
     )  # fmt: skip
-    write_json(lines.with_suffix(".json"), summary)
+    summary["throughput"] = load.summarise(under_load, summary, protocol, conditions)
+    refuse(refusal(context, name), summary, *summary["throughput"])
+    write_json(lines.with_suffix(".json"), summary | lanes)
+    forget(beside)
     _say_latency(name, summary)
-    return [f"profile/{name}.json", f"profile/{name}.jsonl"]
+    say_throughput(name, summary["throughput"])
+    written = [f"profile/{path.name}" for path in (lines.with_suffix(".json"), lines, *load.records)]
+    if not lanes:
+        return written
+    by_tool.say_lanes(name, lanes)
+    return [*written, f"profile/{beside.name}"]
+
+
+def _profile_alone(artifact: Path, target: TargetSpec, spec: DeviceSpec, protocol: Protocol, lines: Path) -> list[str]:
+    """By the program of the target's runtime, where the agent does not run."""
+    with catalog.open_device(spec) as device:
+        summary = by_tool.summary_alone(device, artifact, target, protocol, lines)
+    write_json(lines.with_suffix(".json"), summary)
+    by_tool.say_lanes(lines.stem, summary)
+    return [f"profile/{lines.stem}.json", f"profile/{lines.name}"]
 
 
 def _say_latency(name: str, summary: Mapping[str, Any]) -> None:
+    if not summary["valid"]:
+        say(f"profile {name}: INVALID: {'; '.join(summary['invalid_reasons'])}")
+        return
     whole = summary["latency_ms"]["end_to_end"]
     p90 = "too few samples" if whole["p90"] is None else f"{whole['p90']:.2f} ms"
-    valid = "" if summary["valid"] else f"  INVALID: {'; '.join(summary['invalid_reasons'])}"
     over_time = summary["over_time"]
     course = f"; {over_time['last_over_first']:.2f} times the beginning at the end" if over_time else ""
-    say(f"profile {name}: median {whole['p50']:.2f} ms, p90 {p90}{course}{valid}")
+    say(f"profile {name}: median {whole['p50']:.2f} ms, p90 {p90}{course}")

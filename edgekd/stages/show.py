@@ -5,13 +5,17 @@ What earlier recipes of the run left of other targets and devices is not shown.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from edgekd.atomic import read_json
+from edgekd.measure.withheld import without_figures
+from edgekd.report import throughput
 from edgekd.report.artifacts import device_names, target_names
+from edgekd.report.lanes import words as _inference
 from edgekd.run_dir import LOCKED_RECIPE
 
 
@@ -46,20 +50,29 @@ def _export(run: Path) -> tuple[Any, str]:
 
 def _validate(run: Path) -> tuple[Any, str]:
     rows = _measured(run, "validate", "model")
-    lines = [f"{row['model'] + '@' + row['device']:<24} AP {row['ap']:.4f}  AP50 {row['ap50']:.4f}" for row in rows]
+    lines = [f"{row['model'] + '@' + row['device']:<24} {_accuracy(row)}" for row in rows]
     return rows, "\n".join(lines)
 
 
 def _profile(run: Path) -> tuple[Any, str]:
-    rows = _measured(run, "profile", "target")
+    found = _measured(run, "profile", "target")
+    rows = [{**(row if row["valid"] else without_figures(row)), "throughput": throughput.entries(row)} for row in found]
     lines = []
     for row in rows:
-        whole = row["latency_ms"]["end_to_end"]
-        known = [name for name in ("p50", "p90", "p95", "p99") if whole[name] is not None]
-        figures = "  ".join(f"{name} {whole[name]:.2f}" for name in known)
-        valid = "" if row["valid"] else "  INVALID"
-        lines.append(f"{row['target'] + '@' + row['device']:<24} {figures} ms end to end{valid}")
+        words = [*_latencies(row), *(throughput.words(one) for one in row["throughput"])]
+        lines += [f"{row['target'] + '@' + row['device']:<24} {one}" for one in words]
     return rows, "\n".join(lines)
+
+
+def _latencies(row: dict[str, Any]) -> Iterator[str]:
+    """Of one artifact on one device: by timing programs, then end to end."""
+    if not row["valid"]:
+        yield f"INVALID: {'; '.join(row['invalid_reasons'])}"
+        return
+    yield from (_inference(lane) for lane in row.get("lanes") or [])
+    if whole := row["latency_ms"].get("end_to_end"):
+        known = [name for name in ("p50", "p90", "p95", "p99") if whole[name] is not None]
+        yield f"{'  '.join(f'{name} {whole[name]:.2f}' for name in known)} ms end to end"
 
 
 def _gate(run: Path) -> tuple[Any, str]:
@@ -79,11 +92,20 @@ def _report(run: Path) -> tuple[Any, str]:
         ap = "-" if artifact["ap"] is None else f"{artifact['ap']:.3f}"
         size = "-" if artifact["size_bytes"] is None else f"{artifact['size_bytes'] / 1e6:.2f} MB"
         name = f"{artifact['target']}@{artifact['device'] or '-'}"
-        lines.append(f"{name:<24} AP {ap}  median {p50}  p90 {p90}  {size}")
+        ap = f"accuracy: {artifact['accuracy']}" if artifact.get("accuracy") else f"AP {ap}"
+        lines.append(f"{name:<24} {ap}  median {p50}  p90 {p90}  {size}")
+        lines += [f"{name:<24} {_inference(lane)}" for lane in artifact.get("lanes") or []]
+        lines += [f"{name:<24} {throughput.words(one)}" for one in artifact.get("throughput") or []]
     verdict = report["verdict"]
     if verdict and verdict.get("status"):
         lines += [f"gate: {verdict['status']}", *(f"  {reason}" for reason in verdict["reasons"])]
     return report, "\n".join([*lines, f"report: {run / 'report.html'}"])
+
+
+def _accuracy(row: dict[str, Any]) -> str:
+    if row["ap"] is None:
+        return f"accuracy: {row['accuracy']}: {row['reason']}"
+    return f"AP {row['ap']:.4f}  AP50 {row['ap50']:.4f}"
 
 
 def _measured(run: Path, folder: str, key: str) -> list[dict[str, Any]]:

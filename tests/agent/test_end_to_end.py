@@ -158,7 +158,10 @@ def test_an_agent_that_nobody_reads_ends_by_itself(tmp_path, archive):
 def test_a_fixed_batch_cannot_be_changed(tmp_path, archive):
     artifact, pack = write_artifact(tmp_path / "tiny", batch=2), write_pack(tmp_path)
     events, _, _ = run_agent(archive, "predict", "--artifact", artifact, "--pack", pack, "--batch", 4)
-    assert events[0]["message"] == "--batch 4: tiny has a fixed batch of 2"
+    assert events[0]["message"] == (
+        "--batch 4: tiny has a fixed batch of 2; export it with 'batch: 4' or 'batch: dynamic', where its runtime takes"
+        " that"
+    )
 
 
 def test_help_names_the_commands(archive):

@@ -276,6 +276,33 @@ def test_one_inference_is_two_kinds_of_copies_on_one_stream_and_one_wait(device,
     np.testing.assert_allclose(scores, expected_scores(make_images(1)), atol=1e-6)
 
 
+def test_streams_share_the_engine_and_nothing_else(device, model):
+    first = device.open(model)
+    second = first.fork()
+    one, other = batch_of(2)[:1], batch_of(2)[1:]
+    found = [runtime.run(batch) for runtime, batch in ((first, one), (second, other))]
+    for outputs, image in zip(found, (0, 1), strict=True):  # the second run has not overwritten what the first gave
+        np.testing.assert_allclose(outputs[1][0], expected_scores(make_images(2))[image], atol=1e-6)
+    assert first._engine is second._engine
+    assert first._context is not second._context
+    assert first._stream != second._stream
+    assert len(device.plans()) == 1
+    del first, second, found, outputs
+    gc.collect()
+    assert not device.cudart.device
+    assert not device.cudart.streams
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_before_version_10_dynamic_shapes_have_one_stream(device, dynamic, version):
+    runtime = device.use(version).open(dynamic, shapes={"min": [1, 3, 8, 8], "opt": [2, 3, 8, 8], "max": [4, 3, 8, 8]})
+    if version != V8:
+        assert runtime.fork().run(batch_of(2))[1].shape[0] == 2
+        return
+    with pytest.raises(AgentError, match="runs engines with dynamic shapes in one stream alone; export with a fixed"):
+        runtime.fork()
+
+
 def test_everything_is_given_back(device, dynamic):
     shapes = {"min": [1, 3, 8, 8], "opt": [2, 3, 8, 8], "max": [3, 3, 8, 8]}
     runtime = device.open(dynamic, shapes=shapes)

@@ -85,6 +85,19 @@ def test_profile_agreement() -> None:
 
 
 @pytest.mark.slow
+def test_profile_agreement_of_onnxruntime() -> None:
+    found = run("profile_agreement.py", "--runtime", "onnxruntime", "--imgsz", "96", "--seconds", "1", "--rounds", "1")
+    assert 0.2 < found["agent / perf loop"]["median"] < 5
+
+
+def test_bootstrap() -> None:
+    found = run("bootstrap.py", "--images", "40", "--classes", "3", "--replicates", "100")
+    assert abs(found["ap_minus_pycocotools"]) < 1e-6
+    assert found["difference"][0] < found["difference"][1] < found["difference"][2]
+    assert found["difference"][1] < 0  # the second is the less exact one
+
+
+@pytest.mark.slow
 def test_postprocess() -> None:
     found = run("postprocess.py", "--imgsz", "96", "--images", "8", "--rounds", "2", "--passes", "3")["results"]
     for conf in ("0.25", "0.001", "0.001, random"):

@@ -65,8 +65,9 @@ def main(arguments: list[str]) -> int:  # noqa: PLR0911
 def shell(words: list[str]) -> int:
     wait_if_frozen()
     phone = subprocess.Popen(
-        ["sh", "-c", " ".join(words)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    )
+        ["sh", "-c", " ".join(words)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
 
     def carry(source: int, sink: int) -> None:
         while chunk := os.read(source, 1 << 14):
@@ -85,7 +86,10 @@ def shell(words: list[str]) -> int:
         phone.stdin.close()
 
     threading.Thread(target=to_the_phone, daemon=True).start()
+    errors = threading.Thread(target=carry, args=(phone.stderr.fileno(), 2), daemon=True)
+    errors.start()
     carry(phone.stdout.fileno(), 1)
+    errors.join()
     os._exit(phone.wait())
 
 

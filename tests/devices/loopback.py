@@ -115,7 +115,7 @@ class Sshd:
             known_hosts=self.folder / "known_hosts",
         )  # fmt: skip
         given = {"transport": "ssh", "ssh": ssh, "python": sys.executable, "folder": str(self.store), **more}
-        return DeviceSpec(name="loop", runtimes=("onnxruntime",), **given)
+        return DeviceSpec(**{"name": "loop", "runtimes": ("onnxruntime",), **given})
 
     def device(self, timeouts: Timeouts = HASTY, **more: object) -> RemoteDevice:
         spec = self.spec(**more)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from edgekd.devices.adb import AdbChannel
 from edgekd.devices.channel import Timeouts
@@ -33,10 +34,16 @@ class Phone:
         return (self._folder / "calls").read_text().splitlines()
 
     def device(
-        self, *, serial: str | None = None, python: str | None = None, timeouts: Timeouts = HASTY
+        self,
+        *,
+        serial: str | None = None,
+        python: str | None = None,
+        timeouts: Timeouts = HASTY,
+        runtimes: tuple[str, ...] = ("onnxruntime",),
+        **more: Any,
     ) -> RemoteDevice:
         spec = DeviceSpec(
-            name="phone", transport="adb", runtimes=("onnxruntime",), adb=AdbSpec(serial=serial), python=python,
-            folder=str(self.store),
+            name="phone", transport="adb", runtimes=runtimes, adb=AdbSpec(serial=serial), python=python,
+            folder=str(self.store), **more,
         )  # fmt: skip
         return RemoteDevice(spec, AdbChannel(spec, timeouts, adb=str(self.adb)), timeouts)

@@ -29,6 +29,17 @@ def test_an_unknown_device_is_named_with_the_nearest(tmp_path, monkeypatch):
         catalog.load("locl")
 
 
+def test_a_device_is_called_as_its_file(tmp_path):
+    """Recipes, budgets, EDGEKD_HOST_... and the files of a run name it: there is one name."""
+    path = tmp_path / "kitchen.yaml"
+    path.write_text("name: raspberry-pi-5\nruntimes: [onnxruntime]\n")
+    with pytest.raises(InputError) as caught:
+        catalog.load(str(path))
+    assert caught.value.problems == (f"{path}: name: got 'raspberry-pi-5', allowed: that of the file; leave it out",)
+    path.write_text("name: kitchen\nruntimes: [onnxruntime]\n")
+    assert catalog.load(str(path)).name == "kitchen"
+
+
 def test_every_problem_of_a_file_at_once(tmp_path):
     path = tmp_path / "pi.yaml"
     path.write_text("transport: local\nruntimes: []\nthreads: 0\nhost: pi\n")

@@ -1,14 +1,19 @@
 import contextlib
 import re
+import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edgekd.devices.contract import DeviceSpec
 from edgekd.devices.local import LocalDevice
+from edgekd.devices.turn import own_turn
 from edgekd.errors import EnvironmentFault
+from tests.devices.loopback import fault
 
 SPEC = DeviceSpec(name="here", runtimes=("onnxruntime",))
 SPEAK = """
@@ -129,3 +134,42 @@ def test_push_is_the_absolute_path_and_closing_leaves_nothing(tmp_path, monkeypa
         folder = device._folder
         assert list(folder.glob("edgekd-agent-*.pyz"))
     assert not folder.exists()
+
+
+class TestOneAtATime:
+    @pytest.fixture
+    def other(self, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """A process of its own that measures here."""
+        script = "from edgekd.devices.turn import own_turn\nwith own_turn('w', 0): print('held', flush=True); input()"
+        with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None and process.stdout.readline() == b"held\n"
+            yield process
+            process.kill()
+
+    def test_a_second_one_is_refused_and_told_who(self, other: subprocess.Popen[bytes]) -> None:
+        with (
+            fault("busy", rf"^w: busy: in use by \S+@.* \(process {other.pid}\), since 2.*; wait for it to end$", 5),
+            own_turn("w", 0.2),
+        ):
+            raise AssertionError("both measure")
+
+    def test_a_killed_one_holds_nothing(self, other: subprocess.Popen[bytes]) -> None:
+        other.kill()
+        other.wait()
+        with own_turn("w", 0.2):
+            pass
+
+    def test_it_waits_a_little(self, other: subprocess.Popen[bytes]) -> None:
+        threading.Timer(0.3, other.kill).start()
+        with own_turn("w", 5):
+            pass
+
+    def test_what_is_not_timed_waits_for_nobody(self, other: subprocess.Popen[bytes], tmp_path: Path) -> None:
+        assert [event["event"] for event in run(device_saying(tmp_path, "writer.end()"))] == ["environment", "end"]
+
+    def test_what_is_timed_does(self, other: subprocess.Popen[bytes], tmp_path: Path, monkeypatch) -> None:
+        monkeypatch.setattr("edgekd.devices.local._BUSY_SECONDS", 0.1)
+        with device_saying(tmp_path, "writer.end()") as device:
+            for command in ("profile", "compare", "throughput"):
+                with fault("busy", f"^device here: agent {command}: busy: in use by", 5):
+                    device.run([command], print)

@@ -7,22 +7,23 @@ import math
 import numpy as np
 import pytest
 
-from edgekd.gate.comparison import Plan, holm, look, too_slow
+from edgekd.gate.comparison import Plan, holm, look, looks_up_to, too_slow
 
 EXACT = [np.zeros(5)] * 2 + [np.full(5, 1e-5)] * 2 + [np.full(5, -1e-5)] * 2  # a copy that is as fast, but for a hair
 
 
 def shifted(true_ratio: float, width: float = 1e-4) -> list[np.ndarray]:
+    """Six processes; of four, the trimmed mean has a standard error of width / sqrt(3), and t(3) is 8.58 at 1/600."""
     return [np.full(5, math.log(true_ratio) + offset) for offset in (-width, width, 0, 0, width, -width)]
 
 
 @pytest.mark.parametrize(
     ("candidate", "status", "reason"),
     [
-        (shifted(1.03), "fail", "+3.00 % [+2.98 %, +3.02 %]: slower than the budget of +1.00 % allows"),
-        (shifted(0.9), "pass", "-10.00 % [-10.02 %, -9.98 %]: within the budget of +1.00 %"),
-        (shifted(1.0, 0.001), "pass", "[-0.17 %, +0.17 %]: within the budget of +1.00 %"),
-        (shifted(1.01), None, "the budget of +1.00 % lies inside the interval; 6 processes could have seen +0.01 %"),
+        (shifted(1.03), "fail", "+3.00 % [+2.95 %, +3.05 %]: slower than the budget of +1.00 % allows"),
+        (shifted(0.9), "pass", "-10.00 % [-10.04 %, -9.96 %]: within the budget of +1.00 %"),
+        (shifted(1.0, 0.001), "pass", "[-0.49 %, +0.50 %]: within the budget of +1.00 %"),
+        (shifted(1.01), None, "the budget of +1.00 % lies inside the interval; 6 processes could have seen +0.02 %"),
     ],
 )
 def test_verdicts(candidate: list[np.ndarray], status: str | None, reason: str) -> None:
@@ -47,6 +48,14 @@ def test_a_copy_that_differs_forbids_a_verdict() -> None:
 def test_plans_that_are_none(looks: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="looks must ascend from at least 3"):
         Plan(looks=looks)
+
+
+@pytest.mark.parametrize(
+    ("cap", "looks"),
+    [(3, (3,)), (6, (6,)), (10, (6, 9, 10)), (36, (6, 9, 12, 18, 24, 36)), (50, (6, 9, 12, 18, 24, 36, 50))],
+)
+def test_a_cap_ends_the_looks(cap: int, looks: tuple[int, ...]) -> None:
+    assert looks_up_to(cap) == looks
 
 
 def test_level_shares_the_error_among_the_looks() -> None:

@@ -136,6 +136,16 @@ def test_an_invalid_profile_is_neither_met_nor_missed():
     )
 
 
+@pytest.mark.parametrize("metric", ["max_p90_ms", "max_memory_mb", "max_energy_mj"])
+def test_no_figure_of_an_invalid_profile_is_in_the_verdict(metric):
+    facts = with_artifact(
+        p90_ms=7.75, memory_mb=7.75, energy_mj=7.75, latency_valid=False, invalid_reasons=("emulated: x",)
+    )
+    (check,) = judge(GateConfig(**{metric: {"onnx-fp32@local": 9}}), facts).checks
+    assert (check.status, check.value) == ("invalid", None)
+    assert check.detail.endswith("the profile is invalid (emulated: x); profile it on the hardware")
+
+
 def test_an_invalid_profile_without_a_budget_is_no_check():
     assert outcome(with_artifact(latency_valid=False), min_ap=0.5) == ("pass", 0, [])
 

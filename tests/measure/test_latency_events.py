@@ -71,8 +71,17 @@ def test_unsteady_warm_up_makes_it_invalid():
     assert content["invalid_reasons"] == ["the warm-up never became steady (process 2 of 2)"]
 
 
+def test_building_an_engine_is_told_apart_from_loading_it():
+    first, second = events(chunk(1)), events(chunk(1))
+    first[1]["build_ms"] = 61_240.0
+    content = summarised(first, second)
+    assert (content["build_ms"], content["load_ms"]) == (61_240.0, 5.0)
+    assert content["notes"][0] == "the engine was built on the device, in 61.2 s"
+
+
 def test_what_the_agent_did_not_say_is_none():
     content = summarised([chunk(1, 2)])
+    assert content["build_ms"] is None
     assert (content["load_ms"], content["first_inference_ms"], content["peak_memory_mb"]) == (None, None, None)
     assert content["environment"] == {}
 

@@ -63,10 +63,31 @@ def test_too_few_processes() -> None:
 
 
 def test_p_value_is_scipys() -> None:
-    drawn = processes(7, 1.02, 0.01, seed=3)
+    drawn = processes(4, 1.02, 0.01, seed=3)
     medians = [np.median(one) for one in drawn]
     expected = stats.ttest_1samp(medians, math.log(1.01), alternative="greater").pvalue
     assert p_value(drawn, 1.01) == pytest.approx(expected)
+
+
+@pytest.mark.filterwarnings("ignore:Precision loss")  # the second has no spread
+@pytest.mark.parametrize(("count", "left"), [(4, 4), (5, 3), (9, 7), (10, 6), (18, 12)])
+def test_a_fifth_at_either_end_is_trimmed_as_scipy_does(count: int, left: int) -> None:
+    """Yuen's test of two samples, the second without spread, is the test of one."""
+    drawn = processes(count, 1.02, 0.01, seed=4)
+    medians = [np.median(one) for one in drawn]
+    found = stats.ttest_ind(medians, [math.log(1.01)] * count, equal_var=False, trim=0.2, alternative="greater")
+    assert p_value(drawn, 1.01) == pytest.approx(found.pvalue)
+    between = found.confidence_interval(0.95)
+    assert found.df == pytest.approx(left - 1)
+    assert ratio(drawn, 0.9).low == pytest.approx(1.01 * math.exp(between.low))
+    assert ratio(drawn).estimate == pytest.approx(math.exp(np.sort(medians)[(count - left) // 2 :][:left].mean()))
+
+
+def test_processes_that_are_far_off_change_little() -> None:
+    calm = [np.array([math.log(1.03) + offset]) for offset in np.linspace(-0.004, 0.004, 10)]
+    stormy = [*calm[:-1], np.array([math.log(0.78)])]
+    assert ratio(stormy).estimate == pytest.approx(1.03, abs=0.001)
+    assert ratio(stormy).low > 1.02
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(1.0, 0.0), (1.2, 1.0)])

@@ -57,7 +57,7 @@ def test_the_verdict_is_the_exit_code(
     (check,) = ended.json["checks"]
     assert (check["metric"], check["subject"], check["status"]) == ("max_slowdown", "openvino-fp32@local", status)
     assert check["value"] == pytest.approx(ratio - 1, abs=0.002)
-    assert agent.calls == (18 if status == "inconclusive" else 6)
+    assert agent.calls == (36 if status == "inconclusive" else 6)
     record = read(tmp_path / "out/comparison.json")
     assert record["verdict"] == ended.json
     assert record["latency"]["candidate"]["processes"] == agent.calls

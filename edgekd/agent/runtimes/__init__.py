@@ -33,11 +33,12 @@ class Model(NamedTuple):
 
     Attributes:
         path: the first file of the artifact.
-        threads: of inference.
+        threads: of inference, of all streams together.
         precision: of the artifact: fp32, fp16 or int8.
         providers: where it has to run, e.g. `("CPUExecutionProvider",)`.
         build: what the sidecar says for runtimes that build their engine on the device.
         provider_options: settings per provider, beside or instead of the runtime's own.
+        streams: inferences at once, each in a runtime of its own that `fork` gave.
     """
 
     path: Path
@@ -46,6 +47,12 @@ class Model(NamedTuple):
     providers: Tuple[str, ...]
     build: Mapping[str, Any] = {}
     provider_options: Mapping[str, Mapping[str, str]] = {}
+    streams: int = 1
+
+    @property
+    def threads_per_stream(self) -> int:
+        """For runtimes whose streams do not share their threads."""
+        return max(self.threads // self.streams, 1)
 
 
 class Runtime:
@@ -93,6 +100,14 @@ class Runtime:
     def run(self, batch: npt.NDArray[Any]) -> List[npt.NDArray[np.float32]]:
         """Outputs for a batch in the model's layout, valid until the next call. Fastest on one array."""
         raise NotImplementedError
+
+    def fork(self) -> Runtime:
+        """Another one on the same model, that may run in another thread at the same time.
+
+        Raises:
+            AgentError: this runtime has no way to do so.
+        """
+        raise AgentError("runtime", f"{self.name}: runs one stream at a time; measure it with --streams 1")
 
     def refuse_fallback(self, asked: Sequence[str]) -> None:
         """Raise an AgentError unless the model runs exactly where it was asked to run."""
@@ -144,6 +159,7 @@ def open_model(
     providers: Optional[Sequence[str]] = None,
     build: Optional[Mapping[str, Any]] = None,
     provider_options: Optional[Mapping[str, Mapping[str, str]]] = None,
+    streams: int = 1,
 ) -> Runtime:
     """Load a model with a runtime.
 
@@ -156,7 +172,7 @@ def open_model(
     found = runtime_class(name)
     asked = tuple(providers or found.providers_of(build or {}))
     try:
-        runtime = found(Model(model_path, threads, precision, asked, build or {}, provider_options or {}))
+        runtime = found(Model(model_path, threads, precision, asked, build or {}, provider_options or {}, streams))
     except AgentError:
         raise
     except Exception as error:

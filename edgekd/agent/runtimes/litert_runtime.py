@@ -34,15 +34,16 @@ class LiteRt(Runtime):
         if model.providers not in _RESOLVERS:
             known = " or ".join(", ".join(names) for names in _RESOLVERS)
             raise AgentError("runtime", f"litert runs on {known}, not on {', '.join(model.providers)}")
+        self._model = model
         self._interpreter: Any = Interpreter(
             model_path=str(model.path),
-            num_threads=model.threads,
+            num_threads=model.threads_per_stream,
             experimental_op_resolver_type=_RESOLVERS[model.providers],
         )
         self._interpreter.allocate_tensors()
         parts = _delegated(self._interpreter)
         self.providers = ["XNNPACK"] if parts else ["CPU"]
-        self.options = {"num_threads": model.threads, "delegated_parts": parts}
+        self.options = {"num_threads": model.threads_per_stream, "delegated_parts": parts}
         inputs, outputs = _ends(self._interpreter)
         (given,) = inputs.values()
         self.input_dtype = np.dtype(given["dtype"]).name
@@ -57,6 +58,10 @@ class LiteRt(Runtime):
         self._interpreter.set_tensor(self._input, batch)
         self._interpreter.invoke()
         return [convert(self._interpreter.get_tensor(index)) for index, convert in self._outputs]
+
+    def fork(self) -> LiteRt:
+        """An interpreter of its own, on threads of its own."""
+        return type(self)(self._model)
 
 
 def _ends(interpreter: Any) -> Tuple[Dict[str, Any], Dict[str, Any]]:

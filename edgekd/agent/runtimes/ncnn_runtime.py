@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, List
 
 import ncnn
@@ -31,7 +32,7 @@ class Ncnn(Runtime):
         half = model.precision == "fp16"
         self._net: Any = ncnn.Net()
         settings = {
-            "num_threads": model.threads,
+            "num_threads": model.threads_per_stream,
             "use_vulkan_compute": False,
             "use_bf16_storage": False,
             "use_fp16_packed": half,
@@ -57,6 +58,10 @@ class Ncnn(Runtime):
         extractor = self._net.create_extractor()
         extractor.input(self._input_name, ncnn.Mat(batch[0]))
         return [self._extract(extractor, name) for name in self.output_names]
+
+    def fork(self) -> Ncnn:
+        """The same network: each inference has an extractor, and the thread that calls its own team of threads."""
+        return copy.copy(self)
 
     def _extract(self, extractor: Any, name: str) -> npt.NDArray[np.float32]:
         code, result = extractor.extract(name)

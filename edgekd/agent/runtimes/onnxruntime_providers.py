@@ -39,7 +39,7 @@ def _tensorrt(model: Model) -> Options:
 
 def _xnnpack(model: Model) -> Options:
     """It has threads of its own, beside which those of the session would only spin."""
-    return {"intra_op_num_threads": str(model.threads)}
+    return {"intra_op_num_threads": str(model.threads_per_stream)}
 
 
 def _qnn(model: Model) -> Options:
@@ -56,6 +56,8 @@ _DEFAULTS: Dict[str, Callable[[Model], Options]] = {
     "QNNExecutionProvider": _qnn,
 }
 OWN_THREADS = ("XnnpackExecutionProvider",)
+# Whose session several threads may run at once; of the others (XNNPACK, DirectML, WebGPU ...) each stream has its own.
+CONCURRENT = (CPU, "CUDAExecutionProvider", "TensorrtExecutionProvider", "QNNExecutionProvider")
 
 
 def with_options(model: Model) -> List[Tuple[str, Options]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, List
 
@@ -23,6 +24,8 @@ _DTYPES = {"tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 class OnnxRuntime(Runtime):
     """A session on the asked providers, one operator at a time, on a fixed number of threads.
 
+    Streams share it where its providers allow that: each brings the thread that calls, the pool adds the rest.
+
     Nodes that none of them takes make loading fail, unless the CPU is asked for, too; then `options` counts them.
     """
 
@@ -31,9 +34,11 @@ class OnnxRuntime(Runtime):
     version = onnxruntime.__version__
 
     def __init__(self, model: Model) -> None:
+        self._model = model
+        self._shared = all(name in providers.CONCURRENT for name in model.providers)
         options = onnxruntime.SessionOptions()
         own_threads = model.providers[0] in providers.OWN_THREADS
-        options.intra_op_num_threads = 1 if own_threads else model.threads
+        options.intra_op_num_threads = 1 if own_threads else _pool_threads(model, self._shared)
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
@@ -61,6 +66,15 @@ class OnnxRuntime(Runtime):
         """Outputs for a batch."""
         outputs: List[npt.NDArray[np.float32]] = self._session.run(self.output_names, {self._input_name: batch})
         return outputs
+
+    def fork(self) -> OnnxRuntime:
+        """The same session; one of its own where a provider cannot do two things at once."""
+        return copy.copy(self) if self._shared else type(self)(self._model)
+
+
+def _pool_threads(model: Model, shared: bool) -> int:
+    """Of a session, the calling thread counted in: with all that call at once, `threads` run, and nothing more."""
+    return max(model.threads - model.streams + 1, 1) if shared else model.threads_per_stream
 
 
 def _open(model: Model, options: Any) -> Any:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import TYPE_CHECKING, Any, List, Optional
 
@@ -32,7 +33,7 @@ def shared_core() -> Any:
 
 
 class OpenVino(Runtime):
-    """One stream, one request, latency first.
+    """One stream, one request, latency first; or as many streams as are asked for, with a request each.
 
     An artifact is computed in its own precision, or a higher one: left alone, the plugin takes bf16 on processors that
     have it, and three digits are lost without a word. `options` records what it is. The format asked for is that of
@@ -47,8 +48,8 @@ class OpenVino(Runtime):
         core = shared_core()
         device = _device(core, model)
         config = {
-            "NUM_STREAMS": "1",
-            "INFERENCE_NUM_THREADS": str(model.threads),
+            "NUM_STREAMS": str(model.streams),
+            "INFERENCE_NUM_THREADS": str(max(model.threads, model.streams)),
             "INFERENCE_PRECISION_HINT": _number_format(core, device, model),
         }
         supported = set(core.get_property(device, "SUPPORTED_PROPERTIES"))
@@ -56,7 +57,9 @@ class OpenVino(Runtime):
         compiled: Any = core.compile_model(
             str(model.path), device, {**config, **model.provider_options.get(device, {})}
         )
+        self._compiled = compiled
         self._request: Any = compiled.create_infer_request()
+        self._infer = _infer_here if model.streams == 1 else _infer_in_stream
         self._bound: Optional[npt.NDArray[Any]] = None
         self.providers = [_as_asked(name, device) for name in compiled.get_property("EXECUTION_DEVICES")]
         self.options = {name: _plain(compiled.get_property(name)) for name in (*config, "PERFORMANCE_HINT")}
@@ -70,8 +73,25 @@ class OpenVino(Runtime):
         if self._bound is not batch:
             self._request.set_input_tensor(openvino.Tensor(batch, shared_memory=True))
             self._bound = batch
-        self._request.infer(share_outputs=True)
+        self._infer(self._request)
         return [self._request.get_output_tensor(index).data for index in self._outputs]
+
+    def fork(self) -> OpenVino:
+        """Another request to the same compiled model."""
+        other = copy.copy(self)
+        other._request, other._bound = self._compiled.create_infer_request(), None
+        return other
+
+
+def _infer_here(request: Any) -> None:
+    """In the thread that calls."""
+    request.infer(share_outputs=True)
+
+
+def _infer_in_stream(request: Any) -> None:
+    """In whichever of the plugin's streams is free, on the threads that it keeps for it."""
+    request.start_async()
+    request.wait()
 
 
 def _device(core: Any, model: Model) -> str:

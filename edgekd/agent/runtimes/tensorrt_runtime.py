@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -11,7 +12,7 @@ import tensorrt
 
 from ..cuda import Cuda
 from ..protocol import AgentError
-from ..tensorrt.dialects import dialect_of
+from ..tensorrt.dialects import dialect_of, numbers
 from ..tensorrt.engine import open_engine
 from ..tensorrt.recipe import read
 from . import Model, Runtime
@@ -39,7 +40,7 @@ class _Tensor(NamedTuple):
 
 
 class TensorRt(Runtime):
-    """One engine, one context, one stream, one image batch at a time."""
+    """One engine; a context, a CUDA stream and memory of its own per stream of inferences."""
 
     name = "tensorrt"
     default_providers = ("GPU",)
@@ -52,21 +53,41 @@ class TensorRt(Runtime):
         gpu = self._cuda.gpu()
         self._opened = open_engine(tensorrt, gpu, model.path, recipe)
         self._engine: Any = self._opened.engine
-        self._context: Any = self._engine.create_execution_context()
-        if self._context is None:
-            free_mb = self._cuda.memory_bytes()[0] >> 20
-            raise AgentError("runtime", f"tensorrt: no room for {model.path.name} in the {free_mb} MB of free memory")
         self.build_ms = self._opened.build_ms
         self.providers = list(recipe.providers)
         self.options = {**self._opened.options, "gpu": gpu._asdict()}
         self._input_name, self.output_names = self._names()
         self.input_dtype = self._dtype(self._input_name)
+        self._begin()
+
+    def _begin(self) -> None:
+        """What no two inferences at once can share."""
+        self._context: Any = self._engine.create_execution_context()
+        if self._context is None:
+            free_mb = self._cuda.memory_bytes()[0] >> 20
+            raise AgentError("runtime", f"tensorrt: no room for {self._model_name} in the {free_mb} MB of free memory")
         self._stream = self._cuda.stream()
         self._shape: Tuple[int, ...] = ()
         self._tensors: Dict[str, _Tensor] = {}
         self._addresses: List[int] = []
         # Not at exit: the driver may be gone by then, and the process gives everything back anyway.
         weakref.finalize(self, _release, self._cuda, self._stream, self._addresses).atexit = False
+
+    def fork(self) -> TensorRt:
+        """Another context of the same engine.
+
+        Raises:
+            AgentError: before version 10, a range of shapes can be in the hands of one context alone.
+        """
+        if -1 in tuple(self._engine.get_tensor_shape(self._input_name)) and numbers(self.version) < (10,):
+            raise AgentError(
+                "artifact",
+                f"{self._model_name}: TensorRT {self.version} runs engines with dynamic shapes in one stream alone;"
+                " export with a fixed size and batch",
+            )
+        other = copy.copy(self)
+        other._begin()
+        return other
 
     @classmethod
     def unusable(cls) -> Optional[str]:

@@ -9,19 +9,21 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from .emulation import emulation
 from .files import lines, text
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 
 
 def facts(root: Path = Path("/")) -> Dict[str, Any]:
-    """Machine, system, processor, the cores and thread variables in force."""
+    """Machine, system, processor and what gives it away as emulated, the cores and thread variables in force."""
     return {
         "machine": platform.machine(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "board": text(root / "proc/device-tree/model"),
         "cpu_model": _cpu_model(root),
+        "emulated": emulation(root),
         "cores_allowed": _cores_allowed(),
         "cores_online": os.cpu_count(),
         "thread_variables": {name: os.environ.get(name) for name in THREAD_VARIABLES},

@@ -12,8 +12,10 @@ import numpy as np
 from edgekd.errors import EnvironmentFault
 from edgekd.measure.energy import energy
 from edgekd.measure.latency import Protocol, figures, histogram, judge_runs
+from edgekd.measure.sustained import over_time
 from edgekd.measure.telemetry import Telemetry
 from edgekd.measure.throttling import Conditions, judge
+from edgekd.measure.withheld import unless_emulated
 from edgekd.types import IntArray
 
 SCHEMA = "edgekd.latency/1"
@@ -59,6 +61,7 @@ def summarise_tool(
     size: str | None = None,
     telemetry: Sequence[Telemetry] = (),
     conditions: Conditions | None = None,
+    faults: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Content of a latency summary; the figures are of inference alone, without what comes before and after it.
 
@@ -72,6 +75,7 @@ def summarise_tool(
         size: batch and streams, if they are not one, e.g. `batch 8, 2 streams`.
         telemetry: of the device during each process; empty if it was not read.
         conditions: what the device has to keep.
+        faults: what else speaks against the run, e.g. that a process began too hot.
 
     Raises:
         EnvironmentFault: no process.
@@ -81,16 +85,15 @@ def summarise_tool(
     runs = [np.asarray(process.samples_ms, np.float64) for process in processes]
     raw = all(len(run) for run in runs)
     pooled = np.concatenate(runs)
-    invalid, notes = judge_runs(runs, protocol, ()) if raw else ([], [])
-    if not raw and len(processes) < protocol.min_processes:
-        invalid = [f"{len(processes)} of at least {protocol.min_processes} processes (protocol {protocol.name})"]
-    if not raw:
-        notes = [f"{processes[0].tool} keeps no raw samples: these are its own statistics"]
+    invalid, notes = judge_runs(runs, protocol, ()) if raw else _judge_own(processes, protocol)
     states = list(telemetry) or [Telemetry()] * len(processes)
     verdicts = [judge(state, conditions) for state in states]
-    invalid += [f"process {at}: {reason}" for at, one in enumerate(verdicts, start=1) for reason in one.invalid_reasons]
+    slowed = [f"process {at}: {reason}" for at, one in enumerate(verdicts, start=1) for reason in one.invalid_reasons]
+    (notes if protocol.may_throttle else invalid).extend((*faults, *slowed))
+    course = over_time(np.rint(runs[0] * _NS_PER_MS).astype(np.int64)) if raw and protocol.name == "sustained" else None
+    notes += [course.note()] if course else []
     used = energy(states, [_wall_ns(process) for process in processes])
-    return {
+    content = {
         "schema": SCHEMA,
         "target": target,
         "device": device,
@@ -111,10 +114,38 @@ def summarise_tool(
         "throttling_evidence": sorted({kind for verdict in verdicts for kind in verdict.evidence}),
         "valid": not invalid,
         "invalid_reasons": invalid,
-        "notes": [*notes, *dict.fromkeys(warning for process in processes for warning in process.warnings)],
+        "over_time": course.as_json() if course else None,
+        "notes": [
+            *notes,
+            *dict.fromkeys(warning for process in processes for warning in process.warnings),
+            *dict.fromkeys(note for verdict in verdicts for note in verdict.notes),
+        ],
         "facts": [dict(process.facts) for process in processes],
         "histogram": histogram(pooled) if raw else None,
     }
+    return unless_emulated(content, conditions.emulated if conditions else None)
+
+
+def _judge_own(processes: Sequence[ToolTiming], protocol: Protocol) -> tuple[list[str], list[str]]:
+    """As `judge_runs`, by what a program without raw samples says of itself."""
+    invalid = []
+    if len(processes) < protocol.min_processes:
+        invalid.append(f"{len(processes)} of at least {protocol.min_processes} processes (protocol {protocol.name})")
+    counts = [process.count for process in processes if process.count is not None]
+    if counts and min(counts) < protocol.min_count:
+        invalid.append(
+            f"too short: {min(counts)} of at least {protocol.min_count} inferences a process (protocol {protocol.name})"
+        )
+    spent_s = [
+        process.count * process.own_ms["avg"] / 1e3
+        for process in processes
+        if process.count and "avg" in process.own_ms
+    ]
+    if spent_s and min(spent_s) < 0.9 * protocol.min_seconds:
+        invalid.append(
+            f"too short: {min(spent_s):.2f} of at least {protocol.min_seconds:g} s a process (protocol {protocol.name})"
+        )
+    return invalid, [f"{processes[0].tool} keeps no raw samples: these are its own statistics"]
 
 
 def failed(tool: str, why: str, said: str) -> EnvironmentFault:

@@ -62,7 +62,9 @@ def build_command(
     dla = [] if recipe.dla_core is None else [f"--useDLACore={recipe.dla_core}"]
     fallback = ["--allowGPUFallback"] if recipe.dla_core is not None and recipe.allow_gpu_fallback else []
     tf32 = [] if recipe.tf32 else ["--noTF32"]
-    flags = [*_OLD_PRECISION[recipe.precision], *workspace, *tf32, *dla, *fallback]
+    shapes = recipe.shapes._asdict() if recipe.shapes else {}
+    dynamic = [f"--{key}Shapes={recipe.input_name}:{'x'.join(map(str, shape))}" for key, shape in shapes.items()]
+    flags = [*_OLD_PRECISION[recipe.precision], *workspace, *tf32, *dynamic, *dla, *fallback]
     return [program, f"--onnx={onnx}", f"--saveEngine={plan}", "--buildOnly", *flags, f"--timingCacheFile={cache}"]
 
 
@@ -128,7 +130,7 @@ def timing(said: str, times: str, lane: Lane) -> ToolTiming:
     version = version_in(said)
     tool = f"trtexec {version}" if version else "trtexec"
     if PASSED not in said:
-        raise failed(tool, "it did not end with '&&&& PASSED'", _errors(said) or said)
+        raise failed(tool, "it did not end with '&&&& PASSED'", errors(said) or said)
     samples = _samples(tool, times, _SAMPLE_KEY[lane])
     found = _THROUGHPUT.search(said)
     throughput_qps = float(found.group(1)) if found else None
@@ -180,5 +182,6 @@ def _known(version: str) -> tuple[int, ...]:
     return known
 
 
-def _errors(said: str) -> str:
+def errors(said: str) -> str:
+    """Its lines that tell of an error."""
     return "\n".join(line for line in said.splitlines() if "[E]" in line)
