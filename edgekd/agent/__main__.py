@@ -71,8 +71,9 @@ def parser() -> argparse.ArgumentParser:
         _timed(command, warmup_s)
     compare.add_argument("--candidate", required=True, metavar="DIR", help="the other artifact")
     compare.add_argument("--candidate-pack", metavar="FILE.npy", help="its images, where its size is another")
-    compare.add_argument("--rounds", type=_count, default=10, metavar="N", help="a block of each per round (10)")
-    compare.add_argument("--block-seconds", type=_positive, default=0.1, metavar="S", help="length of a block (0.1)")
+    compare.add_argument("--rounds", type=_count, default=10, metavar="N", help="with a block of each, at least (10)")
+    compare.add_argument("--min-seconds", type=_positive, default=4.0, metavar="S", help="go on for at least (4)")
+    compare.add_argument("--block-seconds", type=_positive, default=0.02, metavar="S", help="length of a block (0.02)")
     compare.add_argument("--seed", type=int, default=0, metavar="N", help="of the order (0)")
     throughput.add_argument("--streams", type=_count, default=2, metavar="N", help="that work at once (2)")
     for command in (profile, throughput):

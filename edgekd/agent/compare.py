@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import random
 from argparse import Namespace
-from typing import Dict, List
+from collections import deque
+from typing import Deque, Dict, List
+
+import numpy as np
 
 from .clock import now_ns, warm_up
 from .pipeline import Pipeline, announce_end
@@ -18,27 +21,29 @@ from .protocol import Writer, heartbeats
 from .telemetry import Sampler
 
 VARIANTS = ("reference", "copy", "candidate")
-_LEAD_IN = 3  # passes before a block counts: caches and idling threads of the one before have to give way
+# Before a block counts: caches have to fill, and threads that wake up share a core until the system spreads them, which
+# takes tens of ms and passes of several times the usual length.
+_LEAD_IN_PASSES, _LEAD_IN_CAP_SECONDS, _USUAL = 3, 0.08, 1.3
 _LEAST_SAMPLES = 5
 
 
 def compare(arguments: Namespace, writer: Writer) -> None:
     """Write a `block` event per variant and round (end-to-end ns, in order), in the order in which they ran."""
-    loops = {variant: _opened(variant, arguments, writer) for variant in VARIANTS}
-    for variant, loop in loops.items():
+    lanes = {variant: _Lane(_opened(variant, arguments, writer)) for variant in VARIANTS}
+    for variant, lane in lanes.items():
         warmup = warm_up(
-            lambda timed=loop: timed.step()["end_to_end_ns"],  # type: ignore[misc]
-            arguments.warmup_seconds,
-            arguments.warmup_cap_seconds,
-            lambda: writer.emit("heartbeat"),
+            lane.step, arguments.warmup_seconds, arguments.warmup_cap_seconds, lambda: writer.emit("heartbeat")
         )
+        lane.usual_ns = warmup["window_medians_ns"][-1]
         writer.emit("warmup", variant=variant, **warmup)
     order = random.Random(arguments.seed)
+    number, started = 0, now_ns()
     with Sampler(arguments.telemetry_seconds, clock=now_ns) as sampler:
-        for number in range(arguments.rounds):
+        while number < arguments.rounds or now_ns() - started < arguments.min_seconds * 1e9:
             for variant in order.sample(VARIANTS, len(VARIANTS)):
-                samples = _block(loops[variant], arguments.block_seconds)
+                samples = lanes[variant].block(arguments.block_seconds)
                 writer.emit("block", variant=variant, round=number, end_to_end_ns=samples)
+            number += 1
             emit_telemetry(writer, sampler)
     emit_telemetry(writer, sampler)
     announce_end(writer)
@@ -58,11 +63,35 @@ def _opened(variant: str, arguments: Namespace, writer: Writer) -> Loop:
     return loop
 
 
-def _block(loop: Loop, seconds: float) -> List[int]:
-    for _ in range(_LEAD_IN):
-        loop.step()
-    samples: List[int] = []
-    started = now_ns()
-    while len(samples) < _LEAST_SAMPLES or now_ns() - started < seconds * 1e9:
-        samples.append(loop.step()["end_to_end_ns"])
-    return samples
+class _Lane:
+    """One of the three, block by block.
+
+    Attributes:
+        usual_ns: how long a pass took in the block before, or at the end of the warm-up.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self.usual_ns = 0.0
+
+    def step(self) -> int:
+        """One pass, end to end, in ns."""
+        return self._loop.step()["end_to_end_ns"]
+
+    def block(self, seconds: float) -> List[int]:
+        """Samples of a block, after its lead-in."""
+        self._lead_in()
+        samples: List[int] = []
+        started = now_ns()
+        while len(samples) < _LEAST_SAMPLES or now_ns() - started < seconds * 1e9:
+            samples.append(self.step())
+        self.usual_ns = float(np.median(samples))
+        return samples
+
+    def _lead_in(self) -> None:
+        latest: Deque[int] = deque(maxlen=_LEAD_IN_PASSES)
+        started = now_ns()
+        while len(latest) < _LEAD_IN_PASSES or (
+            max(latest) > _USUAL * self.usual_ns and now_ns() - started < _LEAD_IN_CAP_SECONDS * 1e9
+        ):
+            latest.append(self.step())

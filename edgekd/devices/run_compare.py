@@ -30,12 +30,14 @@ class Rounds:
     """How a process spends its time.
 
     Attributes:
-        count: rounds, with one block of each of the three.
+        least: rounds, with one block of each of the three.
+        seconds: go on for at least.
         block_seconds: least length of a block.
     """
 
-    count: int = 10
-    block_seconds: float = 0.1
+    least: int = 10
+    seconds: float = 4.0
+    block_seconds: float = 0.02
 
 
 def one_process(
@@ -48,7 +50,8 @@ def one_process(
     """
     arguments = run_agent.arguments_of("compare", device, reference.artifact, reference.pack, threads)
     arguments += ["--candidate", device.push(candidate.artifact), "--candidate-pack", device.push(candidate.pack)]
-    arguments += ["--rounds", str(rounds.count), "--block-seconds", str(rounds.block_seconds), "--seed", str(seed)]
+    arguments += ["--rounds", str(rounds.least), "--min-seconds", str(rounds.seconds), "--seed", str(seed)]
+    arguments += ["--block-seconds", str(rounds.block_seconds)]
     if device.spec.telemetry_seconds is not None:
         arguments += ["--telemetry-seconds", str(device.spec.telemetry_seconds)]
     events: list[Event] = []

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from edgekd.agent.__main__ import parser
-from edgekd.agent.compare import VARIANTS, compare
+from edgekd.agent.compare import VARIANTS, _Lane, compare
 from edgekd.agent.protocol import AgentError, Writer
 from tests.agent.tiny_artifacts import write_artifact, write_pack
 
@@ -24,7 +24,13 @@ def given(tmp_path):
 
 
 def run(given, **changes):
-    settings = {"--rounds": ROUNDS, "--block-seconds": 0.002, "--warmup-seconds": 0.01, "--warmup-cap-seconds": 0.02}
+    settings = {
+        "--rounds": ROUNDS,
+        "--min-seconds": 0.01,
+        "--block-seconds": 0.002,
+        "--warmup-seconds": 0.01,
+        "--warmup-cap-seconds": 0.02,
+    }
     words = [str(word) for pair in {**given, **settings, **changes}.items() for word in pair]
     stream = io.BytesIO()
     compare(parser().parse_args(["compare", *words]), Writer(stream))
@@ -38,6 +44,38 @@ def test_every_round_has_a_block_of_each(given):
     for number in range(ROUNDS):
         assert {block["variant"] for block in blocks if block["round"] == number} == set(VARIANTS)
     assert all(len(block["end_to_end_ns"]) >= 5 and min(block["end_to_end_ns"]) > 0 for block in blocks)
+
+
+def test_it_goes_on_for_as_long_as_is_asked(given):
+    events = run(given, **{"--rounds": 1, "--min-seconds": 0.5})
+    rounds = [event["round"] for event in events if event["event"] == "block"]
+    assert rounds == [number for number in range(rounds[-1] + 1) for _ in VARIANTS]
+    assert rounds[-1] > 1
+
+
+class Passes:
+    """A loop whose passes take what is written down."""
+
+    def __init__(self, *times_ms):
+        self.left = list(times_ms)
+
+    def step(self):
+        return {"end_to_end_ns": int(1e6 * self.left.pop(0))}
+
+
+def test_a_block_begins_when_three_passes_take_what_is_usual():
+    lane = _Lane(Passes(9, 9, 9, 2, 9, 2, 2.1, 2.5, *[2.0] * 3, 2.4, 2.4, "the next"))
+    lane.usual_ns = 2e6
+    assert lane.block(0) == [2_000_000] * 3 + [2_400_000] * 2
+    assert (lane.usual_ns, lane._loop.left) == (2e6, ["the next"])
+
+
+def test_a_machine_that_has_become_slower_is_not_waited_for_forever(monkeypatch):
+    monkeypatch.setattr("edgekd.agent.compare.now_ns", iter(range(0, 10**9, 30_000_000)).__next__)
+    lane = _Lane(Passes(*[4] * 20))
+    lane.usual_ns = 2e6
+    assert lane.block(0) == [4_000_000] * 5
+    assert lane.usual_ns == 4e6
 
 
 def test_the_order_is_drawn_from_the_seed(given):

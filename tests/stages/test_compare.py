@@ -34,7 +34,7 @@ class Agent:
         times["candidate"] *= math.exp(draw.normal(0, 0.001))
         return [
             {"event": "block", "variant": name, "round": number, "end_to_end_ns": [int(1e9 * factor)] * 5}
-            for number in range(rounds.count)
+            for number in range(rounds.least)
             for name, factor in times.items()
         ]
 
