@@ -87,6 +87,15 @@ def test_the_order_is_drawn_from_the_seed(given):
     assert len({tuple(orders[0][start : start + 3]) for start in range(0, 3 * ROUNDS, 3)}) > 1
 
 
+def test_they_are_opened_in_an_order_that_is_drawn_too(given):
+    orders = {
+        tuple(event["variant"] for event in run(given, **{"--seed": seed}) if event["event"] == "environment")
+        for seed in range(6)
+    }  # fmt: skip
+    assert len(orders) > 2
+    assert all(sorted(order) == sorted(VARIANTS) for order in orders)
+
+
 def test_each_says_what_it_is(given):
     environments = {event["variant"]: event for event in run(given) if event["event"] == "environment"}
     names = {variant: event["runtime"]["name"] for variant, event in environments.items()}
