@@ -3,6 +3,7 @@
     python benchmarks/gate_power.py                         # about 50 minutes on 2 quiet cores
     python benchmarks/gate_power.py --real 5 --slower 5     # a shorter try
     python benchmarks/gate_power.py --threads 2             # without a core for everybody else
+    python benchmarks/gate_power.py --replay D --real 0 --slower 0   # of what `edgekd compare A A --out D` left
 
 `replays`: processes in which the same artifact ran three times are recorded once (`--record`), then drawn with
 replacement into so many whole comparisons with a budget of 1 %; the share that fails is the rate of false alarms.
@@ -93,6 +94,14 @@ def record(folder: Path, pack: Path, device_name: str, count: int) -> list[dict[
     return found
 
 
+def kept(folder: Path) -> list[dict[str, np.ndarray[Any, Any]]]:
+    """Log ratios of the processes of comparisons of an artifact with itself."""
+    from edgekd.devices import run_compare
+
+    paths = sorted(folder.rglob("process-*.jsonl"))
+    return [run_compare.log_ratios([json.loads(line) for line in path.read_text().splitlines()]) for path in paths]
+
+
 def replay(recorded: Sequence[dict[str, np.ndarray[Any, Any]]], times: int) -> dict[str, Any]:
     """Whole comparisons drawn from the recorded processes."""
     from edgekd.gate.comparison import look
@@ -129,6 +138,7 @@ def judged(reference: Any, candidate: Any, device_name: str, times: int, out: Pa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--record", type=int, default=60, help="processes to record")
+    parser.add_argument("--replay", type=Path, help="folder of recorded processes, instead of recording some")
     parser.add_argument("--replays", type=int, default=3000)
     parser.add_argument("--real", type=int, default=30, help="comparisons of an artifact with itself")
     parser.add_argument("--slower", type=int, default=20, help="comparisons with the longer one")
@@ -142,14 +152,16 @@ def main() -> None:
         longer = round(LAYERS * 1.03)
         short, long = artifact(folder / "short", LAYERS), artifact(folder / "long", longer)
         reference, device = subject(short, pack), device_file(folder, options.threads)
+        recorded = kept(options.replay) if options.replay else record(short, pack, device, options.record)
         result = {
-            "replayed": replay(record(short, pack, device, options.record), options.replays),
+            "replayed": {"processes": len(recorded), **replay(recorded, options.replays)},
             "real": judged(reference, reference, device, options.real, folder / "real"),
             "slower": judged(reference, subject(long, pack), device, options.slower, folder / "slower"),
             "work": (longer + 1) / (LAYERS + 1),
         }
     print(json.dumps({
-        "benchmark": "gate_power", "settings": vars(options), "environment": environment("onnxruntime"), **result,
+        "benchmark": "gate_power", "settings": {**vars(options), "replay": bool(options.replay)},
+        "environment": environment("onnxruntime"), **result,
     }, indent=2))  # fmt: skip
 
 
