@@ -10,8 +10,11 @@ from typing import Any
 
 from edgekd import ranks
 from edgekd.atomic import read_json
+from edgekd.detectors.engine_guard import guard
 from edgekd.errors import InputError
-from edgekd.run_dir import LOCKED_RECIPE, RunDir
+from edgekd.progress import say
+from edgekd.run_dir import LOCKED_RECIPE, RunDir, require_recipe
+from edgekd.stages import judge
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.bisect import bisect_target
 from edgekd.stages.check import check_budgets, check_loggers, check_suppression
@@ -21,7 +24,7 @@ from edgekd.stages.export import export_stage
 from edgekd.stages.judge import gate_stage, report_stage
 from edgekd.stages.on_device import profile_stage, validate_stage
 from edgekd.stages.quantize import quantize_stage
-from edgekd.stages.show import show
+from edgekd.stages.show import show, show_verdict
 from edgekd.stages.train import baseline_stage, student_stage, teacher_stage
 
 STAGES: dict[str, Callable[[Context], None]] = {
@@ -38,6 +41,8 @@ STAGES: dict[str, Callable[[Context], None]] = {
 }
 
 
+NEEDS_PAIRS = ("export", "validate", "profile")  # of a target, the latter two also of a device
+_EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
 TOGETHER = {"teacher", "baseline", "student", "student_qat"}  # all processes take part; rank 0 alone does the others
 
 
@@ -80,12 +85,26 @@ def run(
 
 
 def again(path: Path, overrides: tuple[str, ...], stage: str) -> Outcome:
-    """Do one stage of an existing run directory, from its locked recipe.
+    """Do one stage of an existing run directory, from its locked recipe. Overrides are kept if that succeeds.
 
     Raises:
         InputError: no run directory, or a stage before this one has not been done.
     """
-    return _do(_bound_again(path, overrides, needs_student=stage != "report"), path, [stage])
+    return _do(_bound_again(path, overrides, needs_student=stage != "report"), path, [stage], afterwards=True)
+
+
+def what_if(path: Path, overrides: tuple[str, ...]) -> Outcome:
+    """The verdict by other budgets. Nothing is written: neither recipe nor verdict.
+
+    Raises:
+        InputError: no run directory, nothing to judge yet, or files that are not what was measured.
+    """
+    bound = _bound_again(path, overrides, needs_student=True)
+    guard()  # the engine's settings in a temporary folder
+    context = Context(bound, RunDir.existing(path))
+    check_budgets(bound, context.data.class_names)
+    verdict = judge.what_if(context)
+    return Outcome(*show_verdict(verdict), _EXIT_CODES[verdict["status"]])
 
 
 def bisect(path: Path, overrides: tuple[str, ...], target: str) -> Outcome:
@@ -97,6 +116,7 @@ def bisect(path: Path, overrides: tuple[str, ...], target: str) -> Outcome:
     bound = _bound_again(path, overrides, needs_student=True)
     with RunDir.held(path, bound.recipe.name, bound.base, bound.locked()) as run_dir:
         record, text = bisect_target(Context(bound, run_dir), target)
+        run_dir.accept()
     return Outcome(record, text, 0)
 
 
@@ -104,6 +124,7 @@ def _bound_again(path: Path, overrides: tuple[str, ...], *, needs_student: bool)
     manifest = RunDir.existing(path).manifest
     if needs_student and "accuracy/student" not in manifest["stages"]:
         raise InputError(f"{path}: has no trained student yet; run 'edgekd distill RECIPE --out {path}' first")
+    require_recipe(path)
     return bind_recipe(path / LOCKED_RECIPE, overrides, Path(manifest["base"]))
 
 
@@ -115,23 +136,42 @@ def _do(
     fresh: bool = False,
     allow_changed: bool = False,
     command: str | None = None,
+    afterwards: bool = False,
 ) -> Outcome:
-    locked = bound.locked()
-    with RunDir.held(path, bound.recipe.name, bound.base, locked, fresh=fresh, command=command) as run_dir:
+    """Do stages.
+
+    Args:
+        afterwards: keep the recipe once the stages are done; else once it is checked, since they take hours.
+    """
+    check_budgets(bound, ())  # before anything is deleted
+    with RunDir.held(path, bound.recipe.name, bound.base, bound.locked(), fresh=fresh, command=command) as run_dir:
         context = Context(bound, run_dir, allow_changed)
         check_budgets(bound, context.data.class_names)  # a typing error must not cost a training
         if "student" in names:
             check_loggers(bound)
             if any(target.nms == "in_graph" for target in bound.targets):
                 check_suppression(bound, context.pair)
+        if not afterwards or names == ["report"]:  # which is of the recipe that is written down
+            run_dir.accept()
         for name in names:
             if name in TOGETHER or ranks.is_main():
                 STAGES[name](context)
-    return _outcome(path, names) if ranks.is_main() else Outcome(None, "", 0)
+        if afterwards:
+            run_dir.accept()
+    return _outcome(bound, path, names) if ranks.is_main() else Outcome(None, "", 0)
 
 
-def _outcome(path: Path, names: list[str]) -> Outcome:
-    """The last stage's own file, shown; where the gate was asked, its verdict decides the exit code."""
-    codes = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
+def _outcome(bound: Bound, path: Path, names: list[str]) -> Outcome:
+    """The last stage's own file, shown. Where a verdict was asked for, it decides the exit code."""
     result, text = show(path, names[-1])
-    return Outcome(result, text, codes[read_json(path / "verdict.json")["status"]] if "gate" in names else 0)
+    if names[-1] in NEEDS_PAIRS and not result:
+        say(f"{names[-1]}: {_why_nothing(bound)}")
+        return Outcome(result, "", _EXIT_CODES["inconclusive"])
+    asked = names == ["gate"] or ("gate" in names and bound.wants_verdict)
+    return Outcome(result, text, _EXIT_CODES[read_json(path / "verdict.json")["status"]] if asked else 0)
+
+
+def _why_nothing(bound: Bound) -> str:
+    if not bound.targets:
+        return "nothing was done: the recipe exports nothing; name targets in export:"
+    return "nothing was measured: the recipe names no device; name some in devices:"

@@ -87,7 +87,10 @@ def recipe_file(path: Path) -> Path:
 def finish(outcome: Any, as_json: bool) -> None:
     """Print what a command gave, and end with its exit code."""
     if ranks.is_main():
-        print_json(outcome.result) if as_json else print(outcome.text)
+        if as_json:
+            print_json(outcome.result)
+        elif outcome.text:
+            print(outcome.text)
         sys.stdout.flush()  # before the other processes leave
     raise typer.Exit(outcome.exit_code)
 

@@ -13,25 +13,26 @@ _LEVELS: dict[Status, str] = {"fail": "error", "invalid": "error", "inconclusive
 
 def markdown(verdict: Verdict, title: str) -> str:
     """A heading and a table with a row per check, worst first."""
-    worst_first = sorted(verdict.checks, key=lambda check: -_RANK[check.status])
+    worst_first = sorted(_cases(verdict), key=lambda check: -_RANK[check.status])
     rows = [
         f"| {_SIGNS[check.status]} {check.status} | {check.metric} | {_cell(check.subject)} | {_cell(_text(check))} |"
         for check in worst_first
     ]
-    head = ["| status | budget | of | measured |", "| --- | --- | --- | --- |"] if rows else []
+    head = ["| status | budget | of | measured |", "| --- | --- | --- | --- |"]
     return "\n".join([f"### {_SIGNS[verdict.status]} {title}: {verdict.status}", "", *head, *rows, ""])
 
 
 def junit(verdict: Verdict, title: str) -> str:
     """A test suite with a case per check; what was not measured well enough is skipped, not passed."""
-    counts = [sum(check.status == status for check in verdict.checks) for status in ("fail", "invalid", "inconclusive")]
+    cases = _cases(verdict)
+    counts = [sum(check.status == status for check in cases) for status in ("fail", "invalid", "inconclusive")]
     names = ("failures", "errors", "skipped")
     suite = ElementTree.Element(
         "testsuite",
-        {"name": title, "tests": str(len(verdict.checks)), **{k: str(v) for k, v in zip(names, counts, strict=True)}},
+        {"name": title, "tests": str(len(cases)), **{k: str(v) for k, v in zip(names, counts, strict=True)}},
     )
     tags = {"fail": "failure", "invalid": "error", "inconclusive": "skipped"}
-    for check in verdict.checks:
+    for check in cases:
         case = ElementTree.SubElement(suite, "testcase", {"classname": check.metric, "name": check.subject})
         if check.status in tags:
             ElementTree.SubElement(case, tags[check.status], {"message": check.detail})
@@ -43,10 +44,16 @@ def github(verdict: Verdict, title: str) -> str:
     """A workflow command per check that did not pass, as GitHub shows them beside a change."""
     lines = [
         f"::{_LEVELS[check.status]} title={_escaped(f'{title}: {check.metric}', ':,')}::{_escaped(check.detail)}"
-        for check in verdict.checks
+        for check in _cases(verdict)
         if check.status in _LEVELS
     ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _cases(verdict: Verdict) -> tuple[Check, ...]:
+    """All checks; where there is none, one that says so: an empty list reads as a success."""
+    why = "; ".join(verdict.reasons)
+    return verdict.checks or (Check("gate", "recipe", None, 0.0, ">=", verdict.status, f"gate: recipe: {why}"),)
 
 
 def _text(check: Check) -> str:

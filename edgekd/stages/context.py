@@ -29,7 +29,7 @@ CODE_VERSIONS = {
     "export": 2,
     "validate": 2,
     "profile": 2,
-    "gate": 2,
+    "gate": 3,
     "report": 3,
 }
 

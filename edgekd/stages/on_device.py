@@ -30,20 +30,32 @@ from edgekd.types import Detections
 def validate_stage(context: Context) -> None:
     """AP of each artifact on each device."""
     for target, device in pairs(context):
-        inputs = {"artifact": _artifact_hash(context, target), "device": device.model_dump(mode="json")}
-        inputs["validate"] = context.bound.recipe.validate_.model_dump()
+        inputs = validate_inputs(context, target, device)
         context.stage(f"validate/{target.name}@{device.name}", inputs, partial(_validate, context, target, device))
 
 
 def profile_stage(context: Context) -> None:
     """Latency of each artifact on each device."""
     for target, device in pairs(context):
-        inputs = {"artifact": _artifact_hash(context, target), "device": device.model_dump(mode="json")}
-        inputs["profile"] = context.bound.recipe.profile.model_dump()
-        inputs["refused"] = refusal(context, f"{target.name}@{device.name}")
-        if (tool := device.tools.get(target.runtime)) and tool.push and tool.push.exists():
-            inputs["program"] = digest(tool.push)
+        inputs = profile_inputs(context, target, device)
         context.stage(f"profile/{target.name}@{device.name}", inputs, partial(_profile, context, target, device))
+
+
+def validate_inputs(context: Context, target: TargetSpec, device: DeviceSpec) -> dict[str, Any]:
+    """What decides an accuracy."""
+    inputs = {"artifact": _artifact_hash(context, target), "device": device.model_dump(mode="json")}
+    inputs["validate"] = context.bound.recipe.validate_.model_dump()
+    return inputs
+
+
+def profile_inputs(context: Context, target: TargetSpec, device: DeviceSpec) -> dict[str, Any]:
+    """What decides a latency, as far as a recipe does."""
+    inputs = {"artifact": _artifact_hash(context, target), "device": device.model_dump(mode="json")}
+    inputs["profile"] = context.bound.recipe.profile.model_dump()
+    inputs["refused"] = refusal(context, f"{target.name}@{device.name}")
+    if (tool := device.tools.get(target.runtime)) and tool.push and tool.push.exists():
+        inputs["program"] = digest(tool.push)
+    return inputs
 
 
 def pairs(context: Context) -> Iterator[tuple[TargetSpec, DeviceSpec]]:
