@@ -73,7 +73,7 @@ def run(
     """Do all stages up to `last`; what is done already is kept.
 
     Args:
-        fresh: delete the run directory first.
+        fresh: delete first what edgekd wrote there.
         allow_changed: go on from the saved state of a training that has changed since.
     """
     names = list(STAGES)

@@ -39,7 +39,7 @@ RecipePath = Annotated[
 RunPath = Annotated[Path, typer.Argument(help="run directory", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="run directory to write")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="override: key.path=value (repeatable)")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="delete the run directory first")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="delete what edgekd wrote into the run directory first")]
 AllowChanged = Annotated[
     bool, typer.Option("--allow-changed", help="go on from the saved state of a training that has changed since")
 ]

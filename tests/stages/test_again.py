@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.stages.tiny import STAGES, Ended, edgekd, read, snapshot, write_recipe
+from tests.stages.tiny import STAGES, Ended, edgekd, measured_as, read, snapshot, write_recipe
 
 if TYPE_CHECKING:
     from tests.stages.whole_run import Whole
@@ -163,7 +163,7 @@ class TestOneStage:
         assert ended.code == 2
         assert ended.problems == [f"{run}: stage 'export/onnx-fp32' has not been done; run 'edgekd export {run}' first"]
         assert edgekd("gate", tmp_path / "none").problems == [
-            f"{tmp_path / 'none'}: no run directory (no manifest.json); "
+            f"{tmp_path / 'none'}: no run directory (no manifest.json of edgekd); "
             f"make one with 'edgekd run RECIPE --out {tmp_path / 'none'}'"
         ]
 
@@ -198,8 +198,7 @@ class TestExitCodes:
         assert edgekd("report", run).code == 0, "a report of a failed gate is a good report"
 
     def test_an_invalid_profile_is_the_environments_fault(self, run: Path) -> None:
-        path = run / "profile/onnx-fp32@local.json"
-        path.write_text(json.dumps({**read(path), "valid": False, "invalid_reasons": ["throttled"]}))
+        measured_as(run, "profile/onnx-fp32@local.json", valid=False, invalid_reasons=["throttled"])
         ended = edgekd("gate", run, "--json")
         assert (ended.code, ended.json["status"]) == (4, "invalid")
         assert "throttled" in ended.json["reasons"][0]
