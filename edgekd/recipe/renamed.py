@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import InputError
+from edgekd.plain import value
 from edgekd.run_dir import LOCKED_RECIPE
 
 RENAMED = {"baseline": "control"}
@@ -45,12 +46,12 @@ def with_new_places(overrides: Iterable[str]) -> tuple[list[str], list[str]]:
         if old in keys and new in keys:
             raise InputError(f"--set {old}: is the former name of '{new}', which is set, too; leave '{old}' out")
         for index, override in enumerate(overrides):
-            key, separator, value = override.partition("=")
+            key, separator, given = override.partition("=")
             if key == old and separator:
-                overrides[index] = f"{new}={value}"
+                overrides[index] = f"{new}={given}"
                 notes.append(f"note: --set {override}: '{old}' is called '{new}' now; write --set {overrides[index]}")
     return overrides, notes
 
 
-def _yaml(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _yaml(given: Any) -> str:
+    return str(given).lower() if isinstance(given, bool) else value(given)

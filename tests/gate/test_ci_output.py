@@ -29,10 +29,10 @@ def test_markdown_is_one_table_worst_first() -> None:
     lines = markdown(VERDICT, "quickstart").splitlines()
     assert lines[0] == "### ❌ quickstart: fail"
     assert lines[4:] == [
-        '| ❌ fail | max_p90_ms | a\\|b@local | p90 9 ms <"broken"> & 100 %, slow |',
-        "| ⚠️ invalid | max_p90_ms | x@pi | throttled |",
-        "| ❔ inconclusive | min_gain | student | no control |",
-        "| ✅ pass | min_ap | student | AP 0.3, must be >= 0.2 |",
+        '| ❌ fail | max\\_p90\\_ms | a\\|b@local | p90 9 ms &lt;"broken"&gt; &amp; 100 %, slow |',
+        "| ⚠️ invalid | max\\_p90\\_ms | x@pi | throttled |",
+        "| ❔ inconclusive | min\\_gain | student | no control |",
+        "| ✅ pass | min\\_ap | student | AP 0.3, must be &gt;= 0.2 |",
     ]
 
 
@@ -53,7 +53,7 @@ def test_junit_parses_back() -> None:
 
 def test_annotations_escape_what_github_reads() -> None:
     assert github(VERDICT, "run 1:2").splitlines() == [
-        '::error title=run 1%3A2%3A max_p90_ms::max_p90_ms: a|b@local: p90 9 ms <"broken"> & 100 %25,%0Aslow',
+        '::error title=run 1%3A2%3A max_p90_ms::max_p90_ms: a|b@local: p90 9 ms <"broken"> & 100 %25,\\nslow',
         "::warning title=run 1%3A2%3A min_gain::min_gain: student: no control",
         "::error title=run 1%3A2%3A max_p90_ms::max_p90_ms: x@pi: throttled",
     ]
