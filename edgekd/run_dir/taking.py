@@ -9,6 +9,7 @@ from typing import Any
 
 from edgekd.atomic import disk_faults, read_json, remove_leftovers, write_json
 from edgekd.errors import EnvironmentFault, InputError
+from edgekd.former_runs import take_over
 from edgekd.progress import say
 from edgekd.run_dir import manifest as manifests
 from edgekd.run_dir.layout import LOCK, empty
@@ -38,7 +39,7 @@ def taken(path: Path, facts: Mapping[str, str], fresh: bool) -> Iterator[dict[st
         if manifest is None:
             manifest = {"schema": MANIFEST_SCHEMA, "stages": {}, **facts}
             write_json(path / MANIFEST, manifest)
-        yield manifest
+        yield take_over(path, MANIFEST, manifest)
 
 
 @contextmanager

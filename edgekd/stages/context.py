@@ -22,7 +22,7 @@ from edgekd.stages.models import Pair, build_pair
 CODE_VERSIONS = {
     "data": 1,
     "teacher": 1,
-    "baseline": 1,
+    "control": 1,
     "student": 1,
     "student_qat": 1,
     "accuracy": 1,
@@ -30,7 +30,7 @@ CODE_VERSIONS = {
     "validate": 2,
     "profile": 2,
     "gate": 3,
-    "report": 3,
+    "report": 4,
 }
 
 

@@ -64,4 +64,4 @@ def _inputs(context: Context) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _trained(context: Context) -> list[str]:
-    return ["student", *(["baseline"] if context.bound.recipe.baseline else [])]
+    return ["student", *(["control"] if context.bound.recipe.control else [])]

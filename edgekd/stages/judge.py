@@ -27,7 +27,7 @@ def gate_stage(context: Context) -> None:
     against = context.bound.gate.against
     release = releases.load(Path(against.store), against.baseline).model_dump(mode="json") if against else None
     inputs = {
-        "gate": context.bound.gate.model_dump(), "baseline": context.bound.recipe.baseline, "files": hashes,
+        "gate": context.bound.gate.model_dump(), "control": context.bound.recipe.control, "files": hashes,
         "release": release,
     }  # fmt: skip
 
@@ -67,7 +67,7 @@ def _measurements(context: Context) -> list[Path]:
         for name in names
         for folder in ("validate", "profile")
     ]
-    found += [measured(context, f"accuracy/{name}", f"{name}/metrics.json") for name in ("student", "baseline")]
+    found += [measured(context, f"accuracy/{name}", f"{name}/metrics.json") for name in ("student", "control")]
     return [path for path in found if path]
 
 
@@ -96,10 +96,10 @@ def _judge(context: Context) -> Verdict:
             size_mb=_size_mb(context, target.name), **_loads(latency),
         ))  # fmt: skip
     student = _read(context, "accuracy/student", "student/metrics.json")
-    baseline = _read(context, "accuracy/baseline", "baseline/metrics.json")
+    control = _read(context, "accuracy/control", "control/metrics.json")
     assert student is not None
     facts = Facts(
-        student_ap=student["ap"], baseline_ap=baseline["ap"] if baseline and context.bound.recipe.baseline else None,
+        student_ap=student["ap"], control_ap=control["ap"] if control and context.bound.recipe.control else None,
         per_class=student["per_class"], artifacts=tuple(artifacts),
     )  # fmt: skip
     return judge(context.bound.gate, facts, [*detects.checks(context.bound.gate, facts), *_against(context)])

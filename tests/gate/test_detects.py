@@ -25,7 +25,7 @@ def verdict(facts: Facts, **budgets: Any) -> Verdict:
     "budgets", [{"min_gain": -1.0}, {"max_ap_drop": 0.1}, {"max_p90_ms": {"onnx-fp32@local": 9.0}}]
 )
 def test_without_min_ap_a_dead_student_fails_whatever_else_is_kept(budgets: dict[str, Any]) -> None:
-    found = verdict(replace(DEAD, baseline_ap=0.0), **budgets)
+    found = verdict(replace(DEAD, control_ap=0.0), **budgets)
     assert (found.status, found.exit_code) == ("fail", 1)
     assert found.reasons == (
         "detects: student: AP 0: it detects nothing; gate.min_ap, be it 0, judges AP otherwise",

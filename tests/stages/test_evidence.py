@@ -22,7 +22,7 @@ pytest_plugins = ("tests.stages.whole_run",)
 pytestmark = pytest.mark.usefixtures("short")
 
 AGAIN = "(edited, cut or damaged since); run 'edgekd"
-JUDGED = ("student", "baseline", "accuracy", "export", "validate", "profile")
+JUDGED = ("student", "control", "accuracy", "export", "validate", "profile")
 
 
 def cut(path: Path) -> None:
@@ -132,7 +132,7 @@ class TestWhatBelongsTogether:
     @pytest.mark.parametrize(
         ("change", "stages"),
         [
-            ("validate.iou=0.5", ["accuracy/student", "accuracy/baseline"]),
+            ("validate.iou=0.5", ["accuracy/student", "accuracy/control"]),
             ("profile.throughput=[{streams: 2}]", ["profile/onnx-fp32@local"]),
             ("export.0.tolerance.max_abs_score=0.02", ["export/onnx-fp32"]),
         ],
@@ -160,7 +160,7 @@ class TestWhatBelongsTogether:
 
 class TestNoPass:
     def test_a_student_that_detects_nothing(self, run: Path) -> None:
-        for name in ("student/metrics.json", "baseline/metrics.json", "validate/onnx-fp32@local.json",
+        for name in ("student/metrics.json", "control/metrics.json", "validate/onnx-fp32@local.json",
                      "validate/openvino-fp32@local.json"):  # fmt: skip
             measured_as(run, name, ap=0.0)
         ended = edgekd("gate", run, "--set", "gate={min_gain: 0.0, max_ap_drop: 0.0}", "--json")
