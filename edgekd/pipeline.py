@@ -41,7 +41,6 @@ STAGES: dict[str, Callable[[Context], None]] = {
 }
 
 
-NEEDS_PAIRS = ("export", "validate", "profile")  # of a target, the latter two also of a device
 _EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
 TOGETHER = {"teacher", "control", "student", "student_qat"}  # all processes take part; rank 0 alone does the others
 
@@ -164,14 +163,18 @@ def _do(
 def _outcome(bound: Bound, path: Path, names: list[str]) -> Outcome:
     """The last stage's own file, shown. Where a verdict was asked for, it decides the exit code."""
     result, text = show(path, names[-1])
-    if names[-1] in NEEDS_PAIRS and not result:
-        say(f"{names[-1]}: {_why_nothing(bound)}")
-        return Outcome(result, "", _EXIT_CODES["inconclusive"])
+    if len(names) == 1 and (why := _why_nothing(bound, names[0])):
+        say(f"{names[0]}: {why}")
+        return Outcome(result, text, _EXIT_CODES["inconclusive"])
     asked = names == ["gate"] or ("gate" in names and bound.wants_verdict)
     return Outcome(result, text, _EXIT_CODES[read_json(path / "verdict.json")["status"]] if asked else 0)
 
 
-def _why_nothing(bound: Bound) -> str:
-    if not bound.targets:
-        return "nothing was done: the recipe exports nothing; name targets in export:"
-    return "nothing was measured: the recipe names no device; name some in devices:"
+def _why_nothing(bound: Bound, stage: str) -> str | None:
+    """Why a stage that was asked for by itself had nothing to do."""
+    if stage in ("export", "validate", "profile") and not bound.targets:
+        done = "exported" if stage == "export" else "measured"
+        return f"nothing was {done}: the recipe has no target; name some in export:"
+    if stage in ("validate", "profile") and not bound.devices:  # each target runs on one of them, or is refused
+        return "nothing was measured: the recipe has no device; name some in devices:"
+    return None

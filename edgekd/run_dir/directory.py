@@ -161,14 +161,18 @@ class RunDir:
             raise InputError(f"{self.path}: stage '{stage}' has not been done; run '{command}' first")
         return str(entry["outputs"][output])
 
-    def require_intact(self, stages: Iterable[str]) -> None:
+    def require_intact(self, stages: Iterable[str], *, may_be_gone: bool = False) -> None:
         """Refuse to go by files that are not what these finished stages wrote.
+
+        Args:
+            may_be_gone: a file that was removed is no fault.
 
         Raises:
             InputError: edited, cut or gone since, one line per file.
             EnvironmentFault: a file cannot be read.
         """
-        if problems := [line for stage in stages for line in manifests.faults(self.path, self.manifest, stage)]:
+        found = (manifests.faults(self.path, self.manifest, stage, may_be_gone=may_be_gone) for stage in stages)
+        if problems := [line for lines in found for line in lines]:
             raise InputError(*problems)
 
     def is_of(self, stage: str, inputs: Mapping[str, Any]) -> bool:

@@ -56,6 +56,7 @@ def report_stage(context: Context) -> None:
         return ["report.json", "report.html", "report.md"]
 
     done = {name: entry for name, entry in context.run.manifest["stages"].items() if name != "report"}
+    context.run.require_intact(done, may_be_gone=True)
     recipe_hash = sha256_file(context.path / LOCKED_RECIPE)
     context.stage("report", {"report": report.model_dump(), "recipe": recipe_hash, "stages": done}, build)
 

@@ -260,14 +260,15 @@ class TestNothingToMeasure:
     @pytest.mark.parametrize(
         ("command", "change", "why"),
         [
-            ("profile", "devices=[]", "nothing was measured: the recipe names no device; name some in devices:"),
-            ("validate", "devices=[]", "nothing was measured: the recipe names no device; name some in devices:"),
-            ("profile", "export=[]", "nothing was done: the recipe exports nothing; name targets in export:"),
-            ("export", "export=[]", "nothing was done: the recipe exports nothing; name targets in export:"),
+            ("profile", "devices=[]", "nothing was measured: the recipe has no device; name some in devices:"),
+            ("validate", "devices=[]", "nothing was measured: the recipe has no device; name some in devices:"),
+            ("profile", "export=[]", "nothing was measured: the recipe has no target; name some in export:"),
+            ("export", "export=[]", "nothing was exported: the recipe has no target; name some in export:"),
         ],
     )
     def test_is_inconclusive_and_said(self, command: str, change: str, why: str, run: Path) -> None:
         ended: Ended = edgekd(command, run, "--set", change, "--set", "gate={}", "--json")
-        assert (ended.code, ended.json) == (3, [])
+        measured = [row for row in ended.json if row.get("device") != "host"]
+        assert (ended.code, measured) == (3, [])
         assert ended.err.splitlines()[-1] == f"{command}: {why}"
-        assert edgekd(command, run).out == ""
+        assert edgekd(command, run).code == 3, "also from what was kept"
