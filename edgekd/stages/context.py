@@ -26,7 +26,7 @@ CODE_VERSIONS = {
     "student": 1,
     "student_qat": 1,
     "accuracy": 1,
-    "export": 2,
+    "export": 3,
     "validate": 2,
     "profile": 2,
     "gate": 2,
