@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edgekd.errors import unknown
+from edgekd.recipe.schema import by_class_name
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -76,13 +77,7 @@ class GateConfig(BaseModel):
     )
     against: Against | None = Field(None, description="budgets against a release kept by 'edgekd baseline save'")
 
-    @field_validator("min_ap_per_class", mode="before")
-    @classmethod
-    def _numbers_are_names(cls, budgets: Any) -> Any:
-        """YAML reads the class name `7` as a number."""
-        if not isinstance(budgets, dict):
-            return budgets
-        return {str(name) if type(name) is int else name: value for name, value in budgets.items()}
+    _class_names = field_validator("min_ap_per_class", mode="before")(by_class_name)
 
     @field_validator(*PER_ARTIFACT)
     @classmethod

@@ -6,9 +6,9 @@ and devices likewise. `edgekd.pipeline.check` binds them and reports all problem
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 SCHEMA = "edgekd.recipe/1"
 
@@ -62,6 +62,30 @@ class DetectorRecipe(_Strict):
         return self
 
 
+def _name_or_column(value: Any) -> Any:
+    if value is not None and type(value) not in (int, str):
+        raise ValueError(
+            "a class of the teacher must be a name (in quotes where YAML reads it otherwise), a column or null"
+        )
+    return value
+
+
+TeacherClass = Annotated[int | str | None, BeforeValidator(_name_or_column)]
+
+
+def by_class_name(content: Any) -> Any:
+    """A mapping by class name, whose keys YAML may have read as numbers: `7` is the class called 7."""
+    if not isinstance(content, dict):
+        return content
+    named = {str(name) if type(name) is int else name: value for name, value in content.items()}
+    foreign = [str(name) for name in named if not isinstance(name, str)]
+    if foreign:
+        raise ValueError(f"a class name must be a valid string, not {', '.join(foreign)}; put it in quotes")
+    if len(named) < len(content):
+        raise ValueError("a class is given twice, once in quotes; leave one out")
+    return named
+
+
 class TeacherRecipe(DetectorRecipe):
     """The teacher, and how it is run while it teaches; its own AP is measured in torch and float32 whatever is set."""
 
@@ -71,6 +95,13 @@ class TeacherRecipe(DetectorRecipe):
     precision: Literal["fp32", "bf16", "fp16"] | None = Field(
         None, description="of its own; default: that of the student's step, with openvino fp32"
     )
+    classes: dict[str, TeacherClass] = Field(
+        default_factory=dict,
+        description="class of the data: the teacher's class for it, by name or column; null: it does not know the "
+        "class. Classes that are not listed are matched by name",
+    )
+
+    _class_names = field_validator("classes", mode="before")(by_class_name)
 
 
 class StudentRecipe(DetectorRecipe):

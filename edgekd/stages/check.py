@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from edgekd.detectors.class_names import unknown_warnings
 from edgekd.detectors.contract import Spec
 from edgekd.devices.tools.spec import without_agent
 from edgekd.distill.contract import DistillerConfig, distiller_type
@@ -57,6 +58,8 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
             "data": data,
             "student": _describe(pair.student.spec, pair.head),
             "teacher": _describe(pair.teacher.spec, None) | _running(bound) if pair.teacher else None,
+            "classes": [asdict(match) for match in pair.classes],
+            "warnings": unknown_warnings(pair.classes, pair.teacher.spec.name) if pair.teacher else [],
             "distill": _methods(bound.distillers, pair),
             "quantize": _quantize(bound, pair),
             "train": dict(bound.recipe.train),
@@ -112,6 +115,7 @@ def check_loggers(bound: Bound) -> None:
 def print_check(result: dict[str, Any]) -> None:
     """Tables for people."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
@@ -128,6 +132,8 @@ def print_check(result: dict[str, Any]) -> None:
         for tap in spec["taps"]:
             table.add_row(tap["role"], tap["path"], str(tap["stride"]), str(tap["channels"]))
         console.print(table)
+    if result["classes"]:
+        _print_classes(console, result["classes"])
     _print_methods(console, "distill", result["distill"])
     if result["quantize"]["mode"] == "qat":
         _print_quantize(console, result["quantize"])
@@ -135,10 +141,35 @@ def print_check(result: dict[str, Any]) -> None:
     console.print(f"targets: {targets}; devices: {devices}")
     for name, how in result["without_agent"].items():
         console.print(f"{name}: {how}")
+    for warning in result["warnings"]:
+        console.print(f"[yellow]warning: {escape(warning)}[/yellow]", soft_wrap=True)
     for term in result.get("dry_step", {}).get("terms", ()):
         figures = f"value {term['value']:.4g}, gradient norm {term['gradient_norm']:.3g}, share {term['share']:.1%}"
         warning = f"  [yellow]{term['warning']}[/yellow]" if term["warning"] else ""
         console.print(f"dry step {term['term']}: {figures}{warning}")
+
+
+_HOW = {
+    "exact": "same name",
+    "folded": "same but for case, blanks, _ and -",
+    "alias": "other spelling in COCO and VOC",
+    "recipe": "teacher.classes",
+    "ambiguous": "not matched",
+    "none": "the teacher does not know it",
+}
+
+
+def _print_classes(console: Any, classes: list[dict[str, Any]]) -> None:
+    """Which class is taught from which of the teacher's."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("data", "teacher", "column", "how", title="classes", title_justify="left")
+    for match in classes:
+        how = "; ".join(part for part in (_HOW[match["how"]], match["note"]) if part)
+        teacher, column = ("-", "-") if match["column"] is None else (match["teacher"], str(match["column"]))
+        table.add_row(*(escape(text) for text in (match["name"], teacher, column, how)))
+    console.print(table)
 
 
 def _print_methods(console: Any, title: str, methods: list[dict[str, Any]]) -> None:
@@ -221,7 +252,7 @@ def _dry_step(context: Context) -> dict[str, Any]:
     one_batch = {"epochs": 1, "fraction": images, "device": "cpu", "amp": False, "cache": False}
     plan = replace(plan, train={**plan.train, **one_batch})
     here = torch.device("cpu")
-    teacher = make_teacher(context.bound, context.pair, context.data.class_names, here) if plan.distillers else None
+    teacher = make_teacher(context.bound, context.pair, here) if plan.distillers else None
     trainer = make_trainer(plan, teacher, context.path / "engine")
     trainer.validate = lambda: ({}, 0.0)
     trainer.final_eval = lambda: None
