@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from edgekd.detectors.class_names import ClassMatch, match_classes
+from edgekd.detectors.class_matching import ClassMatch, match_classes
 from edgekd.detectors.contract import DensePredictions, DetectorOutput, QueryPredictions
 
 Predictions = TypeVar("Predictions", DensePredictions, QueryPredictions)

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal, TypeAlias, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from edgekd.detectors.class_names import ClassMatch
+from edgekd.detectors.class_matching import ClassMatch
 from edgekd.detectors.contract import DetectorOutput, Spec
 from edgekd.errors import unknown
 

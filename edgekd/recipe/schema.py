@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 SCHEMA = "edgekd.recipe/1"
 
@@ -73,19 +73,6 @@ def _name_or_column(value: Any) -> Any:
 TeacherClass = Annotated[int | str | None, BeforeValidator(_name_or_column)]
 
 
-def by_class_name(content: Any) -> Any:
-    """A mapping by class name, whose keys YAML may have read as numbers: `7` is the class called 7."""
-    if not isinstance(content, dict):
-        return content
-    named = {str(name) if type(name) is int else name: value for name, value in content.items()}
-    foreign = [str(name) for name in named if not isinstance(name, str)]
-    if foreign:
-        raise ValueError(f"a class name must be a valid string, not {', '.join(foreign)}; put it in quotes")
-    if len(named) < len(content):
-        raise ValueError("a class is given twice, once in quotes; leave one out")
-    return named
-
-
 class TeacherRecipe(DetectorRecipe):
     """The teacher, and how it is run while it teaches; its own AP is measured in torch and float32 whatever is set."""
 
@@ -100,8 +87,6 @@ class TeacherRecipe(DetectorRecipe):
         description="class of the data: the teacher's class for it, by name or column; null: it does not know the "
         "class. Classes that are not listed are matched by name",
     )
-
-    _class_names = field_validator("classes", mode="before")(by_class_name)
 
 
 class StudentRecipe(DetectorRecipe):
@@ -209,7 +194,7 @@ class Recipe(_Strict):
     teacher: TeacherRecipe | None = None
     student: StudentRecipe
     distill: tuple[DistillEnvelope, ...] = ()
-    baseline: bool = Field(False, description="train the control too: same student, seed and batches, no teacher")
+    control: bool = Field(False, description="train the control: same student, seed and batches, no teacher")
     train: dict[str, Any] = Field(
         default_factory=dict, description="the engine's own arguments: epochs, imgsz, batch ..."
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgekd.detectors.architectures import architecture
 from edgekd.detectors.class_map import ClassMap
-from edgekd.detectors.class_names import ClassMatch, match_classes
+from edgekd.detectors.class_matching import ClassMatch, match_classes
 from edgekd.detectors.contract import Branch, Spec
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.distill.adapters import named_paths

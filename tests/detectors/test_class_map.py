@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from edgekd.detectors.class_map import ClassMap, columns_of
-from edgekd.detectors.class_names import match_classes
+from edgekd.detectors.class_matching import match_classes
 from edgekd.detectors.contract import DensePredictions, DetectorOutput, QueryPredictions
 
 NAMES = ("fox", "bear", "owl")

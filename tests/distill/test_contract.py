@@ -7,7 +7,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from edgekd.detectors.class_names import match_classes
+from edgekd.detectors.class_matching import match_classes
 from edgekd.distill.contract import (
     Distiller,
     DistillerConfig,

@@ -79,7 +79,7 @@ def test_what_teacher_classes_cannot_be_is_told_at_once(kitchen: Path) -> None:
         f"{path}: teacher.classes.eight: unknown class 'ate'",
         f"{path}: teacher.classes.nine: must be one of the teacher's columns 0..9, got 10",
     ]
-    ended = edgekd("check", recipe(kitchen, {"one": True, "two": 1.5, "three": ["four"]}))
+    ended = edgekd("check", recipe(kitchen, {"one": {}, "two": 1.5, "three": ["four"]}))
     assert ended.code == 2
     assert [problem.partition(" must be ")[0] for problem in ended.problems] == [
         f"{path}: teacher.classes.{name}: a class of the teacher" for name in ("one", "two", "three")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from edgekd.detectors.class_names import ClassMatch, fold, match_classes, unknown_warnings
+from edgekd.detectors.class_matching import ClassMatch, fold, match_classes, unknown_warnings
 from edgekd.errors import InputError
 
 
