@@ -161,18 +161,18 @@ class RunDir:
             raise InputError(f"{self.path}: stage '{stage}' has not been done; run '{command}' first")
         return str(entry["outputs"][output])
 
-    def require_intact(self, stages: Iterable[str], *, may_be_gone: bool = False) -> None:
-        """Refuse to go by files that are not what these finished stages wrote.
+    def is_intact(self, stage: str) -> bool:
+        """Whether a stage was done, and its files are what it wrote."""
+        return stage in self.manifest["stages"] and not manifests.faults(self.path, self.manifest, stage)
 
-        Args:
-            may_be_gone: a file that was removed is no fault.
+    def require_intact(self, stages: Iterable[str]) -> None:
+        """Refuse to go by files that are not what these finished stages wrote.
 
         Raises:
             InputError: edited, cut or gone since, one line per file.
             EnvironmentFault: a file cannot be read.
         """
-        found = (manifests.faults(self.path, self.manifest, stage, may_be_gone=may_be_gone) for stage in stages)
-        if problems := [line for lines in found for line in lines]:
+        if problems := [line for stage in stages for line in manifests.faults(self.path, self.manifest, stage)]:
             raise InputError(*problems)
 
     def is_of(self, stage: str, inputs: Mapping[str, Any]) -> bool:

@@ -80,11 +80,8 @@ class Written:
             raise InputError(_other_file(self._run, name, stage))
 
 
-def faults(run: Path, manifest: Mapping[str, Any], stage: str, *, may_be_gone: bool = False) -> list[str]:
+def faults(run: Path, manifest: Mapping[str, Any], stage: str) -> list[str]:
     """What is wrong with the files of a finished stage, one line each, for an `InputError`.
-
-    Args:
-        may_be_gone: a file that was removed is no fault.
 
     Raises:
         EnvironmentFault: a file cannot be read.
@@ -92,8 +89,6 @@ def faults(run: Path, manifest: Mapping[str, Any], stage: str, *, may_be_gone: b
     found = []
     for name, digest in manifest["stages"][stage]["outputs"].items():
         if not (run / name).is_file():
-            if may_be_gone:
-                continue
             found.append(f"{run / name}: is gone since stage '{stage}' wrote it; {remedy(run, stage)}")
         elif hash_of(run / name) != digest:
             found.append(_other_file(run, name, stage))

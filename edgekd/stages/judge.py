@@ -13,7 +13,7 @@ from edgekd.gate import detects
 from edgekd.gate.verdict import ArtifactFacts, Check, Facts, Verdict, judge
 from edgekd.measure.throughput import best
 from edgekd.progress import say
-from edgekd.run_dir import LOCKED_RECIPE
+from edgekd.run_dir import LOCKED_RECIPE, Written
 from edgekd.stages.baseline import of_run
 from edgekd.stages.context import Context
 from edgekd.stages.evidence import measured, require_sound
@@ -56,9 +56,22 @@ def report_stage(context: Context) -> None:
         return ["report.json", "report.html", "report.md"]
 
     done = {name: entry for name, entry in context.run.manifest["stages"].items() if name != "report"}
-    context.run.require_intact(done, may_be_gone=True)
+    _require_unedited(context)
     recipe_hash = sha256_file(context.path / LOCKED_RECIPE)
     context.stage("report", {"report": report.model_dump(), "recipe": recipe_hash, "stages": done}, build)
+
+
+def _require_unedited(context: Context) -> None:
+    """A report that is kept was made of files that are still what they were, as far as they are there.
+
+    One that is made now looks at each file as it reads it.
+    """
+    if not context.run.is_intact("report"):
+        return
+    written = Written(context.path)
+    for name in read_json(context.path / "report.json")["files"]:
+        if (context.path / name).is_file():
+            written.require(name, sha256_file(context.path / name))
 
 
 def _measurements(context: Context) -> list[Path]:
