@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgekd import plain
 from edgekd.data import problems
 from edgekd.data.labels import Corners, RawBox, RawImage, finite
 from edgekd.data.problems import ProblemLog
 
-_LONGEST_SHOWN = 40
 _LARGEST_EXACT = 2**53  # of whole numbers in a float
 _LARGEST_ID = 2**63
 
@@ -61,10 +61,8 @@ def whole(value: Any) -> int | None:
 
 
 def shown(value: Any) -> str:
-    """A value for messages, cut where it is long; says so where a number is text."""
-    text = repr(value)
-    text = f"{text[:_LONGEST_SHOWN]}..." if len(text) > _LONGEST_SHOWN else text
-    return f"{text} (text)" if isinstance(value, str) else text
+    """A value for messages; says so where a number is text."""
+    return f"{plain.value(value)} (text)" if isinstance(value, str) else plain.value(value)
 
 
 def _image_records(

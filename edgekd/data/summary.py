@@ -110,7 +110,7 @@ def _warnings(summaries: Mapping[str, SplitSummary]) -> Iterator[str]:
         if found.in_train and found.in_train == found.images:
             yield f"{name}: every image is in train as well, so AP on {name} does not show what the model has not seen"
         absent = [class_name for class_name, count in found.objects_per_class.items() if count == 0]
-        if absent:
+        if absent and name != "test":  # which is not used
             listed = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
             yield f"{name}: {len(absent)} of {len(found.objects_per_class)} classes have no object: {listed}"
         if found.without_labels and found.without_labels >= _MANY_UNLABELLED * found.images:
