@@ -233,8 +233,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("code", [0, 1, 3, 4])
     def test_the_verdict_is_the_exit_code(self, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-        outcome: Callable[..., pipeline.Outcome] = lambda *_, **__: pipeline.Outcome({"ap": 0.5}, "AP 0.5", code)  "
-            "# noqa: E731
+        outcome: Callable[..., pipeline.Outcome] = lambda *_, **__: pipeline.Outcome({"ap": 0.5}, "AP 0.5", code)  # noqa: E731
         monkeypatch.setattr(pipeline, "run", outcome)
         assert edgekd("run", "quickstart", "--out", "x").out == "AP 0.5\n"
         ended = edgekd("run", "quickstart", "--out", "x", "--json")

@@ -18,7 +18,6 @@ from edgekd.cli.app import app
 from edgekd.errors import EdgekdError, out_of_memory
 from edgekd.plain import line
 
-
 _HELP = "see 'edgekd --help'"
 
 
