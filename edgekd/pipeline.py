@@ -12,6 +12,7 @@ from edgekd import ranks
 from edgekd.atomic import read_json
 from edgekd.detectors.engine_guard import guard
 from edgekd.errors import InputError
+from edgekd.former_runs import is_former
 from edgekd.progress import say
 from edgekd.run_dir import LOCKED_RECIPE, RunDir, require_recipe
 from edgekd.stages import judge
@@ -99,6 +100,9 @@ def what_if(path: Path, overrides: tuple[str, ...]) -> Outcome:
         InputError: no run directory, nothing to judge yet, or files that are not what was measured.
     """
     bound = _bound_again(path, overrides, needs_student=True)
+    if is_former(RunDir.existing(path).manifest):
+        with RunDir.held(path, bound.recipe.name, bound.base, bound.locked()):
+            pass  # takes it over
     guard()  # the engine's settings in a temporary folder
     context = Context(bound, RunDir.existing(path))
     check_budgets(bound, context.data.class_names)

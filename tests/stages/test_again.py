@@ -44,6 +44,7 @@ def as_before(run: Path) -> None:
     lock.write_text(lock.read_text().replace("control: true", "baseline: true"))
     content = json.loads(manifest.read_text().replace("control", "baseline"))
     content["stages"]["accuracy/baseline"]["outputs"]["validate/baseline@host.json"] = sha256_file(accuracy)
+    del content["recipe_sha256"]
     write_json(manifest, content)
 
 
