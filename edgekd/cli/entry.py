@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-=======
 import re
-import signal
->>>>>>> main
 import sys
 import traceback
-<<<<<<< HEAD
-from typing import NoReturn
-=======
-from types import FrameType
 from typing import Any, NoReturn
->>>>>>> main
 
 import typer
 

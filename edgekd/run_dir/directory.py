@@ -83,13 +83,9 @@ class RunDir:
         Raises:
             InputError: there is none.
         """
-<<<<<<< HEAD:edgekd/run_dir/directory.py
         manifest = manifests.read(path)
-=======
-        manifest = _read_manifest(path)
         if path.is_file():
             raise InputError(f"{path}: is a file, not a run directory; make one with 'edgekd run RECIPE --out RUN'")
->>>>>>> main:edgekd/run_dir.py
         if manifest is None:
             raise InputError(
                 f"{path}: no run directory (no {MANIFEST} of edgekd); make one with 'edgekd run RECIPE --out {path}'"

@@ -75,12 +75,8 @@ def describe_recipe_data(recipe: Path, out: Path | None, overrides: tuple[str, .
     if out is not None:
         with RunDir.held(out, bound.recipe.name, bound.base, bound.locked()) as run:
             context = Context(bound, run)
-<<<<<<< HEAD
-            data_stage(context)
-            run.accept()
-=======
             data_stage(context, tell=False)  # the result says it
->>>>>>> main
+            run.accept()
             return context.data.as_json()
     with tempfile.TemporaryDirectory() as folder:
         return data_config.load(bound.data, Path(folder), bound.base).as_json()
