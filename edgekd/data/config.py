@@ -12,7 +12,11 @@ from edgekd.data import coco_layout, digits, yolo_layout
 from edgekd.data.labels import require_content
 from edgekd.data.problems import OnProblem, Problem, ProblemLog
 from edgekd.errors import InputError
+from edgekd.recipe.schema import SEEDS, PathText
 from edgekd.types import Split
+
+_MOST_IMAGES = 1_000_000
+MOST_CHANNELS = 64
 
 
 class _Section(BaseModel):
@@ -23,26 +27,26 @@ class DigitsData(_Section):
     """The embedded data set, generated into the run directory."""
 
     format: Literal["digits"]
-    imgsz: int = Field(96, ge=32, description="side of the square images in px")
-    train: int = Field(800, ge=1, description="number of training images")
-    val: int = Field(200, ge=1, description="number of validation images")
-    test: int = Field(200, ge=1, description="number of test images")
-    seed: int = Field(0, ge=0, description="seed of everything that is drawn at random")
+    imgsz: int = Field(96, ge=32, le=4096, description="side of the square images in px")
+    train: int = Field(800, ge=1, le=_MOST_IMAGES, description="number of training images")
+    val: int = Field(200, ge=1, le=_MOST_IMAGES, description="number of validation images")
+    test: int = Field(200, ge=1, le=_MOST_IMAGES, description="number of test images")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn at random")
 
 
 class YoloData(_Section):
     """A data set in the YOLO layout."""
 
     format: Literal["yolo"]
-    path: str = Field(description="the data.yaml, from the recipe's folder, else the current one")
+    path: PathText = Field(description="the data.yaml, from the recipe's folder, else the current one")
     on_problem: OnProblem = Field("error", description="error: refuse faulty data; skip: leave faulty parts out")
 
 
 class CocoFiles(_Section):
     """One split in the COCO layout."""
 
-    images: str = Field(description="folder of the images, from the recipe's folder")
-    annotations: str = Field(description="the JSON file, from the recipe's folder")
+    images: PathText = Field(description="folder of the images, from the recipe's folder")
+    annotations: PathText = Field(description="the JSON file, from the recipe's folder")
 
 
 class CocoData(_Section):
@@ -53,7 +57,7 @@ class CocoData(_Section):
     val: CocoFiles
     test: CocoFiles | None = None
     on_problem: OnProblem = Field("error", description="error: refuse faulty data; skip: leave faulty parts out")
-    channels: int = Field(3, ge=1, description="channels that the images are read with")
+    channels: int = Field(3, ge=1, le=MOST_CHANNELS, description="channels that the images are read with")
 
 
 DataConfig = Annotated[DigitsData | YoloData | CocoData, Field(discriminator="format")]

@@ -13,6 +13,7 @@ from edgekd.errors import InputError, unknown
 from edgekd.types import ByteArray
 
 SIDECAR_NAME = "edgekd.json"
+MOST_BATCH, MOST_PX = 4096, 8192
 QUANTIZATION_NAME = "quantization.json"  # beside the sidecar of what was quantised
 Runtime = Literal["onnxruntime", "openvino", "tensorrt", "ncnn", "litert", "executorch", "coreml"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -29,8 +30,8 @@ class Tolerance(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_abs_score: float | None = Field(None, gt=0)
-    max_abs_box_px: float | None = Field(None, gt=0)
+    max_abs_score: float | None = Field(None, gt=0, le=1)
+    max_abs_box_px: float | None = Field(None, gt=0, le=10_000)
     min_matched: float | None = Field(None, gt=0, le=1)
 
     @model_validator(mode="after")
@@ -71,7 +72,7 @@ class TargetSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    steps: tuple[str, ...] = Field(min_length=1)
+    steps: tuple[str, ...] = Field(min_length=1, max_length=20)
     runtime: Runtime
     precision: Precision
     batch: int | Literal["dynamic"] = 1
@@ -82,22 +83,22 @@ class TargetSpec(BaseModel):
     input: Literal["float32_nchw", "uint8_nhwc"] = "float32_nchw"
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     tolerance: Tolerance
-    parity_images: int = Field(32, ge=1)
+    parity_images: int = Field(32, ge=1, le=100_000)
 
     @field_validator("batch", mode="before")
     @classmethod
     def _batch(cls, value: Any) -> Any:
-        if value == "dynamic" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        if value == "dynamic" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_BATCH):
             return value
-        raise ValueError("must be a whole number of at least 1, or 'dynamic'")
+        raise ValueError(f"must be a whole number of 1 to {MOST_BATCH}, or 'dynamic'")
 
     @field_validator("size", mode="before")
     @classmethod
     def _size(cls, value: Any) -> Any:
         pair = isinstance(value, (list, tuple)) and len(value) == 2
-        if value in (None, "dynamic") or (pair and all(type(edge) is int and edge >= 1 for edge in value)):
+        if value in (None, "dynamic") or (pair and all(type(edge) is int and 1 <= edge <= MOST_PX for edge in value)):
             return value
-        raise ValueError(f"must be [height, width] in pixels, 'dynamic' or null (the training size), got {value!r}")
+        raise ValueError(f"must be [height, width] in pixels up to {MOST_PX}, 'dynamic' or null (the training size)")
 
 
 class Suppression(BaseModel):
@@ -107,7 +108,7 @@ class Suppression(BaseModel):
 
     conf: float = Field(0.001, ge=0, lt=1)
     iou: float = Field(0.7, gt=0, le=1)
-    max_det: int = Field(300, ge=1)
+    max_det: int = Field(300, ge=1, le=10_000)
 
 
 class Sidecar(BaseModel):

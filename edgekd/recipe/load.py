@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from edgekd.errors import InputError, unknown
+from edgekd.plain import MOST_LISTED
+from edgekd.plain import value as shown_value
 from edgekd.progress import say
 from edgekd.recipe.renamed import with_new_keys, with_new_places
 from edgekd.recipe.schema import Recipe, with_long_forms
@@ -63,12 +65,13 @@ def sound_parts(content: Mapping[str, Any]) -> Recipe:
 
     Required sections that are not sound are left unset: ask `model_fields_set`.
     """
-    sound = {}
+    sound: dict[str, Any] = {}
     for name, field in Recipe.model_fields.items():
         key = field.alias or name
         with suppress(ValidationError):
             if key in content and field.annotation is not None:
-                sound[key] = TypeAdapter(field.annotation).validate_python(content[key])
+                kind: Any = Annotated[field.annotation, field]
+                sound[key] = TypeAdapter(kind).validate_python(content[key])
     return Recipe.model_construct(**sound)
 
 
@@ -85,7 +88,9 @@ def bind(model: type[Model], content: Mapping[str, Any], where: str, prefix: str
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise InputError(*(_line(model, problem, where, prefix) for problem in error.errors())) from None
+        found = error.errors(include_url=False, include_context=False)
+        told = [_line(model, problem, where, prefix) for problem in found[:MOST_LISTED]]
+        raise InputError(*told, *(str(problem["msg"]) for problem in found[MOST_LISTED:])) from None
 
 
 def _line(model: type[BaseModel], problem: Any, where: str, prefix: str) -> str:
@@ -96,10 +101,12 @@ def _line(model: type[BaseModel], problem: Any, where: str, prefix: str) -> str:
     if problem["type"] == "missing":
         return f"{place}: missing; this key is required"
     given = problem.get("input")
+    if problem["loc"][-1:] == ("[key]",):
+        return f"{where}: {_dotted(problem['loc'][:-2], prefix)}: keys must be text, got {shown_value(given)}"
     if problem["type"] in ("model_type", "dict_type"):
-        return f"{place}: must be a mapping of keys, got {given!r}"
+        return f"{place}: must be a mapping of keys, got {shown_value(given)}"
     message = problem["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(given, (dict, list)) else f", got {given!r}"
+    shown = "" if isinstance(given, (dict, list)) else f", got {shown_value(given)}"
     quotes = "; put it in quotes" if problem["type"] == "string_type" and isinstance(given, (bool, int, float)) else ""
     return f"{place}: {message[0].lower()}{message[1:]}{shown}{quotes}"
 
