@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from edgekd.files import path_fault
 
@@ -83,6 +83,17 @@ class DetectorRecipe(_Strict):
         return self
 
 
+def _name_or_column(value: Any) -> Any:
+    if value is not None and type(value) not in (int, str):
+        raise ValueError(
+            "a class of the teacher must be a name (in quotes where YAML reads it otherwise), a column or null"
+        )
+    return value
+
+
+TeacherClass = Annotated[int | str | None, BeforeValidator(_name_or_column)]
+
+
 class TeacherRecipe(DetectorRecipe):
     """The teacher, and how it is run while it teaches; its own AP is measured in torch and float32 whatever is set."""
 
@@ -91,6 +102,11 @@ class TeacherRecipe(DetectorRecipe):
     )
     precision: Literal["fp32", "bf16", "fp16"] | None = Field(
         None, description="of its own; default: that of the student's step, with openvino fp32"
+    )
+    classes: dict[str, TeacherClass] = Field(
+        default_factory=dict,
+        description="class of the data: the teacher's class for it, by name or column; null: it does not know the "
+        "class. Classes that are not listed are matched by name",
     )
 
 
