@@ -33,7 +33,7 @@ def load(path: Path, where: str) -> Any:
     if path.is_dir():
         raise InputError(f"{where}: {path} is a folder; give the path of a weights file")
     if not path.exists():
-        raise InputError(f"{where}: no file {path}; put the weights there or correct the path")
+        raise InputError(f"{where}: no file {path}; put the weights there (edgekd downloads none) or correct the path")
     try:
         open_regular(path).close()
     except OSError as error:
