@@ -70,11 +70,13 @@ def sound_parts(content: Mapping[str, Any]) -> Recipe:
     Required sections that are not sound are left unset: ask `model_fields_set`.
     """
     sound: dict[str, Any] = {}
+    with_bounds: Any = Annotated
     for name, field in Recipe.model_fields.items():
         key = field.alias or name
         with suppress(ValidationError):
             if key in content and field.annotation is not None:
-                kind: Any = Annotated.__class_getitem__((field.annotation, *field.metadata, None))
+                parts = (field.annotation, *field.metadata, None)
+                kind = with_bounds[parts]
                 sound[key] = TypeAdapter(kind).validate_python(content[key])
     return Recipe.model_construct(**sound)
 
