@@ -103,7 +103,8 @@ class TestDoingItAgain:
     @pytest.mark.parametrize("command", ["gate", "report"])
     def test_single_stages_take_it_over_too(self, command: str, run: Path) -> None:
         as_before(run)
-        ended = edgekd(command, run, "--set", "gate={min_gain: -1.0}", "--json")
+        options = ["--save"] if command == "gate" else []
+        ended = edgekd(command, run, "--set", "gate={min_gain: -1.0}", "--json", *options)
         assert ended.code == 0, ended.err
         control = read(run / "control/metrics.json")["ap"]
         if command == "gate":
