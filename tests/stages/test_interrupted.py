@@ -37,7 +37,7 @@ main()
 
 def start(out: Path, data_yaml: Path, **changes: Any) -> subprocess.Popen[str]:
     data = {"format": "yolo", "path": str(data_yaml)}
-    recipe = write_recipe(out.parent / "tiny.yaml", data=data, export=[], gate={}, **changes)
+    recipe = write_recipe(out.parent / "tiny.yaml", data=data, export=[], gate=None, **changes)
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "run", str(recipe), "--out", str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
