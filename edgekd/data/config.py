@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -83,10 +84,6 @@ class DataSet:
     summaries: dict[str, SplitSummary]
     warnings: tuple[str, ...]
 
-    def notices(self) -> tuple[str, ...]:
-        """What the user should know, a sentence each, the set as a whole first."""
-        return (*self.warnings, *(f"{problem} ({problem.handled})" for problem in self.problems))
-
     def as_json(self) -> dict[str, Any]:
         """The content of RUN/data/split.json."""
         return {
@@ -97,6 +94,21 @@ class DataSet:
             "problems": [problem.as_json() for problem in self.problems],
             "warnings": list(self.warnings),
         }
+
+
+def notices(record: Mapping[str, Any]) -> list[str]:
+    """What the user should know of a data set, a sentence each, the set as a whole first.
+
+    Args:
+        record: the content of RUN/data/split.json.
+    """
+    found = [str(sentence) for sentence in record.get("warnings") or []]
+    for problem in record.get("problems") or []:
+        examples = [str(example) for example in problem.get("examples") or []]
+        shown = f", e.g. {', '.join(examples)}" if examples else ""
+        handled = f" ({problem['handled']})" if problem.get("handled") else ""
+        found.append(f"{problem.get('split')}: {problem.get('kind')}: {problem.get('count')} found{handled}{shown}")
+    return found
 
 
 def load(config: DataConfig, folder: Path, base: Path) -> DataSet:
