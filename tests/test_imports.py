@@ -17,7 +17,7 @@ import edgekd
 ROOT = Path(edgekd.__file__).parent
 ROOMS = [
     "cli", "pipeline", "stages", "training", "report", "distill", "export", "gate", "detectors", "data", "devices",
-    "measure", "recipe", "run_dir", "agent",
+    "measure", "recipe", "run_dir", "former_runs", "agent",
 ]  # fmt: skip
 CELLAR = {"types", "errors", "atomic", "progress", "ranks", "plain", "terminal"}  # may import each other
 MODULES = sorted(path for path in ROOT.rglob("*.py") if "builtin" not in path.relative_to(ROOT).parts)

@@ -11,6 +11,8 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from edgekd.errors import InputError, unknown
+from edgekd.progress import say
+from edgekd.recipe.renamed import with_new_keys, with_new_places
 from edgekd.recipe.schema import Recipe, with_long_forms
 from edgekd.recipe.yaml_text import Names, parse, read_mapping, reason
 
@@ -31,13 +33,20 @@ def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     return bind(Recipe, read_recipe(path, overrides), str(path))
 
 
-def read_recipe(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+def read_recipe(path: Path, overrides: Iterable[str] = (), *, tell: bool = True) -> dict[str, Any]:
     """A recipe's content, overrides applied and short forms written out, not yet validated.
+
+    Args:
+        tell: say on standard error where a former name of a key is used.
 
     Raises:
         InputError: not a YAML mapping, or one line per override that fits nowhere.
     """
-    content = with_long_forms(read_mapping(path, _NAMES))
+    content, notes = with_new_keys(read_mapping(path, _NAMES), path)
+    content = with_long_forms(content)
+    overrides, more_notes = with_new_places(overrides)
+    for note in (*notes, *more_notes) if tell else ():
+        say(note)
     problems: list[str] = []
     for override in overrides:
         try:

@@ -84,7 +84,7 @@ def _gate(run: Path) -> tuple[Any, str]:
 def _report(run: Path) -> tuple[Any, str]:
     report = read_json(run / "report.json")
     lines = []
-    for name in ("teacher", "baseline", "student"):
+    for name in ("teacher", "control", "student"):
         if (report.get(name) or {}).get("ap") is not None:
             lines.append(f"{name:<10} AP {report[name]['ap']:.3f}")
     for artifact in report["artifacts"]:
@@ -120,7 +120,7 @@ def _measured(run: Path, folder: str, key: str) -> list[dict[str, Any]]:
 def _in_torch(recipe: dict[str, Any]) -> list[str]:
     """Models that are measured in torch."""
     trained_on = ["student_qat"] if recipe.get("quantize", {}).get("mode") == "qat" else []
-    return ["teacher", "baseline", "student", *trained_on]
+    return ["teacher", "control", "student", *trained_on]
 
 
 def _recipe(run: Path) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class TestOverrides:
         ]
 
     def test_a_new_key_is_checked_as_if_it_stood_in_the_file(self, recipe: Path) -> None:
-        assert problems(recipe, "sead=3")[0].startswith("sead: unknown key 'sead' (known: baseline, data, ")
+        assert problems(recipe, "sead=3")[0].startswith("sead: unknown key 'sead' (known: control, data, ")
         assert problems(recipe, "sead=3")[0].endswith("did you mean 'seed'?)")
 
 

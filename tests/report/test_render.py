@@ -139,7 +139,7 @@ def test_the_verdict_comes_first_with_its_reasons(run: Path, status: str) -> Non
 
 
 def test_a_run_of_training_alone_is_shown(run: Path) -> None:
-    for folder in ("teacher", "baseline", "export", "validate", "profile", "data"):
+    for folder in ("teacher", "control", "export", "validate", "profile", "data"):
         shutil.rmtree(run / folder)
     (run / "verdict.json").unlink()
     (run / "manifest.json").unlink()
