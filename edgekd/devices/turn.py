@@ -47,8 +47,7 @@ def say_waiting(why: str, turn_seconds: float) -> None:
 
 def remedy(turn_seconds: float) -> str:
     """What to do about a device that is in use, after so long a wait."""
-    waited = f"waited {_time(turn_seconds)}: " if turn_seconds > 0 else ""
-    return f"{waited}wait for it to end, or longer with --wait"
+    return f"waited {_time(turn_seconds)}; wait longer with --wait" if turn_seconds > 0 else "wait for it to end"
 
 
 def _time(seconds: float) -> str:

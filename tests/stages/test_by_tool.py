@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ("tests.stages.whole_run",)
 
-RULES = Protocol("quick", 1, warmup_seconds=0.02, min_count=4, min_seconds=0.01, needs_steady=False)
+RULES = Protocol("quick", 1, warmup_seconds=0.02, min_count=4, min_seconds=0.01, needs_steady=False, max_waited=1)
 NOT_MEASURED = "phone runs no agent, and onnxruntime_perf_test times, but gives no detections"
 
 

@@ -106,14 +106,10 @@ def _waited(before: Tasks, now: Tasks) -> Optional[int]:
 def _tasks(root: Path) -> Tasks:
     """Thread -> (ran, waited for a core) in ns since it began."""
     found: Tasks = {}
-    try:
-        names = os.listdir(str(root / "proc/self/task"))
-    except OSError:
-        return found
-    for name in names:
-        words = (text(root / "proc/self/task" / name / "schedstat") or "").split()
+    for counts in (root / "proc/self/task").glob("*/schedstat"):
+        words = (text(counts) or "").split()
         if len(words) >= 2:
-            found[name] = (int(words[0]), int(words[1]))
+            found[counts.parent.name] = (int(words[0]), int(words[1]))
     return found
 
 

@@ -26,8 +26,8 @@ _BUSY_SECONDS = Timeouts().busy
 _SHORT_S = 30.0
 _OLD_MINUTES = 1440
 
-# $1 the device's lock $2 who asks $3 folder $4 log of the power, or nothing $5 seconds to wait for another run; then the
-# program and its arguments.
+# $1 the device's lock $2 who asks $3 folder $4 log of the power, or nothing $5 how long another run is waited for; then
+# the program and its arguments.
 # The lock goes with this process group, and is the one of the agent; Android's shell hands no 9 of its own on to flock.
 # 126 and 127 are this shell's own words.
 _RUN = f"""
