@@ -9,7 +9,6 @@ from typing import Any
 _KEPT = frozenset({
     "schema", "target", "device", "protocol", "processes", "tool", "lane", "size", "streams", "batch", "threads",
     "valid", "invalid_reasons", "environment", "throttling_evidence", "temperature_c",
-    "contention",
 })  # fmt: skip
 
 
