@@ -1,4 +1,4 @@
-"""Why a program does not start, from what the shell or the loader said of it: the reasons look alike, the remedies do not."""
+"""Why a program does not start, from what shell or loader said of it: reasons that look alike have other remedies."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 # The first that is found decides. What lacks a library also says "No such file", and so does what lacks a loader.
 _REASONS = (
     (
-        r"error while loading shared libraries|cannot open shared object|CANNOT LINK EXECUTABLE|version `[^']+' not found",
-        "it lacks a library ({said}); put that beside it (in `tools`, `push` a folder with both), or take a program built"
-        " for this system",
+        r"error while loading shared libraries|cannot open shared object|CANNOT LINK EXECUTABLE|version `.+' not found",
+        "it lacks a library ({said}); put that beside it (in `tools`, `push` a folder with both), or take a program"
+        " built for this system",
     ),
     (
         r"[Pp]ermission denied|Operation not permitted",
-        "permission denied; chmod 755 it, and if it is executable, its file system is mounted noexec: move it to another"
-        " (what edgekd brings lies in `folder`)",
+        "permission denied; chmod 755 it, and if it is executable, its file system is mounted noexec: move it to"
+        " another (what edgekd brings lies in `folder`)",
     ),
     (
         r"Exec format error|cannot execute binary file|not executable|Syntax error|\bELF",
@@ -22,8 +22,8 @@ _REASONS = (
     ),
     (
         r"No such file|not found",
-        "not found; install it or correct the path, and if the file is there, what is missing is the interpreter or loader"
-        " that it names: take a program built for this system",
+        "not found; install it or correct the path, and if the file is there, what is missing is the interpreter or"
+        " loader that it names: take a program built for this system",
     ),
 )
 _MACHINES = {  # e_machine of an ELF header, and what `uname -m` may say of a device that runs it

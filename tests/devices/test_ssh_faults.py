@@ -251,7 +251,7 @@ class TestPython:
             (
                 0o644,
                 b"#!/bin/sh\n",
-                "permission denied; chmod 755 it, and if it is executable, its file system is mounted",
+                "permission denied; chmod 755 it, and if it is executable, its file system is",
             ),
             (0o755, b"\x7fELF\x02\x01\x01" + bytes(99), "exec format error: it is no program of this processor"),
             (None, b"", "not found; install it or correct the path"),
