@@ -17,6 +17,7 @@ from edgekd.export.onnx_nms import end_to_end_problem
 from edgekd.gate import baseline as releases
 from edgekd.gate.policy import check_names
 from edgekd.run_dir import RunDir
+from edgekd.stages import schedules
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.context import Context
 from edgekd.stages.models import Pair, build_pair, check_runtime, make_teacher, quantization_pair
@@ -60,7 +61,10 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
             "student": _describe(pair.student.spec, pair.head),
             "teacher": _describe(pair.teacher.spec, None) | _running(bound) if pair.teacher else None,
             "classes": [asdict(match) for match in pair.classes],
-            "warnings": unknown_warnings(pair.classes, pair.teacher.spec.name) if pair.teacher else [],
+            "warnings": [
+                *(unknown_warnings(pair.classes, pair.teacher.spec.name) if pair.teacher else ()),
+                *schedules.in_the_warm_up(bound.distillers, bound.recipe.train),
+            ],
             "distill": _methods(bound.distillers, pair),
             "quantize": _quantize(bound, pair),
             "train": dict(bound.recipe.train),
