@@ -13,6 +13,8 @@ from edgekd.atomic import read_json
 from edgekd.detectors.engine_guard import guard
 from edgekd.errors import InputError
 from edgekd.former_runs import is_former
+from edgekd.gate.verdict import EXIT_CODES
+from edgekd.measure.withheld import is_unusable
 from edgekd.progress import say
 from edgekd.run_dir import LOCKED_RECIPE, RunDir, require_recipe
 from edgekd.stages import judge
@@ -42,7 +44,6 @@ STAGES: dict[str, Callable[[Context], None]] = {
 }
 
 
-_EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
 TOGETHER = {"teacher", "control", "student", "student_qat"}  # all processes take part; rank 0 alone does the others
 
 
@@ -68,6 +69,7 @@ def run(
     *,
     fresh: bool = False,
     allow_changed: bool = False,
+    turn_seconds: float = 0.0,
     last: str = "report",
 ) -> Outcome:
     """Do all stages up to `last`; what is done already is kept.
@@ -75,22 +77,27 @@ def run(
     Args:
         fresh: delete first what edgekd wrote there.
         allow_changed: go on from the saved state of a training that has changed since.
+        turn_seconds: how long to wait for another run that is on a device.
     """
     names = list(STAGES)
     options = [part for override in overrides for part in ("--set", override)]
     command = shlex.join(["edgekd", "run", str(recipe), "--out", str(out), *options])
     stages = names[: names.index(last) + 1]
     bound = bind_recipe(recipe, overrides)
-    return _do(bound, out, stages, fresh=fresh, allow_changed=allow_changed, command=command)
+    return _do(bound, out, stages, fresh=fresh, allow_changed=allow_changed, turn_seconds=turn_seconds, command=command)
 
 
-def again(path: Path, overrides: tuple[str, ...], stage: str) -> Outcome:
+def again(path: Path, overrides: tuple[str, ...], stage: str, *, turn_seconds: float = 0.0) -> Outcome:
     """Do one stage of an existing run directory, from its locked recipe. Overrides are kept if that succeeds.
+
+    Args:
+        turn_seconds: as in `run`.
 
     Raises:
         InputError: no run directory, or a stage before this one has not been done.
     """
-    return _do(_bound_again(path, overrides, needs_student=stage != "report"), path, [stage], afterwards=True)
+    bound = _bound_again(path, overrides, needs_student=stage != "report")
+    return _do(bound, path, [stage], turn_seconds=turn_seconds, afterwards=True)
 
 
 def what_if(path: Path, overrides: tuple[str, ...]) -> Outcome:
@@ -107,7 +114,7 @@ def what_if(path: Path, overrides: tuple[str, ...]) -> Outcome:
     context = Context(bound, RunDir.existing(path))
     check_budgets(bound, context.data.class_names)
     verdict = judge.what_if(context)
-    return Outcome(*show_verdict(verdict), _EXIT_CODES[verdict["status"]])
+    return Outcome(*show_verdict(verdict), EXIT_CODES[verdict["status"]])
 
 
 def bisect(path: Path, overrides: tuple[str, ...], target: str) -> Outcome:
@@ -138,6 +145,7 @@ def _do(
     *,
     fresh: bool = False,
     allow_changed: bool = False,
+    turn_seconds: float = 0.0,
     command: str | None = None,
     afterwards: bool = False,
 ) -> Outcome:
@@ -148,7 +156,7 @@ def _do(
     """
     check_budgets(bound, ())  # before anything is deleted
     with RunDir.held(path, bound.recipe.name, bound.base, bound.locked(), fresh=fresh, command=command) as run_dir:
-        context = Context(bound, run_dir, allow_changed)
+        context = Context(bound, run_dir, allow_changed, turn_seconds)
         check_budgets(bound, context.data.class_names)  # a typing error must not cost a training
         if "student" in names:
             check_loggers(bound)
@@ -169,9 +177,10 @@ def _outcome(bound: Bound, path: Path, names: list[str]) -> Outcome:
     result, text = show(path, names[-1])
     if len(names) == 1 and (why := _why_nothing(bound, names[0])):
         say(f"{names[0]}: {why}")
-        return Outcome(result, text, _EXIT_CODES["inconclusive"])
-    asked = names == ["gate"] or ("gate" in names and bound.wants_verdict)
-    return Outcome(result, text, _EXIT_CODES[read_json(path / "verdict.json")["status"]] if asked else 0)
+        return Outcome(result, text, EXIT_CODES["inconclusive"])
+    if names == ["gate"] or ("gate" in names and bound.wants_verdict):
+        return Outcome(result, text, EXIT_CODES[read_json(path / "verdict.json")["status"]])
+    return Outcome(result, text, _of_profiles(result) if names == ["profile"] else 0)
 
 
 def _why_nothing(bound: Bound, stage: str) -> str | None:
@@ -182,3 +191,9 @@ def _why_nothing(bound: Bound, stage: str) -> str | None:
     if stage in ("validate", "profile") and not bound.devices:  # each target runs on one of them, or is refused
         return "nothing was measured: the recipe has no device; name some in devices:"
     return None
+
+
+def _of_profiles(rows: list[dict[str, Any]]) -> int:
+    """Exit code of measurements: that of an invalid one; of an emulated device nobody expects another."""
+    measured = [one for row in rows for one in (row, *row["throughput"])]
+    return EXIT_CODES["invalid" if any(is_unusable(one) for one in measured) else "pass"]
