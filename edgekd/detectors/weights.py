@@ -15,6 +15,7 @@ from edgekd.atomic import atomic_path
 from edgekd.detectors import untrusted
 from edgekd.detectors.engine_guard import guard
 from edgekd.errors import InputError
+from edgekd.files import open_regular
 
 _HEADER = "edgekd"
 
@@ -31,8 +32,12 @@ def load(path: Path, where: str) -> Any:
     """
     if path.is_dir():
         raise InputError(f"{where}: {path} is a folder; give the path of a weights file")
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{where}: no file {path}; put the weights there (edgekd downloads none) or correct the path")
+    try:
+        open_regular(path).close()
+    except OSError as error:
+        raise InputError(f"{where}: {path} cannot be read ({error.strerror}); give a weights file") from error
     readers = {".pt": _load_checkpoint, ".safetensors": _load_safetensors}
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -80,6 +85,7 @@ def _load_checkpoint(path: Path, where: str) -> Any:
         if sum(value.numel() * value.element_size() for value in tensors) > path.stat().st_size:
             raise untrusted.Refused("has weights that take more memory than the file is long")
         untrusted.check_described(model.yaml, _channels(model.yaml), tensors)
+        untrusted.require_finite(model.state_dict())
     except untrusted.Refused as error:
         raise InputError(f"{where}: {path} {error}; {remedy}") from error
     except Exception as error:  # the engine raises many kinds for one fact: this is not a checkpoint it knows
@@ -100,6 +106,7 @@ def _load_safetensors(path: Path, where: str) -> Any:
         guard()
         untrusted.check_config(config)
         untrusted.check_described({**config, "nc": len(names)}, _channels(config), tensors.values())
+        untrusted.require_finite(tensors)
         model = build(config, len(names), _channels(config))
         model.load_state_dict(
             {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
