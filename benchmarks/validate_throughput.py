@@ -3,8 +3,7 @@
     python benchmarks/validate_throughput.py                            # 96 and 320 px, one thread, about 4 minutes
     python benchmarks/validate_throughput.py --threads 2 --rounds 9
 
-Both sides get the same file (edgekd's `onnx-fp32` of a trained detector, with Ultralytics' one output and metadata
-added to the same graph), the same images, head (one2many), input size, batch 1, thresholds (conf 0.001, NMS IoU 0.7,
+Both sides get the same file (edgekd's `onnx-fp32` of a trained detector, with `layout: ultralytics`), the same images, head (one2many), input size, batch 1, thresholds (conf 0.001, NMS IoU 0.7,
 300 detections) and number of threads, and take turns. Counted on both sides, from the data.yaml to AP: reading labels
 (facts of the files are cached by both), decoding and letterboxing the images, opening the model, inference, NMS and AP.
 edgekd also starts the agent in a process of its own, writes its pack of letterboxed images, its detections and its
@@ -94,8 +93,8 @@ class Bench:
         counts = []
         for path in sorted((self.data_yaml.parent / "images" / "val").iterdir())[:_COUNTED]:
             image = load_image(path, 3).transpose(2, 0, 1)[None] / np.float32(255)
-            (scores,) = session.run(["scores"], {"images": image})
-            counts.append(np.count_nonzero(scores > self.settings.conf))
+            (rows,) = session.run(None, {"images": image})  # (1, 4 + classes, points)
+            counts.append(np.count_nonzero(rows[:, 4:] > self.settings.conf))
         return round(float(np.mean(counts)), 1)
 
     def start(self) -> None:
@@ -123,12 +122,9 @@ def measure(options: argparse.Namespace, imgsz: int, folder: Path) -> dict[str, 
 
 
 def _export(weights: Path, imgsz: int, folder: Path) -> Path:
-    """edgekd's artifact, with what Ultralytics asks of an ONNX file added."""
-    import onnx
-
+    """edgekd's artifact, in the layout that Ultralytics reads as well."""
     from edgekd.atomic import sha256_file
     from edgekd.detectors.ultralytics import UltralyticsDetector
-    from edgekd.export.artifacts import seal
     from edgekd.export.contract import Source
     from edgekd.export.targets import load_target, run_steps
 
@@ -138,38 +134,8 @@ def _export(weights: Path, imgsz: int, folder: Path) -> Path:
     source = Source(
         module, module.decode, spec.class_names, 3, (imgsz, imgsz), spec.size_multiple, sha256_file(weights)
     )  # fmt: skip
-    artifact = run_steps(source, load_target(str(ROOT / "export" / "onnx-fp32.yaml"), {}, "benchmark"), folder)
-    model = onnx.load(artifact.model_path)
-    _add_ultralytics_output(model)
-    details = {
-        "names": dict(enumerate(spec.class_names)), "stride": spec.size_multiple, "task": "detect",
-        "imgsz": [imgsz, imgsz], "batch": 1, "channels": 3, "end2end": False,
-    }  # fmt: skip
-    for key, value in details.items():
-        model.metadata_props.append(onnx.StringStringEntryProto(key=key, value=str(value)))
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, artifact.model_path)
-    return seal(folder, ("model.onnx",), artifact.sidecar).folder
-
-
-def _add_ultralytics_output(model: Any) -> None:
-    """First output `output0` (1, 4 + K, A), boxes as centre and size, from `boxes` (1, A, 4) and `scores` (1, A, K)."""
-    import numpy as np
-    from onnx import TensorProto, helper, numpy_helper
-
-    graph = model.graph
-    matrix = np.array([[0.5, 0, -1, 0], [0, 0.5, 0, -1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]], np.float32)
-    graph.initializer.append(numpy_helper.from_array(matrix, "corners_to_centre"))
-    graph.node.extend([
-        helper.make_node("MatMul", ["boxes", "corners_to_centre"], ["centred"], name="centred"),
-        helper.make_node("Concat", ["centred", "scores"], ["rows"], name="rows", axis=2),
-        helper.make_node("Transpose", ["rows"], ["output0"], name="output0", perm=[0, 2, 1]),
-    ])  # fmt: skip
-    count, classes = (graph.output[1].type.tensor_type.shape.dim[axis].dim_value for axis in (1, 2))
-    first = helper.make_tensor_value_info("output0", TensorProto.FLOAT, [1, 4 + classes, count])
-    outputs = [first, *graph.output]
-    del graph.output[:]
-    graph.output.extend(outputs)
+    target = load_target(str(ROOT / "export" / "onnx-fp32.yaml"), {"layout": "ultralytics"}, "benchmark")
+    return run_steps(source, target, folder).folder
 
 
 def _limit_ultralytics(threads: int) -> None:
