@@ -5,8 +5,11 @@
 
 Each setting is tried alone, beside one busy loop, and beside another training of the same setting. A step is zero_grad,
 forward, loss, backward and AdamW on one batch of random images. In each round every setting has two new processes (the
-variables are read once, when OpenMP is loaded), and its three loads come in random order; settings come in random order,
-too. A figure is the median over rounds of a round's median step. `edgekd` is what edgekd itself sets.
+variables are read once, when OpenMP is loaded); settings, and the loads of one setting, come in random order. `edgekd`
+is what edgekd itself sets.
+
+Steps are timed in blocks, until a block saw nothing of other programs, or the quietest of several is taken; what they
+used of the cores is stated as `foreign`. A figure is the median over rounds of a block's median step.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -169,7 +173,7 @@ def process_s(pid: int) -> float:
 
 
 def _words(path: str) -> list[str]:
-    with open(path) as stream:
+    with Path(path).open() as stream:
         return stream.readline().split()
 
 
@@ -224,7 +228,7 @@ def settings_of(options: argparse.Namespace) -> dict[str, dict[str, str]]:
 
 
 def summary(blocks: dict[str, list[Block]], as_it_is: dict[str, list[Block]] | None) -> dict[str, Any]:
-    """Milliseconds of a step per load, how many times as long as alone, and the largest share of the cores by others."""
+    """Milliseconds of a step per load, how many times as long as alone, and what others used of the cores at most."""
     seconds = {load: [one["step_s"] for one in found] for load, found in blocks.items()}
     return {
         "median_ms": {load: round(1e3 * median(values), 1) for load, values in seconds.items()},

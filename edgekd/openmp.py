@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, MutableMapping
 
-# By the OpenMP that reads it: GNU's (torch's wheels for Linux), in turns of its waiting loop; Intel's and LLVM's, in ms.
+# By the OpenMP that reads it: GNU's (in torch for Linux) in turns of its waiting loop; Intel's and LLVM's in ms.
 _BOUNDS = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
 _CHOICES = ("OMP_WAIT_POLICY", "KMP_LIBRARY", *_BOUNDS)  # a user who has set one of them has decided
 _OURS = "EDGEKD_OPENMP"  # names what edgekd has set, to the processes that inherit it, too

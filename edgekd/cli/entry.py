@@ -15,6 +15,7 @@ from edgekd import ranks
 from edgekd.cli import streams
 from edgekd.cli.app import app
 from edgekd.errors import EdgekdError, out_of_memory
+from edgekd.openmp import bound_waiting
 from edgekd.plain import line
 
 
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point: exit codes and one-line errors as the README promises."""
     arguments = sys.argv[1:] if arguments is None else arguments
     control_c = _ControlC()
+    bound_waiting()
     try:
         streams.prepare()
         obj = {"arguments": arguments}
