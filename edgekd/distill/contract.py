@@ -7,13 +7,14 @@ once (here, in `adapters.py` and in `edgekd.training`), so a method is its equat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from edgekd.detectors.class_matching import ClassMatch
 from edgekd.detectors.contract import DetectorOutput, Spec
 from edgekd.errors import unknown
 
@@ -206,11 +207,12 @@ def distiller_names() -> list[str]:
     return sorted(_REGISTRY)
 
 
-def unmet(requires: Requires, student: Spec, teacher: Spec, class_names: tuple[str, ...]) -> list[str]:
+def unmet(requires: Requires, student: Spec, teacher: Spec, classes: Sequence[ClassMatch]) -> list[str]:
     """Reasons why a method cannot serve a pair, each naming both sides; empty if it can.
 
     Args:
-        class_names: classes of the data set; empty where the data was not opened, which leaves classes unchecked.
+        classes: the data set's, matched with the teacher's; empty where the data was not opened, which leaves them
+            unchecked.
     """
 
     def sides(show: Callable[[Spec], str]) -> str:
@@ -228,11 +230,10 @@ def unmet(requires: Requires, student: Spec, teacher: Spec, class_names: tuple[s
         )
     elif requires.same_points and _points(student) != _points(teacher):
         reasons.append("needs the same points on both sides; " + sides(_points))
-    known = {name.strip().lower() for name in teacher.class_names}
-    if requires.shared_classes and class_names and not any(name.strip().lower() in known for name in class_names):
+    if requires.shared_classes and classes and all(match.column is None for match in classes):
         reasons.append(
-            f"needs a class that the teacher knows; the data has {_some(class_names)}, "
-            f"teacher {teacher.name} knows {_some(teacher.class_names)}"
+            f"needs a class that the teacher knows; the data has {some([match.name for match in classes])}, "
+            f"teacher {teacher.name} knows {some(teacher.class_names)}"
         )
     return reasons
 
@@ -242,5 +243,6 @@ def _points(spec: Spec) -> str:
     return f"strides {strides} at offset {spec.point_offset:g}"
 
 
-def _some(names: tuple[str, ...], at_most: int = 5) -> str:
+def some(names: Sequence[str], at_most: int = 5) -> str:
+    """The first few names, for a message."""
     return ", ".join(names[:at_most]) + (" ..." if len(names) > at_most else "")

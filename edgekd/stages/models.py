@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekd.detectors.architectures import architecture
+from edgekd.detectors.class_map import ClassMap
+from edgekd.detectors.class_matching import ClassMatch, match_classes
 from edgekd.detectors.contract import Branch, Spec
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.distill.adapters import named_paths
-from edgekd.distill.contract import Distiller, DistillerConfig, FeatureConfig, distiller_type, unmet
+from edgekd.distill.contract import Distiller, DistillerConfig, FeatureConfig, distiller_type, some, unmet
 from edgekd.errors import EdgekdError, InputError, unknown
 from edgekd.export.targets import check_size
 from edgekd.progress import say
@@ -31,12 +33,14 @@ class Pair:
         student: with its initial weights; `initialised` says whether these come from a file.
         teacher: None in a recipe without one.
         head: the student's branch that is selected, validated, exported and reported.
+        classes: those of the data, matched with the teacher's; empty without a teacher or data.
     """
 
     student: UltralyticsDetector
     initialised: bool
     teacher: UltralyticsDetector | None
     head: Branch | None
+    classes: tuple[ClassMatch, ...] = ()
 
 
 def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, architecture_only: bool = False) -> Pair:
@@ -46,7 +50,8 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
         architecture_only: build from `model` alone, without opening weights.
 
     Raises:
-        InputError: a file is missing or foreign, a head does not exist, channels differ, a method cannot serve.
+        InputError: a file is missing or foreign, a head does not exist, channels differ, a method cannot serve, the
+            teacher knows no class of the data.
     """
     recipe, where = bound.recipe, bound.where
     guard_rng()
@@ -65,10 +70,25 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
         _name_taps(bound.distillers, student, teacher)
     _require_channels(channels, where, student=student, teacher=teacher)
     _require_model(where, student=(recipe.student, student), teacher=(recipe.teacher, teacher))
-    pair = Pair(student, student_path is not None, teacher, _head(bound, student.spec))
-    check_methods(bound, pair, class_names)
+    classes = _classes(bound, teacher.spec, class_names) if teacher and class_names else ()
+    pair = Pair(student, student_path is not None, teacher, _head(bound, student.spec), classes)
+    check_methods(bound, pair)
     _check_sizes(bound, student)
     return pair
+
+
+def _classes(bound: Bound, teacher: Spec, class_names: tuple[str, ...]) -> tuple[ClassMatch, ...]:
+    """The classes of the data, matched with the teacher's."""
+    assert bound.recipe.teacher is not None
+    where = f"{bound.where}: teacher.classes"
+    matches = match_classes(teacher.class_names, class_names, bound.recipe.teacher.classes, where)
+    if all(match.how in ("none", "ambiguous") for match in matches):
+        raise InputError(
+            f"{where}: teacher {teacher.name} knows none of the classes of the data ({some(class_names)}), its own are "
+            f"{some(teacher.class_names)}; name its class for each that it knows; to teach by feature maps alone, set "
+            "each to null"
+        )
+    return matches
 
 
 def _check_sizes(bound: Bound, student: UltralyticsDetector) -> None:
@@ -95,10 +115,10 @@ def quantization_pair(bound: Bound, pair: Pair, student: UltralyticsDetector) ->
     learner, teacher = copy(student), copy(student if own else pair.teacher)  # names of taps are each one's own
     assert teacher is not None
     _name_taps(bound.quantize_distillers, learner, teacher)
-    return Pair(learner, True, teacher, pair.head)
+    return Pair(learner, True, teacher, pair.head, () if own else pair.classes)
 
 
-def check_methods(bound: Bound, pair: Pair, class_names: tuple[str, ...]) -> None:
+def check_methods(bound: Bound, pair: Pair) -> None:
     """Refuse impossible pairs, all at once.
 
     Raises:
@@ -108,23 +128,17 @@ def check_methods(bound: Bound, pair: Pair, class_names: tuple[str, ...]) -> Non
     runtime = recipe.teacher.runtime if recipe.teacher else "eager"
     problems: list[str] = []
     if pair.teacher is not None:
-        problems += _problems(pair, bound.distillers, f"{bound.where}: distill", class_names, runtime)
+        problems += _problems(pair, bound.distillers, f"{bound.where}: distill", runtime)
     if recipe.quantize.mode == "qat":
         runtime = runtime if recipe.quantize.teacher == "teacher" else "eager"
         second = quantization_pair(bound, pair, pair.student)
-        problems += _problems(
-            second, bound.quantize_distillers, f"{bound.where}: quantize.distill", class_names, runtime
-        )
+        problems += _problems(second, bound.quantize_distillers, f"{bound.where}: quantize.distill", runtime)
     if problems:
         raise InputError(*problems)
 
 
 def _problems(
-    pair: Pair,
-    methods: Sequence[tuple[str, DistillerConfig]],
-    where: str,
-    class_names: tuple[str, ...],
-    runtime: RuntimeName,
+    pair: Pair, methods: Sequence[tuple[str, DistillerConfig]], where: str, runtime: RuntimeName
 ) -> list[str]:
     """Why methods cannot serve a pair whose teacher is run so."""
     assert pair.teacher is not None
@@ -132,7 +146,7 @@ def _problems(
     for index, (name, config) in enumerate(methods):
         kind = distiller_type(name)
         place = f"{where}[{index}]: {name}"
-        reasons = unmet(kind.requires, pair.student.spec, pair.teacher.spec, class_names)
+        reasons = unmet(kind.requires, pair.student.spec, pair.teacher.spec, pair.classes)
         problems += [f"{place} {reason}" for reason in reasons]
         if not reasons:
             part = kind(config)
@@ -172,7 +186,7 @@ def check_runtime(bound: Bound) -> None:
         raise type(error)(*(f"{bound.where}: {problem}" for problem in error.problems)) from error
 
 
-def make_teacher(bound: Bound, pair: Pair, class_names: tuple[str, ...], here: Any = None) -> Teacher:
+def make_teacher(bound: Bound, pair: Pair, here: Any = None) -> Teacher:
     """The recipe's teacher, frozen, as it runs while it teaches.
 
     Args:
@@ -187,17 +201,7 @@ def make_teacher(bound: Bound, pair: Pair, class_names: tuple[str, ...], here: A
         except EdgekdError as error:
             say(f"note: {error}: the trial runs the teacher as it is")
             runtime, precision = "eager", None
-    return Teacher(pair.teacher.frozen(), class_names, runtime, precision)
-
-
-def warn_unknown_classes(teacher: Spec, class_names: tuple[str, ...]) -> int:
-    """Say which classes of the data the teacher does not know; returns how many it knows."""
-    known = {name.strip().lower() for name in teacher.class_names}
-    missing = [name for name in class_names if name.strip().lower() not in known]
-    if missing:
-        count = f"{len(missing)} of {len(class_names)} classes"
-        say(f"warning: teacher {teacher.name} does not know {count}: {', '.join(missing[:8])}")
-    return len(class_names) - len(missing)
+    return Teacher(pair.teacher.frozen(), ClassMap.of(pair.classes), runtime, precision)
 
 
 def _name_taps(

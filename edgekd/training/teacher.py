@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgekd.detectors.contract import ClassMap, Detector, DetectorOutput, Spec
+from edgekd.detectors.class_map import ClassMap
+from edgekd.detectors.contract import Detector, DetectorOutput, Spec
 from edgekd.training.teacher_runtime import RUNTIMES, PrecisionName, Program, RuntimeName, TeacherNetwork
 
 
@@ -23,12 +24,12 @@ class Teacher:
     def __init__(
         self,
         detector: Detector,
-        class_names: tuple[str, ...],
+        class_map: ClassMap,
         runtime: RuntimeName = "eager",
         precision: PrecisionName | None = None,
     ) -> None:
         self.detector = detector
-        self.class_map = ClassMap.by_name(detector.spec.class_names, class_names)
+        self.class_map = class_map
         self.runtime, self.precision = runtime, precision
         self.detector.module.eval().requires_grad_(False)
         self._programs: dict[tuple[tuple[str, ...], frozenset[str]], Program] = {}
@@ -65,7 +66,7 @@ class Teacher:
         if images.device.type == "cpu":
             maps = {path: value.contiguous() for path, value in maps.items()}
         output = self.detector.assemble(tensors, maps, images)
-        same = self.class_map.is_identity and len(self.class_map.index) == len(self.spec.class_names)
+        same = self.class_map.is_identity(len(self.spec.class_names))
         return output if same or "class_logits" not in needs else self.class_map.apply(output)
 
     def _program(self, taps: tuple[str, ...], needs: frozenset[str]) -> Program:

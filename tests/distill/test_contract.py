@@ -7,6 +7,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
+from edgekd.detectors.class_matching import match_classes
 from edgekd.distill.contract import (
     Distiller,
     DistillerConfig,
@@ -97,11 +98,11 @@ def test_second_registration_raises_and_changes_nothing() -> None:
 def test_ld_with_yolo26_is_refused() -> None:
     student = spec("yolo26n", box_form="distance", reg_max=1, branches=("one2many", "one2one"))
     teacher = spec("yolo11x", reg_max=16)
-    assert unmet(distiller_type("ld").requires, student, teacher, CLASSES) == [
+    assert unmet(distiller_type("ld").requires, student, teacher, ()) == [
         "needs a box distribution of equal bins on both sides; "
         "student yolo26n has reg_max=1, teacher yolo11x has reg_max=16"
     ]
-    both = unmet(distiller_type("ld").requires, student, student, CLASSES)
+    both = unmet(distiller_type("ld").requires, student, student, ())
     assert both == [
         "needs a box distribution of equal bins on both sides; "
         "student yolo26n has reg_max=1, teacher yolo26n has reg_max=1"
@@ -110,7 +111,10 @@ def test_ld_with_yolo26_is_refused() -> None:
 
 def test_a_fitting_pair_has_no_unmet_requirement() -> None:
     for name in distiller_names():
-        assert unmet(distiller_type(name).requires, spec("yolo11n"), spec("yolo11x"), CLASSES) == []
+        assert (
+            unmet(distiller_type(name).requires, spec("yolo11n"), spec("yolo11x"), match_classes(CLASSES, CLASSES))
+            == []
+        )
 
 
 @pytest.mark.parametrize(
@@ -146,16 +150,17 @@ def test_a_fitting_pair_has_no_unmet_requirement() -> None:
     ],
 )
 def test_unmet_names_both_sides(requires: Requires, changes: dict[str, object], reason: str) -> None:
-    assert unmet(requires, spec("yolo11n"), spec("other", **changes), CLASSES) == [reason]
+    teacher = spec("other", **changes)
+    assert unmet(requires, spec("yolo11n"), teacher, match_classes(teacher.class_names, CLASSES)) == [reason]
 
 
 def test_dense_teacher_serves_a_query_student() -> None:
-    assert unmet(Requires(dense_teacher=True), spec("rtdetr-l", head_kind="query"), spec(), CLASSES) == []
+    assert unmet(Requires(dense_teacher=True), spec("rtdetr-l", head_kind="query"), spec(), ()) == []
 
 
-def test_class_names_are_matched_without_regard_to_case() -> None:
+def test_one_class_that_the_teacher_knows_is_enough() -> None:
     teacher = spec(class_names=(" Two ", "dog"))
-    assert unmet(Requires(shared_classes=True), spec(), teacher, CLASSES) == []
+    assert unmet(Requires(shared_classes=True), spec(), teacher, match_classes(teacher.class_names, CLASSES)) == []
 
 
 def test_classes_are_not_checked_where_the_data_was_not_opened() -> None:

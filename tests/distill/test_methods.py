@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgekd.detectors.contract import ClassMap, DetectorOutput
+from edgekd.detectors.class_map import ClassMap
+from edgekd.detectors.contract import DetectorOutput
 from edgekd.distill.contract import Distiller, distiller_names
 
 from .helpers import batch_of, build, random_output, spec, terms

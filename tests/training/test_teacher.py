@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from edgekd.detectors.class_map import ClassMap
 from edgekd.training.teacher import Teacher
 from tests.training.helpers import detector
 
@@ -14,7 +15,7 @@ from tests.training.helpers import detector
 )
 def test_outputs_on_the_cpu_are_those_of_the_frozen_detector(name: str) -> None:
     built = detector(name)
-    teacher = Teacher(built.frozen(), built.spec.class_names).to(torch.device("cpu"))
+    teacher = Teacher(built.frozen(), ClassMap.identity(len(built.spec.class_names))).to(torch.device("cpu"))
     taps = tuple(tap.path for tap in built.spec.taps_of("neck"))
     needs = frozenset({"class_logits", "boxes"})
     images = torch.rand(2, 3, 96, 64)
