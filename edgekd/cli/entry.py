@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except Exception as error:
-        if isinstance(error, EdgekdError) and (error.exit_code == 130 or not control_c.came):
+        if isinstance(error, EdgekdError) and error.exit_code != 70 and (error.exit_code == 130 or not control_c.came):
             fail(error.problems, error.exit_code, arguments)
         if not control_c.came:
             _unexpected(error, arguments)
@@ -75,7 +75,8 @@ def _unexpected(error: Exception, arguments: list[str]) -> NoReturn:
     if ranks.is_loss(error):
         fail(("another process ended without a word (killed?); the same command goes on",), 4, arguments)
     _show_traceback(arguments)
-    _end((f"edgekd: bug: {type(error).__name__}: {_said(error)}; please report it with the output of --debug",), 70)
+    kind = "" if isinstance(error, EdgekdError) else f"{type(error).__name__}: "
+    _end((f"edgekd: bug: {kind}{_said(error)}; please report it with the output of --debug",), 70)
 
 
 def fail(problems: tuple[str, ...], code: int, arguments: list[str]) -> NoReturn:
