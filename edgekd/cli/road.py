@@ -142,12 +142,14 @@ def data(
 ) -> None:
     """Write the embedded data set, or validate the data of a recipe."""
     from edgekd.stages.data import describe_recipe_data, write_digits
+    from edgekd.stages.data_text import print_data
 
     if name == "digits":
         result = write_digits(out or Path("digits"), imgsz=imgsz, train=train, val=val, test=test, seed=seed)
+        print_json(result) if as_json else print_pairs(result)
     else:
         result = describe_recipe_data(recipe_file(Path(name)), out, tuple(set_ or ()))
-    print_json(result) if as_json else print_pairs(result)
+        print_json(result) if as_json else print_data(result)
 
 
 def _enter(context: typer.Context, recipe: Path, set_: list[str] | None) -> None:

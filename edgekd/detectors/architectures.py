@@ -9,6 +9,8 @@ from typing import Any
 from edgekd.detectors import untrusted
 from edgekd.detectors.engine_guard import guard
 from edgekd.errors import InputError, unknown
+from edgekd.recipe.instead import WEIGHTS
+from edgekd.recipe.yaml_text import read_mapping
 
 PICO_WIDTH = 0.125
 _PICO_STEMS = {"yolov8", "yolo11", "yolo26"}  # YOLO12's area attention needs at least 32 channels per block
@@ -27,6 +29,8 @@ def architecture(name: str, where: str) -> dict[str, Any]:
     """
     if name.endswith((".yaml", ".yml")):
         return _from_file(Path(name), where)
+    if name.endswith(WEIGHTS):
+        raise InputError(f"{where}: {name} is a file of weights; write 'weights: {name}' in place of 'model: {name}'")
     guard()
     from ultralytics.utils import ROOT, YAML
 
@@ -62,13 +66,11 @@ def _pico(scales: dict[str, list[float]]) -> list[float]:
 
 
 def _from_file(path: Path, where: str) -> dict[str, Any]:
-    import yaml
-
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{where}: {path} cannot be read ({str(error).splitlines()[0]})") from error
-    if not isinstance(config, dict) or not {"nc", "backbone", "head"} <= set(config):
+        config = read_mapping(path)
+    except InputError as error:
+        raise InputError(*(f"{where}: {problem}" for problem in error.problems)) from None
+    if not {"nc", "backbone", "head"} <= set(config):
         raise InputError(f"{where}: {path} is no model YAML (needs the keys nc, backbone, head)")
     try:
         untrusted.check_config(config)

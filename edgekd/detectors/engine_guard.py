@@ -72,10 +72,10 @@ def _found(file: str | Path, *_: object, **__: object) -> str:
 
 
 def set_threads(threads: int | None) -> int:
-    """Set torch's CPU threads on purpose: what the recipe says, else all cores this process may use."""
+    """Set torch's CPU threads on purpose: what the recipe says, else and at most all cores this process may use."""
     import torch
 
-    count = threads or own_cores()
+    count = min(threads or own_cores(), usable_cores())
     torch.set_num_threads(count)
     return count
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
@@ -52,7 +52,10 @@ class DeviceSpec(BaseModel):
     python: str | None = Field(None, pattern=r"^[^\n\r]+$", description="interpreter on the device that runs the agent")
     folder: str | None = Field(None, min_length=1, description="what edgekd keeps on the device; relative: to its home")
     runtimes: tuple[str, ...] = Field(min_length=1, description="runtimes of the agent that this device has")
-    threads: int | None = Field(None, ge=1, description="inference threads; default: all cores the process may use")
+    optional: tuple[str, ...] = Field((), description="of these runtimes, those that need not be installed")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="inference threads; default: all cores the process may use"
+    )
     providers: dict[str, tuple[str, ...]] = Field({}, description="where a runtime has to run; default: its CPU")
     provider_options: dict[str, dict[str, str | int | float | bool]] = Field({}, description="of its library")
     tools: dict[str, ToolSpec] = Field({}, description="runtime: program that times it; without `python`, the only way")
@@ -60,12 +63,17 @@ class DeviceSpec(BaseModel):
     power_mode: str | None = Field(None, min_length=1, description="that it has to be in; never changed by edgekd")
     start_below_c: float | None = Field(None, gt=0, description="hottest sensor at the start of a measurement")
     stay_below_c: float | None = Field(None, gt=0, description="hottest sensor at all times; above: invalid")
-    telemetry_seconds: float | None = Field(None, ge=0, description="how often the state is read; 0: not; default 0.5")
-    cool_down_seconds: float | None = Field(None, ge=0, description="between two processes; default: the protocol's")
+    telemetry_seconds: float | None = Field(
+        None, ge=0, le=3600, description="how often the state is read; 0: not; default 0.5"
+    )
+    cool_down_seconds: float | None = Field(
+        None, ge=0, le=86_400, description="between two processes; default: the protocol's"
+    )
 
     @model_validator(mode="after")
     def _providers_are_known(self) -> DeviceSpec:
         problems = [
+            *_optional_problems(self.runtimes, self.optional),
             *provider_problems(self.runtimes, self.providers, self.provider_options),
             *tool_problems(self.tools, self.runtimes, self.python, self.providers),
         ]
@@ -82,6 +90,14 @@ class DeviceSpec(BaseModel):
     def has_agent(self) -> bool:
         """Whether the agent runs there; where it does not, a program of its own times each artifact, and no AP is."""
         return not self.tools or self.python is not None
+
+
+def _optional_problems(runtimes: Sequence[str], optional: Sequence[str]) -> Iterator[str]:
+    for name in optional:
+        if name not in runtimes:
+            yield f"optional: {name}: is none of the device's runtimes ({', '.join(runtimes)})"
+    if set(runtimes) <= set(optional):
+        yield "optional: names every runtime; a device needs one at least, leave it out here"
 
 
 class Reply(NamedTuple):

@@ -8,6 +8,9 @@ from typing import Literal
 
 import edgekd
 from edgekd.errors import InputError, unknown
+from edgekd.files import path_fault
+from edgekd.plain import cut, listed
+from edgekd.recipe import instead
 
 Kind = Literal["recipes", "export", "devices"]
 
@@ -26,9 +29,11 @@ def find(kind: Kind, name: str, search: Sequence[Path] = ()) -> Path:
     Raises:
         InputError: there is no such file; says which names are known.
     """
+    if fault := path_fault(name):
+        raise InputError(f"{_NOUNS[kind]} {cut(name)}: {fault}; correct the path")
     path = Path(name)
-    if path.suffix in _SUFFIXES and path.is_file():
-        return path
+    if path.suffix in _SUFFIXES and path.exists() and not path.is_dir():
+        return path  # whoever reads it says what is wrong with a device or a pipe
     known = available(kind, search)
     if name in known:
         return known[name]
@@ -36,7 +41,10 @@ def find(kind: Kind, name: str, search: Sequence[Path] = ()) -> Path:
         bare = path.with_suffix("").name
         hint = f"; did you mean '{bare}'?" if bare in known else ""
         raise InputError(f"{name}: no such {_NOUNS[kind]} file; give a path or one of: {_listed(known)}{hint}")
-    what = f"{name}: is a folder" if path.is_dir() else unknown(_NOUNS[kind], name, known)
+    if kind == "recipes" and (what := instead.of_no_recipe(path)):
+        raise InputError(f"{name}: {what}")
+    meant = instead.MEANT.get(kind, {}).get(name)
+    what = f"{name}: is a folder" if path.is_dir() else unknown(_NOUNS[kind], name, known, meant)
     raise InputError(f"{what}; give {'one of these' if not path.is_dir() else 'a name'} or the path of a YAML file")
 
 
@@ -58,4 +66,4 @@ def _built_in(kind: Kind) -> Iterator[Path]:
 
 
 def _listed(known: dict[str, Path]) -> str:
-    return ", ".join(sorted(known)) or "none"
+    return listed(sorted(known))

@@ -14,11 +14,15 @@ from edgekd.stages.material import check_images
 from edgekd.types import Split
 
 
-def data_stage(context: Context) -> None:
-    """Validate the data set; write `data/split.json`, the validation labels (for the report) and the training view."""
+def data_stage(context: Context, *, tell: bool = True) -> None:
+    """Validate the data set; write `data/split.json`, the validation labels (for the report) and the training view.
+
+    Args:
+        tell: say on standard error what the user should know of the data.
+    """
     data = context.data
-    for problem in data.problems:
-        say(f"warning: data: {problem}")
+    for sentence in data_config.notices(data.as_json()) if tell else ():
+        say(f"warning: data: {sentence}")
 
     def write() -> list[str]:
         train_view.write(data, context.path / "data" / "train_view")
@@ -27,7 +31,8 @@ def data_stage(context: Context) -> None:
         return ["data/split.json", "data/ground_truth-val.json"]
 
     check_images(context)
-    context.stage("data", {"config": context.bound.data.model_dump(mode="json")}, write)
+    config = context.bound.data.model_dump(mode="json")
+    context.stage("data", {"config": config, "found": data.as_json()}, write)
 
 
 def _labels(split: Split) -> dict[str, Any]:
@@ -70,7 +75,7 @@ def describe_recipe_data(recipe: Path, out: Path | None, overrides: tuple[str, .
     if out is not None:
         with RunDir.held(out, bound.recipe.name, bound.base, bound.locked()) as run:
             context = Context(bound, run)
-            data_stage(context)
+            data_stage(context, tell=False)  # the result says it
             return context.data.as_json()
     with tempfile.TemporaryDirectory() as folder:
         return data_config.load(bound.data, Path(folder), bound.base).as_json()

@@ -64,7 +64,9 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
     if recipe.teacher is not None:
         teacher_path = None if architecture_only and recipe.teacher.model else bound.weights_path(recipe.teacher)
         if teacher_path is None and not architecture_only:
-            raise InputError(f"{where}: teacher.weights: missing; a teacher with random weights teaches nothing")
+            raise InputError(
+                f"{where}: teacher.weights: missing; name a trained file, e.g. best.pt: random weights teach nothing"
+            )
         teacher = UltralyticsDetector.from_recipe(
             recipe.teacher.model, teacher_path, class_names, channels, f"{where}: teacher"
         )
@@ -180,8 +182,8 @@ def check_runtime(bound: Bound) -> None:
         EnvironmentFault: something is missing.
     """
     recipe = bound.recipe
-    device = torch_device(recipe.train.get("device"))
     try:
+        device = torch_device(recipe.train.get("device"))
         require_amp(recipe.train.get("amp"), device)
         teaches = recipe.distill or recipe.quantize.teacher == "teacher"
         if recipe.teacher is not None and teaches:

@@ -157,16 +157,19 @@ class TestModels:
         [
             ({"student": {"model": "yolo13n"}}, "student.model: unknown model 'yolo13n' (known: rtdetr-l, "),
             ({"student": {"model": "yolo11z"}}, "student.model: unknown scale 'z' (known: l, m, n, p, s, x) of yolo11"),
-            ({"student": {"model": "mine.yaml"}}, "student.model: mine.yaml cannot be read ("),
+            ({"student": {"model": "mine.yaml"}}, "student.model: mine.yaml: cannot be read ("),
             (
                 {"student": {"model": "yolo11p", "head": "one2one"}},
                 "student.head: unknown head 'one2one' (known: one2many",
             ),
             (
                 {"teacher": {"model": "yolo11n"}},
-                "teacher.weights: missing; a teacher with random weights teaches nothing",
+                "teacher.weights: missing; name a trained file, e.g. best.pt: random weights teach nothing",
             ),
-            (teacher("none.pt"), "teacher.weights: no file none.pt; put the weights there or correct the path"),
+            (
+                teacher("none.pt"),
+                "teacher.weights: no file none.pt; put the weights there (edgekd downloads none) or correct the path",
+            ),
             (
                 teacher("notes.txt"),
                 "teacher.weights: {here}/notes.txt: unknown suffix '.txt' (allowed: .pt, .safetensors)",
