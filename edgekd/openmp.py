@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, MutableMapping
 
-# By the OpenMP that reads it: GNU's (in torch for Linux) in turns of its waiting loop; Intel's and LLVM's in ms.
-_BOUNDS = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+# About 20 microseconds, by the OpenMP that reads it: GNU's (in torch for Linux) counts turns of its waiting loop, about
+# 100,000 a millisecond and 300,000 by default; Intel's and LLVM's waits 200 ms by default, and knows `us` since 2023.
+_BOUNDS = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "20us"}
 _CHOICES = ("OMP_WAIT_POLICY", "KMP_LIBRARY", *_BOUNDS)  # a user who has set one of them has decided
 _OURS = "EDGEKD_OPENMP"  # names what edgekd has set, to the processes that inherit it, too
 

@@ -12,7 +12,7 @@ from edgekd import openmp
 from edgekd.devices.contract import DeviceSpec
 from edgekd.devices.local import LocalDevice
 
-BOUNDS = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+BOUNDS = {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "20us"}
 CHOICES = {**BOUNDS, "OMP_WAIT_POLICY": "ACTIVE", "KMP_LIBRARY": "turnaround"}
 
 
