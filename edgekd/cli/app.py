@@ -34,13 +34,17 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _patience(text: str) -> float:
+    return 0.0 if text in ("0", "0s") else _seconds(text)
+
+
 RecipePath = Annotated[
     Path, typer.Argument(help="recipe: a YAML file, or the name of a built-in one", show_default=False)
 ]
 RunPath = Annotated[Path, typer.Argument(help="run directory", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="run directory to write")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="override: key.path=value (repeatable)")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="delete the run directory first")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="delete what edgekd wrote into the run directory first")]
 AllowChanged = Annotated[
     bool, typer.Option("--allow-changed", help="go on from the saved state of a training that has changed since")
 ]
@@ -59,6 +63,11 @@ Streams = Annotated[
 Batch = Annotated[
     int | None, typer.Option("--batch", metavar="N", min=1, help="images per inference of --streams, or of one stream")
 ]
+Wait = Annotated[
+    float | None,
+    typer.Option("--wait", metavar="TIME", parser=_patience, help="for another run to leave a device  [default: 10m]"),
+]
+WAIT_SECONDS = 600.0
 Store = Annotated[Path, typer.Option("--store", help="folder of the baselines")]
 Junit = Annotated[Path | None, typer.Option("--junit", help="also write the verdict as JUnit XML to this file")]
 Markdown = Annotated[Path | None, typer.Option("--markdown", help="also write it as Markdown to this file")]
@@ -77,6 +86,11 @@ def _options(
         raise typer.Exit
 
 
+def turn_seconds(wait: float | None) -> float:
+    """How long to wait for another run to leave a device."""
+    return WAIT_SECONDS if wait is None else wait
+
+
 def recipe_file(path: Path) -> Path:
     """A recipe by its path or name."""
     from edgekd.recipe.lookup import find
@@ -87,7 +101,10 @@ def recipe_file(path: Path) -> Path:
 def finish(outcome: Any, as_json: bool) -> None:
     """Print what a command gave, and end with its exit code."""
     if ranks.is_main():
-        print_json(outcome.result) if as_json else print_lines(outcome.text.split("\n"))
+        if as_json:
+            print_json(outcome.result)
+        elif outcome.text:
+            print_lines(outcome.text.split("\n"))
     raise typer.Exit(outcome.exit_code)
 
 

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 from edgekd import ranks
@@ -40,6 +41,7 @@ def guard(config_dir: Path | None = None) -> None:
     Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
     if config_dir is not None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(config_dir / "inductor"))
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # the data set is checked already
     if ranks.size() == 1:  # what a launcher says to a process that has not joined the others is not for the engine
         for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
             os.environ.pop(name, None)
@@ -72,10 +74,11 @@ def _found(file: str | Path, *_: object, **__: object) -> str:
 
 
 def set_threads(threads: int | None) -> int:
-    """Set torch's CPU threads on purpose: what the recipe says, else and at most all cores this process may use."""
+    """Set the CPU threads, torch's and those of AP: what the recipe says, else and at most all this process may use."""
     import torch
 
     count = min(threads or own_cores(), usable_cores())
+    os.environ["RAYON_NUM_THREADS"] = str(count)  # read when AP is first computed
     torch.set_num_threads(count)
     return count
 

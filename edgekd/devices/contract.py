@@ -119,9 +119,14 @@ class Reply(NamedTuple):
 
 
 class Device(Protocol):
-    """A connected device; a context manager."""
+    """A connected device; a context manager.
+
+    Attributes:
+        turn_seconds: how long a run waits for another that is on the device.
+    """
 
     spec: DeviceSpec
+    turn_seconds: float
 
     def facts(self) -> dict[str, Any]:
         """What can be said without the agent: system, machine, `free_bytes` of the store, `python`; None: not known."""

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from edgekd.devices import agent_archive, stream
+from edgekd.devices import agent_archive, not_started, stream
 from edgekd.devices.channel import Channel, Shell, Timeouts, after
 from edgekd.devices.contract import DeviceSpec, Reply
 from edgekd.devices.faults import DeviceFault
 from edgekd.devices.store import Store, free_bytes, refused
 from edgekd.devices.stream import OnEvent
-from edgekd.devices.turn import label
+from edgekd.devices.turn import label, say_waiting
 
 _OLDEST_PYTHON = (3, 8)
 _ENDING_SECONDS = 3.0
@@ -32,7 +32,8 @@ uname -s; uname -r; uname -m
 nproc 2>/dev/null || getconf _NPROCESSORS_ONLN
 df -Pk . | tail -n 1
 if [ -n "$python" ]; then
-  "$python" -c 'import sys; print("%d.%d.%d" % tuple(sys.version_info[:3]))' 2>/dev/null || echo none
+  "$python" -c 'import sys; print("%d.%d.%d" % tuple(sys.version_info[:3]))' 2>/dev/null ||
+    printf 'none %s\\n' "$("$python" -c '' 2>&1 | tail -n 1 | cut -c 1-200)"
 else
   echo none
 fi
@@ -87,6 +88,7 @@ class RemoteDevice:
         self.spec = spec
         self._where = f"device {spec.name}"
         self._timeouts = timeouts or Timeouts()
+        self.turn_seconds = self._timeouts.turn
         self._channel = channel
         default = "" if spec.tools else channel.default_python  # with tools alone, none is ever started
         self._python = spec.python or default or ""
@@ -134,7 +136,8 @@ class RemoteDevice:
         limits = (str(max(1, round(timeout_s))), f"{self._timeouts.beat:g}")
         reply = self._shell(_PROGRAM, *limits, *arguments, held=True, patience_s=self._timeouts.device_silence)
         if reply.code in _NOT_STARTED:
-            raise DeviceFault("tool_missing", f"{self._where}: {arguments[0]}: cannot be started; install it there")
+            reason = not_started.why(reply.err.decode("utf-8", errors="replace"), self._facts["machine"])
+            raise DeviceFault("tool_missing", f"{self._where}: {arguments[0]}: cannot be started: {reason}")
         if reply.code == _TIMED_OUT:
             raise DeviceFault(
                 "silent", f"{self._where}: {arguments[0]}: did not end in {timeout_s:.0f} s; run it again"
@@ -148,13 +151,23 @@ class RemoteDevice:
             DeviceFault: no usable Python, busy, the link broke, or the agent reported an error, fell silent, died, or
                 its output is not whole.
         """
-        command = self._command(arguments)
         where = f"{self._where}: agent {arguments[0] if arguments else ''}".strip()
+        try:
+            self._run(arguments, on_event, where, self._timeouts.busy)
+        except DeviceFault as fault:
+            if fault.kind != "busy" or self.turn_seconds <= 0:
+                raise
+            say_waiting(fault.problems[0].partition(";")[0], self.turn_seconds)
+            self._run(arguments, on_event, where, self.turn_seconds)
+
+    def _run(self, arguments: Sequence[str], on_event: OnEvent, where: str, wait_s: float) -> None:
+        """Run the agent once it is its turn; nothing is handed over before."""
+        command = self._command(arguments, wait_s)
         with tempfile.TemporaryFile() as errors, self._shell.program(command, errors) as (process, mark):
             assert process.stdin is not None
             with stream.heartbeat(process.stdin, self._timeouts.beat):
                 said = stream.lines(
-                    process, where, self._timeouts.stall, signs=errors, silence_s=self._timeouts.device_silence
+                    process, where, wait_s + self._timeouts.stall, signs=errors, silence_s=self._timeouts.device_silence
                 )
                 if stream.follow(after(mark, said), on_event, where, errors):
                     _let_end(process)
@@ -172,6 +185,7 @@ class RemoteDevice:
         if reply.code != 0:
             raise refused(self._where, f"folder {folder} cannot be made", reply.err)
         system, release, machine, cores, free, version, self._python, path = reply.text.split("\n", 7)
+        version, _, self._no_python = version.strip().partition(" ")
         return {
             "system": system,
             "release": release,
@@ -179,17 +193,17 @@ class RemoteDevice:
             "cores": int(cores) if cores.strip().isdigit() else None,
             "free_bytes": free_bytes(free),
             "folder": path,
-            "python": None if version.strip() == "none" else version.strip(),
+            "python": None if version == "none" else version,
         }
 
-    def _command(self, arguments: Sequence[str]) -> list[str]:
+    def _command(self, arguments: Sequence[str], wait_s: float) -> list[str]:
         """The agent under its supervisor."""
         python = self._usable_python()
         options = {
             "--line": json.dumps(list(arguments)),
             "--lock": f"{self._facts['folder']}/lock",
             "--label": label(),
-            "--wait-seconds": str(self._timeouts.busy),
+            "--wait-seconds": str(wait_s),
             "--silence-seconds": str(self._timeouts.host_silence),
             "--beat-seconds": str(self._timeouts.beat),
         }
@@ -205,9 +219,10 @@ class RemoteDevice:
                 " `python` to its path",
             )
         if found is None:
+            reason = not_started.why(self._no_python, self._facts["machine"])
             raise DeviceFault(
                 "python",
-                f"{self._where}: {self._python} does not run there; install Python 3.8 or newer, or set `python`",
+                f"{self._where}: {self._python} does not run there: {reason}; or set `python` to another, 3.8 or newer",
             )
         if tuple(map(int, found.split(".")[:2])) < _OLDEST_PYTHON:
             raise DeviceFault(

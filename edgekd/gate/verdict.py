@@ -11,11 +11,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from edgekd.gate.policy import GateConfig
+from edgekd.measure.withheld import ANOTHER_MODEL, EMULATED
 
-SCHEMA = "edgekd.verdict/1"
+SCHEMA = "edgekd.verdict/2"
 Status = Literal["pass", "fail", "inconclusive", "invalid"]
 _WORST_FIRST: tuple[Status, ...] = ("fail", "invalid", "inconclusive", "pass")
-_EXIT_CODES: dict[Status, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
+EXIT_CODES: dict[Status, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
+NOTHING_JUDGED = "nothing judged: no budget stands under gate:"
 _ROUNDING = 1e-9  # a budget met exactly is met, whatever floating-point subtraction makes of it
 
 
@@ -92,7 +94,7 @@ class Check:
     subject: str
     value: float | None
     limit: float
-    op: Literal[">=", "<="]
+    op: Literal[">=", "<=", ">"]
     status: Status
     detail: str
 
@@ -114,7 +116,7 @@ class Verdict:
     @property
     def exit_code(self) -> int:
         """0 pass, 1 fail, 3 inconclusive, 4 invalid (the environment kept the device from being measured)."""
-        return _EXIT_CODES[self.status]
+        return EXIT_CODES[self.status]
 
     def as_json(self) -> dict[str, Any]:
         """Content of `verdict.json`."""
@@ -132,9 +134,9 @@ def judge(config: GateConfig, facts: Facts, more: Iterable[Check] = ()) -> Verdi
 
 
 def conclude(checks: tuple[Check, ...]) -> Verdict:
-    """The verdict of the worst check."""
+    """The verdict of the worst check. Without any, nothing was judged, and that is no pass."""
     if not checks:
-        return Verdict("pass", ("no budget in gate:, so nothing was judged",), ())
+        return Verdict("inconclusive", (NOTHING_JUDGED,), ())
     order = {status: rank for rank, status in enumerate(_WORST_FIRST)}
     worst_first = sorted(checks, key=lambda check: order[check.status])
     reasons = tuple(check.detail for check in worst_first if check.status != "pass")
@@ -216,8 +218,8 @@ def _of_inference_alone(budget: _Budget, name: str, value: float | None, tool: s
 
 # By how the first reason of an invalid profile begins.
 _REMEDIES = {
-    "emulated": "profile it on the hardware",
-    "another model": "export it in a higher precision, or update the device's runtime",
+    EMULATED: "profile it on the hardware",
+    ANOTHER_MODEL: "export it in a higher precision, or update the device's runtime",
 }
 # Metric -> what is compared, its unit, why it may be absent, and whether an invalid profile makes it useless.
 _QUANTITIES = {

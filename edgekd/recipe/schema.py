@@ -189,6 +189,9 @@ class ProfileRecipe(_Strict):
 
     protocol: Literal["quick", "full", "sustained"] = "full"
     sustained_minutes: float = Field(default=30.0, gt=0, le=1440, description="length of the protocol 'sustained'")
+    wait: float = Field(
+        default=60.0, ge=0, le=3600, description="seconds to wait for a quiet device, all measurements on it together"
+    )
     throughput: tuple[ThroughputRecipe, ...] = Field(
         default=(),
         max_length=_MOST_ENTRIES,

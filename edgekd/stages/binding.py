@@ -23,6 +23,7 @@ from edgekd.recipe.load import bind, read_recipe, sound_parts
 from edgekd.recipe.lookup import find
 from edgekd.recipe.schema import DetectorRecipe, DistillEnvelope, Recipe, ThroughputRecipe
 from edgekd.recipe.yaml_text import dump
+from edgekd.stages import schedules
 
 DataConfig = DigitsData | YoloData | CocoData
 _DATA_TYPES: dict[str, type[DataConfig]] = {"digits": DigitsData, "yolo": YoloData, "coco": CocoData}
@@ -37,6 +38,7 @@ class Bound:
         path: the recipe's file.
         base: the folder against which its relative paths are looked up first.
         distillers, quantize_distillers: methods of `distill`, and of `quantize.distill`.
+        wants_verdict: the recipe has a section `gate:`, with budgets or without.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Bound:
     devices: tuple[DeviceSpec, ...]
     gate: GateConfig
     quantize_distillers: tuple[tuple[str, DistillerConfig], ...] = ()
+    wants_verdict: bool = True
 
     @property
     def where(self) -> str:
@@ -73,6 +76,8 @@ class Bound:
             for entry, target in zip(self.recipe.export, self.targets, strict=True)
         ]
         content["gate"] = self.gate.model_dump(mode="json")
+        if not self.wants_verdict:
+            del content["gate"]
         return dump(content)
 
 
@@ -107,6 +112,11 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
     gate = attempt(lambda: bind(GateConfig, recipe.gate, where, "gate"))
     attempt(lambda: check_arguments(recipe.train, bool(recipe.distill), where))
     attempt(lambda: check_quantization_arguments(recipe.train, recipe.quantize, where))
+    for key, methods, epochs in (
+        ("distill", distillers, recipe.train.get("epochs")),
+        ("quantize.distill", quantize_distillers, recipe.quantize.epochs),
+    ):
+        problems += schedules.never_full(methods, epochs, where, key)
     attempt(lambda: _no_repeats([target.name for target in targets if target], f"{where}: export"))
     attempt(lambda: _no_repeats([device.name for device in devices if device], f"{where}: devices"))
     problems += _without_device([target for target in targets if target], [one for one in devices if one], where)
@@ -127,6 +137,7 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
         devices=tuple(entry for entry in devices if entry),
         gate=gate,
         quantize_distillers=tuple(entry for entry in quantize_distillers if entry),
+        wants_verdict="gate" in recipe.model_fields_set,
     )
 
 
@@ -207,7 +218,7 @@ def _without_device(targets: list[TargetSpec], devices: list[DeviceSpec], where:
     names = ", ".join(device.name for device in devices)
     return [
         f"{where}: devices: none of {names} has the runtime {target.runtime} of the target {target.name}; "
-        "add a device that has it, or leave the target out"
+        "add a device that has it, leave the target out, or write 'devices: []', which exports and measures nothing"
         for target in targets
         if devices and not any(target.runtime in device.runtimes for device in devices)
     ]

@@ -134,6 +134,8 @@ def _checks(
     yield check("max_slowdown", slowdown, rules.max_slowdown, decision.status, decision.reason)
     if found:
         status, why = non_inferiority.judge(found.interval(1 - rules.error), rules.max_ap_loss)
+        if status == "pass" and found.candidate == 0:  # as good as a reference that detects nothing, or next to nothing
+            status, why = "inconclusive", f"{why}; but its AP is 0: it detects nothing, and that is no pass"
         yield check("max_ap_loss", -found.estimate, rules.max_ap_loss, status, why)
 
 
@@ -150,15 +152,17 @@ def _processes(
         for path in out.glob("process-*.jsonl"):
             path.unlink()
         write_json(kept, key)
-    with progress(f"compare on {device.spec.name}", rules.looks[-1]) as advance:
-        for number in range(1, rules.looks[-1] + 1):
-            path = out / f"process-{number:02d}.jsonl"
-            if not path.is_file():
+    paths = [out / f"process-{number:02d}.jsonl" for number in range(1, rules.looks[-1] + 1)]
+    done = sum(path.is_file() for path in paths)
+    with progress(f"compare on {device.spec.name}", len(paths), done=done) as advance:
+        for number, path in enumerate(paths, start=1):
+            is_new = not path.is_file()
+            if is_new:
                 events = run_compare.one_process(
                     device, reference.side, candidate.side, rounds=rules.rounds, seed=rules.seed + number
                 )
                 write_bytes(path, b"".join(encode(event) for event in events))
-            advance()
+            advance(int(is_new))
             yield [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

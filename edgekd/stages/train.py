@@ -23,6 +23,7 @@ from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.progress import say
 from edgekd.ranks import agreement
 from edgekd.report.warn import comparison
+from edgekd.stages import schedules
 from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise, write_accuracy
 from edgekd.stages.context import Context
 from edgekd.stages.models import check_runtime, make_teacher
@@ -86,12 +87,17 @@ def train_stage(context: Context, name: str, inputs: dict[str, Any], prepare: Ca
     resume = _resume(context, name, inputs)
     context.stage(name, inputs, lambda: _train(context, name, prepare(), resume), together=True)
     resume.remove()
-    measured = {
+    measured = accuracy_inputs(context, name)
+    context.stage(f"accuracy/{name}", measured, lambda: _measure(context, name), together=True)
+
+
+def accuracy_inputs(context: Context, name: str) -> dict[str, Any]:
+    """What decides the AP of a trained model."""
+    return {
         "weights": context.run.output_hash(name, f"{name}/student.pt"),
         "validate": context.bound.recipe.validate_.model_dump(),
         "size": list(context.size_px),
     }
-    context.stage(f"accuracy/{name}", measured, lambda: _measure(context, name), together=True)
 
 
 def fit_plan(context: Context, name: str) -> FitPlan:
@@ -149,6 +155,8 @@ def teacher_inputs(context: Context) -> dict[str, Any]:
 
 def _prepare(context: Context, name: str, distilling: bool) -> Training:
     check_runtime(context.bound)  # before the control is trained, too
+    for warning in schedules.in_the_warm_up(context.bound.distillers, context.bound.recipe.train) if distilling else ():
+        say(f"warning: {warning}")
     teacher = make_teacher(context.bound, context.pair) if distilling else None
     title = "distilling the student" if distilling else f"training the {name}"
     return Training(fit_plan(context, name), teacher, title)
