@@ -126,7 +126,7 @@ def test_runtimes_that_a_device_lacks(problems: Problems, tmp_path: Path) -> Non
     [line] = problems(export=["onnx-fp32", "tensorrt-fp32"], devices=[str(gpu)])
     assert line.startswith("devices: gpu: runtime tensorrt: ")
     assert line.endswith("or take it out of the device's `runtimes`")
-    gpu.write_text("transport: local\nruntimes: [tensorrt]\noptional: [tensorrt]\n")
+    gpu.write_text("transport: local\nruntimes: [tensorrt, onnxruntime]\noptional: [tensorrt]\n")
     [line] = problems(export=["tensorrt-fp32"], devices=[str(gpu)])
     assert line.startswith(
         "devices: gpu: runtime tensorrt: only targets of tensorrt need it; for targets of tensorrt: "
