@@ -81,6 +81,7 @@ def profile(
     sustained: Sustained = None,
     streams: Streams = None,
     batch: Batch = None,
+    again: Annotated[bool, typer.Option("--again", help="measure once more what was measured already")] = False,
     wait: Wait = None,
     as_json: Json = False,
 ) -> None:
@@ -90,7 +91,7 @@ def profile(
         set_ = [*(set_ or ()), f"profile.throughput={json.dumps(loads)}"]
     if sustained is not None:
         set_ = [*(set_ or ()), "profile.protocol=sustained", f"profile.sustained_minutes={sustained / 60}"]
-    _single(run_dir, set_, "profile", as_json, wait=wait)
+    _single(run_dir, set_, "profile", as_json, wait=wait, anew=again)
 
 
 @app.command()
@@ -182,10 +183,11 @@ def _single(
     as_json: bool,
     bisect: str | None = None,
     wait: float | None = None,
+    anew: bool = False,
 ) -> None:
     from edgekd import pipeline
 
     overrides = tuple(set_ or ())
     if bisect:
         finish(pipeline.bisect(run_dir, overrides, bisect), as_json)
-    finish(pipeline.again(run_dir, overrides, stage, turn_seconds=turn_seconds(wait)), as_json)
+    finish(pipeline.again(run_dir, overrides, stage, turn_seconds=turn_seconds(wait), anew=anew), as_json)

@@ -83,12 +83,13 @@ def baseline_save(
     name: Annotated[str, typer.Argument(help="of the baseline, e.g. v1.2", show_default=False)],
     store: Store = Path("baselines"),
     replace: Annotated[bool, typer.Option("--replace", help="write over one of that name")] = False,
+    no_latency: Annotated[bool, typer.Option("--no-latency", help="keep no latency and no throughput")] = False,
     as_json: Json = False,
 ) -> None:
     """Keep what a run measured."""
     from edgekd.stages.baseline import save
 
-    kept = save(run_dir, name, store, replace=replace)
+    kept = save(run_dir, name, store, replace=replace, timed=not no_latency)
     print_json(kept) if as_json else print_lines([kept["file"]])
 
 

@@ -48,7 +48,7 @@ def profile_stage(context: Context) -> None:
         inputs["refused"] = refusal(context, name)
         if (tool := device.tools.get(target.runtime)) and tool.push and tool.push.exists():
             inputs["program"] = digest(tool.push)
-        if _was_disturbed(context.path / "profile" / f"{name}.json"):
+        if context.anew or _was_disturbed(context.path / "profile" / f"{name}.json"):
             context.run.forget(f"profile/{name}")
         profile = partial(_profile, context, target, device, patience[device.name])
         context.stage(f"profile/{name}", inputs, profile)

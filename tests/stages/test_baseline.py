@@ -49,6 +49,24 @@ def test_from_a_run_to_a_verdict_and_a_page(run: Path, tmp_path: Path) -> None:
     assert "onnx-fp32@local" in edgekd("baseline", "show", "v1", "--store", store).out
 
 
+def test_figures_that_mean_nothing_are_not_kept(run: Path, tmp_path: Path) -> None:
+    path = run / "profile/onnx-fp32@local.json"
+    reason = "the machine was busy: waited 61% of the time for a core"
+    path.write_text(json.dumps({**read(path), "valid": False, "invalid_reasons": [reason]}))
+    ended = edgekd("baseline", "save", run, "v1", "--store", tmp_path)
+    assert ended.code == 4
+    assert ended.problems == [
+        f"{run}: onnx-fp32@local: the latency is not valid: {reason}",
+        f"{run}: no baseline was saved; profile again on a quiet device ('edgekd profile {run} --again'), or keep no"
+        " times ('--no-latency')",
+    ]
+    assert list(tmp_path.glob("*.json")) == []
+    ended = edgekd("baseline", "save", run, "v1", "--store", tmp_path, "--no-latency", "--json")
+    assert ended.code == 0, ended.err
+    assert [(one["p50_ms"], one["spread"]) for one in ended.json["artifacts"]] == [(None, None)] * 2
+    assert all(one["ap"] is not None for one in ended.json["artifacts"])
+
+
 def test_sizes_and_memory(run: Path) -> None:
     budgets = "gate={max_size_mb: {onnx-fp32@local: 0.001}, max_memory_mb: {onnx-fp32@local: 100000}, "
     ended = edgekd("gate", run, "--set", budgets + "max_energy_mj: {onnx-fp32@local: 5}}", "--json")
