@@ -186,10 +186,10 @@ def _processes(
     about |= {"artifact": digest(artifact), "pack": digest(pack)} if record else {}
     unfinished = Unfinished(record, about)
     title = f"{arguments[0]} {artifact.name}@{device.spec.name}"
-    with progress(title, rules.min_processes * _BAR_UNITS) as advance:
+    kept = len(unfinished.processes)
+    with progress(title, rules.min_processes * _BAR_UNITS, done=kept * _BAR_UNITS) as advance:
         cool_down = CoolDown(device, pause_of(rules), partial(advance, 0))
-        kept = len(unfinished.processes)
-        advance(kept * _BAR_UNITS, "kept from before" if kept else "")
+        advance(0, "kept from before" if kept else "")
         for number in range(kept + 1, rules.min_processes + 1):
             held_back = cool_down.wait()
             wait = patience.arguments() if patience else []

@@ -18,6 +18,7 @@ from edgekd.export.onnx_nms import end_to_end_problem
 from edgekd.gate import baseline as releases
 from edgekd.gate.policy import check_names
 from edgekd.run_dir import RunDir
+from edgekd.stages import schedules
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.context import Context
 from edgekd.stages.models import Pair, build_pair, check_runtime, make_teacher, quantization_pair
@@ -77,7 +78,8 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
 def _warnings(context: Context, pair: Pair, *, with_data: bool) -> list[str]:
     unknown = unknown_warnings(pair.classes, pair.teacher.spec.name) if pair.teacher else []
     found = notices(context.data.as_json()) if with_data else []
-    return [*unknown, *(f"data: {sentence}" for sentence in found)]
+    early = schedules.in_the_warm_up(context.bound.distillers, context.bound.recipe.train)
+    return [*unknown, *early, *(f"data: {sentence}" for sentence in found)]
 
 
 def check_budgets(bound: Bound, class_names: tuple[str, ...]) -> None:
