@@ -25,7 +25,7 @@ from edgekd.errors import InputError
 from edgekd.ranks import agreement
 from edgekd.ranks.environment import stated
 
-DEADLINE_S = 45.0
+DEADLINE_S = 300.0  # a guard against waiting for ever
 Body = Callable[[Path], Any]
 
 

@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
     root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "tests.ranks.scenarios", str(path)]
-    subprocess.run(command, cwd=root, env=environment, check=True, timeout=100)
+    subprocess.run(command, cwd=root, env=environment, check=True, timeout=900)
     return path
 
 
