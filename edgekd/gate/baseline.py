@@ -21,7 +21,7 @@ from edgekd.measure.withheld import is_unusable
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _ROUNDING = 1e-9
-MAX_SPREAD = 0.1  # of the processes' medians, in what is kept; on quiet machines it was at most 0.07
+MAX_SPREAD = 0.1  # of the processes' medians, in what is kept
 
 
 class Entry(BaseModel):

@@ -7,17 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from edgekd import __version__
-from edgekd.atomic import read_json, write_text
+from edgekd.atomic import write_text
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.gate import baseline as gate
 from edgekd.gate.baseline import Baseline
 from edgekd.report.artifacts import collect_artifacts
 from edgekd.report.files import RunFiles
 from edgekd.report.history import page
-from edgekd.run_dir import LOCKED_RECIPE, RunDir
+from edgekd.run_dir import LOCKED_RECIPE, RunDir, require_recipe
 
 
 def of_run(run: Path, name: str, *, timed: bool = True) -> Baseline:
@@ -29,13 +27,13 @@ def of_run(run: Path, name: str, *, timed: bool = True) -> Baseline:
     Raises:
         InputError: no run directory, or nothing was exported.
     """
-    artifacts = _artifacts(run)
-    student = _read(run / "student" / "metrics.json")
+    artifacts, files = _artifacts(run), RunFiles(run)
+    student = files.json("student/metrics.json") or {}
     entries = tuple(
-        gate.entry(one, _read(run / "profile" / f"{one['target']}@{one['device']}.json").get("environment"))
+        gate.entry(one, (files.json(f"profile/{one['target']}@{one['device']}.json") or {}).get("environment"))
         for one in (artifacts if timed else map(_untimed, artifacts))
     )
-    splits = _read(run / "data" / "split.json").get("splits", {})
+    splits = (files.json("data/split.json") or {}).get("splits", {})
     return Baseline(
         name=name, saved=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), recipe=_recipe(run)["name"],
         edgekd=__version__, data=splits.get("val", {}).get("content_hash"), student_ap=student.get("ap"),
@@ -65,8 +63,9 @@ def save(run: Path, name: str, store: Path, *, replace: bool, timed: bool = True
 def _artifacts(run: Path) -> list[dict[str, Any]]:
     """Rows of `report.json`."""
     RunDir.existing(run)
-    ap = _read(run / "student" / "metrics.json").get("ap")
-    artifacts = collect_artifacts(RunFiles(run), _recipe(run), ap)
+    require_recipe(run)
+    files = RunFiles(run)
+    artifacts = collect_artifacts(files, _recipe(run), (files.json("student/metrics.json") or {}).get("ap"))
     if not artifacts:
         raise InputError(f"{run}: nothing is exported, so there is nothing to keep; run 'edgekd export {run}' first")
     return artifacts
@@ -77,8 +76,7 @@ def _untimed(artifact: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _recipe(run: Path) -> dict[str, Any]:
-    recipe: dict[str, Any] = yaml.safe_load((run / LOCKED_RECIPE).read_text(encoding="utf-8"))
-    return recipe
+    return RunFiles(run).yaml(LOCKED_RECIPE) or {}
 
 
 def write_history(kept: Sequence[Baseline], store: Path, out: Path) -> None:
@@ -90,8 +88,3 @@ def write_history(kept: Sequence[Baseline], store: Path, out: Path) -> None:
     if not kept:
         raise InputError(f"{store}: no baselines to draw; keep one with 'edgekd baseline save RUN NAME'")
     write_text(out, page(kept))
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    content: Mapping[str, Any] = read_json(path) if path.is_file() else {}
-    return content

@@ -82,9 +82,13 @@ def _notes(measured: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"note: {note}" for note in measured.get("notes") or ())
 
 
-def _gate(run: Path) -> tuple[Any, str]:
-    verdict = read_json(run / "verdict.json")
+def show_verdict(verdict: Mapping[str, Any]) -> tuple[Any, str]:
+    """(result, text) of a `verdict.json`."""
     return verdict, plain.lines([f"gate: {verdict['status']}", *(f"  {reason}" for reason in verdict["reasons"])])
+
+
+def _gate(run: Path) -> tuple[Any, str]:
+    return show_verdict(read_json(run / "verdict.json"))
 
 
 def _report(run: Path) -> tuple[Any, str]:
