@@ -249,15 +249,11 @@ class TestExitCodes:
         assert "throttled" in ended.json["reasons"][0]
 
     def test_a_disturbed_profile_is_measured_again_and_a_sound_one_is_kept(self, run: Path) -> None:
-        path = run / "profile/onnx-fp32@local.json"
-        busy = {"valid": False, "invalid_reasons": ["the machine was busy: waited 61% of the time for a core"]}
-        path.write_text(json.dumps({**read(path), **busy}))
-        manifest = read(run / "manifest.json")
-        manifest["stages"]["profile/onnx-fp32@local"]["outputs"]["profile/onnx-fp32@local.json"] = sha256_file(path)
-        (run / "manifest.json").write_text(json.dumps(manifest))
+        reason = "the machine was busy: waited 61% of the time for a core"
+        measured_as(run, "profile/onnx-fp32@local.json", valid=False, invalid_reasons=[reason])
         ended = edgekd("profile", run, "--set", "profile.wait=1")  # how long to wait is no other measurement
         assert (ended.code, ended.kept) == (0, ["profile/openvino-fp32@local"])
-        assert read(path)["valid"]
+        assert read(run / "profile/onnx-fp32@local.json")["valid"]
         assert edgekd("profile", run).kept == ["profile/onnx-fp32@local", "profile/openvino-fp32@local"]
         assert edgekd("profile", run, "--again").kept == []
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.stages.tiny import edgekd, read
+from tests.stages.tiny import edgekd, measured_as, read
 
 if TYPE_CHECKING:
     import pytest
@@ -50,9 +50,8 @@ def test_from_a_run_to_a_verdict_and_a_page(run: Path, tmp_path: Path) -> None:
 
 
 def test_figures_that_mean_nothing_are_not_kept(run: Path, tmp_path: Path) -> None:
-    path = run / "profile/onnx-fp32@local.json"
     reason = "the machine was busy: waited 61% of the time for a core"
-    path.write_text(json.dumps({**read(path), "valid": False, "invalid_reasons": [reason]}))
+    measured_as(run, "profile/onnx-fp32@local.json", valid=False, invalid_reasons=[reason])
     ended = edgekd("baseline", "save", run, "v1", "--store", tmp_path)
     assert ended.code == 4
     assert ended.problems == [
