@@ -30,7 +30,7 @@ CODE_VERSIONS = {
     "validate": 2,
     "profile": 3,
     "gate": 4,
-    "report": 6,
+    "report": 7,
 }
 
 
