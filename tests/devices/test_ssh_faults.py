@@ -127,7 +127,7 @@ class TestRunning:
             "device = RemoteDevice(spec, SshChannel(spec, HASTY), HASTY)\n"
             f"run_until(device, Path({str(tmp_path)!r}), lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
         )
-        ended = subprocess.run([sys.executable, program], check=False, cwd=Path(__file__).parents[2], timeout=30)
+        ended = subprocess.run([sys.executable, program], check=False, cwd=Path(__file__).parents[2], timeout=300)
         assert ended.returncode == -signal.SIGKILL
         assert left(server, 3) == {}
         deadline = time.monotonic() + 60
