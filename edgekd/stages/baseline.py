@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd import __version__
-from edgekd.atomic import write_text
+from edgekd.atomic import as_written, write_text
 from edgekd.errors import InputError
 from edgekd.gate import baseline as gate
 from edgekd.gate.baseline import Baseline
@@ -26,7 +26,11 @@ def of_run(run: Path, name: str) -> Baseline:
     """
     RunDir.existing(run)
     require_recipe(run)
-    files = RunFiles(run)
+    with as_written(run):
+        return _of_files(RunFiles(run), run, name)
+
+
+def _of_files(files: RunFiles, run: Path, name: str) -> Baseline:
     recipe, student = files.yaml(LOCKED_RECIPE) or {}, files.json("student/metrics.json") or {}
     artifacts = collect_artifacts(files, recipe, student.get("ap"))
     if not artifacts:
