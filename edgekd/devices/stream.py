@@ -37,12 +37,8 @@ def follow(said: Iterable[bytes], on_event: OnEvent, where: str, errors: IO[byte
         True at the end record of a whole output; False if the output ended before.
 
     Raises:
-<<<<<<< HEAD
         DeviceFault: the agent reported an error, or the output is damaged or forged.
-=======
-        DeviceFault: the agent reported an error, or the output is damaged.
         Bug: it cannot read what edgekd told it to do.
->>>>>>> main
     """
     reader = Reader()
     try:
@@ -139,7 +135,6 @@ def heartbeat(stream: IO[bytes], every_seconds: float) -> Iterator[None]:
         thread.join()
 
 
-<<<<<<< HEAD
 def _hand_over(event: dict[str, Any], on_event: OnEvent, where: str) -> None:
     """A device may send anything under the name of a record."""
     try:
@@ -150,12 +145,8 @@ def _hand_over(event: dict[str, Any], on_event: OnEvent, where: str) -> None:
         raise DeviceFault("incomplete", text) from error
 
 
-def _reported(event: dict[str, Any], where: str) -> DeviceFault:
-    name, message = event.get("kind", "error"), str(event.get("message", "no message"))
-=======
 def _reported(event: dict[str, Any], where: str) -> EdgekdError:
-    name, message = event.get("kind", "error"), event.get("message", "no message")
->>>>>>> main
+    name, message = event.get("kind", "error"), str(event.get("message", "no message"))
     kind: Kind = "agent"
     if name == "usage":
         return Bug(f"{where}: was called in a way that it does not know: {message}")

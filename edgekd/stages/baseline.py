@@ -8,13 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekd import __version__
-<<<<<<< HEAD
 from edgekd.atomic import as_written, write_text
-from edgekd.errors import InputError
-=======
-from edgekd.atomic import write_text
 from edgekd.errors import EnvironmentFault, InputError
->>>>>>> main
 from edgekd.gate import baseline as gate
 from edgekd.gate.baseline import Baseline
 from edgekd.report.artifacts import collect_artifacts
@@ -32,22 +27,13 @@ def of_run(run: Path, name: str, *, timed: bool = True) -> Baseline:
     Raises:
         InputError: no run directory, or nothing was exported.
     """
-<<<<<<< HEAD
-    RunDir.existing(run)
-    require_recipe(run)
     with as_written(run):
-        return _of_files(RunFiles(run), run, name)
+        return _of_run(run, name, timed)
 
 
-def _of_files(files: RunFiles, run: Path, name: str) -> Baseline:
-    recipe, student = files.yaml(LOCKED_RECIPE) or {}, files.json("student/metrics.json") or {}
-    artifacts = collect_artifacts(files, recipe, student.get("ap"))
-    if not artifacts:
-        raise InputError(f"{run}: nothing is exported, so there is nothing to keep; run 'edgekd export {run}' first")
-=======
+def _of_run(run: Path, name: str, timed: bool) -> Baseline:
     artifacts, files = _artifacts(run), RunFiles(run)
     student = files.json("student/metrics.json") or {}
->>>>>>> main
     entries = tuple(
         gate.entry(one, (files.json(f"profile/{one['target']}@{one['device']}.json") or {}).get("environment"))
         for one in (artifacts if timed else map(_untimed, artifacts))
