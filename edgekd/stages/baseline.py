@@ -70,7 +70,8 @@ def _artifacts(run: Path) -> list[dict[str, Any]]:
     RunDir.existing(run)
     require_recipe(run)
     files = RunFiles(run)
-    artifacts = collect_artifacts(files, _recipe(run), (files.json("student/metrics.json") or {}).get("ap"))
+    with as_written(run):
+        artifacts = collect_artifacts(files, _recipe(run), (files.json("student/metrics.json") or {}).get("ap"))
     if not artifacts:
         raise InputError(f"{run}: nothing is exported, so there is nothing to keep; run 'edgekd export {run}' first")
     return artifacts
