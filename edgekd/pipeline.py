@@ -27,6 +27,7 @@ from edgekd.stages.export import export_stage
 from edgekd.stages.judge import gate_stage, report_stage
 from edgekd.stages.on_device import profile_stage, validate_stage
 from edgekd.stages.quantize import quantize_stage
+from edgekd.stages.ready import check_ready
 from edgekd.stages.show import show, show_verdict
 from edgekd.stages.train import control_stage, student_stage, teacher_stage
 
@@ -161,12 +162,15 @@ def _do(
     Args:
         afterwards: keep the recipe once the stages are done; else once it is checked, since they take hours.
     """
-    check_budgets(bound, ())  # before anything is deleted
+    if fresh:
+        check_budgets(bound, ())  # before anything is deleted; all are told at once where the data is known
     with RunDir.held(path, bound.recipe.name, bound.base, bound.locked(), fresh=fresh, command=command) as run_dir:
         context = Context(bound, run_dir, allow_changed, turn_seconds, anew)
         check_budgets(bound, context.data.class_names)  # a typing error must not cost a training
         if "student" in names:
             check_loggers(bound)
+            if "accuracy/student" not in run_dir.manifest["stages"]:
+                check_ready(context, to_the_end="profile" in names)
             if any(target.nms == "in_graph" for target in bound.targets):
                 check_suppression(bound, context.pair)
         if not afterwards or names == ["report"]:  # which is of the recipe that is written down

@@ -144,6 +144,7 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
 def recipe_json_schema() -> dict[str, Any]:
     """JSON Schema of a recipe for editors, with every method's and layout's own keys."""
     from edgekd.distill.contract import distiller_names
+    from edgekd.training.arguments import json_schemas
 
     schema = Recipe.model_json_schema(by_alias=True)
     definitions = schema["$defs"]
@@ -164,6 +165,9 @@ def recipe_json_schema() -> dict[str, Any]:
     gate = GateConfig.model_json_schema(ref_template="#/$defs/{model}")
     definitions.update(gate.pop("$defs", {}))
     schema["properties"]["gate"] = gate
+    train, quantize_train = json_schemas()
+    schema["properties"]["train"] = train
+    definitions["QuantizeRecipe"]["properties"]["train"] = quantize_train
     schema["properties"]["export"]["items"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/TargetEnvelope"}]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "edgekd recipe"}
 

@@ -21,7 +21,8 @@ from edgekd.run_dir import RunDir
 from edgekd.stages import schedules
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.context import Context
-from edgekd.stages.models import Pair, build_pair, check_runtime, make_teacher, quantization_pair
+from edgekd.stages.models import Pair, build_pair, make_teacher, quantization_pair
+from edgekd.stages.ready import check_measurable, check_ready
 from edgekd.stages.train import fit_plan
 from edgekd.terminal import cell, print_lines, print_table
 from edgekd.training.arguments import quantization_arguments, split_arguments
@@ -53,9 +54,11 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
         pair = build_pair(bound, (), 3, architecture_only=True) if architecture_only else context.pair
         check_budgets(bound, () if architecture_only else context.data.class_names)
         check_suppression(bound, pair)
-        if not architecture_only:
+        if architecture_only:
+            check_measurable(bound)
+        else:
             check_loggers(bound)
-            check_runtime(bound)
+            check_ready(context, prepare=False)
         result: dict[str, Any] = {
             "recipe": bound.recipe.name,
             "data": data,

@@ -15,6 +15,7 @@ from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.distill.adapters import named_paths
 from edgekd.distill.contract import Distiller, DistillerConfig, FeatureConfig, distiller_type, some, unmet
 from edgekd.errors import EdgekdError, InputError, unknown
+from edgekd.export import foresee
 from edgekd.export.targets import check_size
 from edgekd.progress import say
 from edgekd.recipe.schema import DetectorRecipe
@@ -75,7 +76,7 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
     classes = _classes(bound, teacher.spec, class_names) if teacher and class_names else ()
     pair = Pair(student, student_path is not None, teacher, _head(bound, student.spec), classes)
     check_methods(bound, pair)
-    _check_sizes(bound, student)
+    _check_targets(bound, student, channels)
     return pair
 
 
@@ -93,15 +94,18 @@ def _classes(bound: Bound, teacher: Spec, class_names: tuple[str, ...]) -> tuple
     return matches
 
 
-def _check_sizes(bound: Bound, student: UltralyticsDetector) -> None:
-    """A size that a target cannot be made at must not cost a training."""
+def _check_targets(bound: Bound, student: UltralyticsDetector, channels: int) -> None:
+    """A size, or anything else that a target cannot be made with, must not cost a training."""
     train_size = (bound.recipe.imgsz_px, bound.recipe.imgsz_px)
     problems: list[str] = []
     for index, target in enumerate(bound.targets):
         try:
-            check_size(target, train_size, student.spec.size_multiple)
+            size_px = check_size(target, train_size, student.spec.size_multiple)
         except EdgekdError as error:
-            problems += [f"{bound.where}: export[{index}]: {problem}" for problem in error.problems]
+            found: Sequence[str] = error.problems
+        else:
+            found = foresee.problems(target, size_px, channels)
+        problems += [f"{bound.where}: export[{index}]: {problem}" for problem in found]
     if problems:
         raise InputError(*problems)
 

@@ -47,6 +47,15 @@ def of_kind(events, kind):
     return [event for event in events if event["event"] == kind]
 
 
+def test_a_command_line_that_it_cannot_read(archive):
+    events, code, said = run_agent(archive, "predict", "--artifact", "a", "--pack", "b", "--threads", "None")
+    message = "edgekd-agent predict: error: argument --threads: invalid _count value: 'None'"
+    assert events == [{"event": "error", "kind": "usage", "message": message}]
+    assert code == 2
+    assert said.startswith("usage: edgekd-agent predict ")
+    assert said.endswith(f"{message}\n")
+
+
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("batch", [None, 2])
 def test_predict_gives_the_detections_of_every_image(tmp_path, archive, runtime, batch):

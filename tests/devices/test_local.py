@@ -13,7 +13,7 @@ from edgekd.devices import catalog
 from edgekd.devices.contract import DeviceSpec
 from edgekd.devices.local import LocalDevice
 from edgekd.devices.turn import own_turn
-from edgekd.errors import EnvironmentFault
+from edgekd.errors import Bug, EnvironmentFault
 from tests.devices.loopback import fault
 
 SPEC = DeviceSpec(name="here", runtimes=("onnxruntime",))
@@ -87,6 +87,11 @@ def test_what_is_not_whole_is_a_fault_of_the_environment(tmp_path, script, text)
 
 def test_a_whole_record_counts_whatever_the_exit_code(tmp_path):
     assert run(device_saying(tmp_path, "writer.end(); sys.stdout.flush(); os._exit(1)"))[-1]["event"] == "end"
+
+
+def test_a_call_that_the_agent_cannot_read_is_a_bug():
+    with LocalDevice(SPEC) as device, pytest.raises(Bug, match="device here: agent profile: was called in a way that"):
+        device.run(["profile", "--threads", "None"], lambda event: None)
 
 
 def test_a_silent_agent_is_stopped(tmp_path):
