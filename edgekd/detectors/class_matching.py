@@ -124,7 +124,7 @@ def _given(
     for column, other in enumerate(teacher):
         called[other].append(column)
     columns: dict[str, int | None] = {}
-    problems = []
+    problems: list[str] = []
     for name, value in given.items():
         place = f"{where}.{name}"
         if name not in known:

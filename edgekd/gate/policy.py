@@ -104,7 +104,7 @@ def check_names(
     """
     targets, devices, class_names = list(targets), list(devices), list(class_names)
     known_classes = set(class_names)
-    problems = []
+    problems: list[str] = []
     for budget in PER_ARTIFACT:
         for name in getattr(config, budget):
             target, _, device = name.partition("@")

@@ -161,7 +161,7 @@ ASKED: dict[str, Callable[[], object]] = {
         check_names(GateConfig(min_ap_per_class=dict.fromkeys(MANY, 0.1)), [], [], CLASSES, "r.yaml: gate")
     ),
     "gate.max_size_mb": lambda: fail(
-        check_names(GateConfig(max_size_mb={f"{name}@x": 1.0 for name in MANY}), ["onnx-fp32"], ["local"], [], "r.yaml: gate")
+        check_names(GateConfig(max_size_mb={f"{name}@x": 1 for name in MANY}), ["onnx"], ["local"], [], "r.yaml: gate")
     ),
     "teacher.classes": lambda: match_classes(CLASSES, CLASSES, dict.fromkeys(MANY, "x"), "r.yaml: teacher.classes"),
 }  # fmt: skip
