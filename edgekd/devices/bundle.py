@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,7 @@ from edgekd.types import ByteArray
 _TIMESTAMP = (1980, 1, 1, 0, 0, 0)
 _EXAMPLE = Path(__file__).with_name("bundle_example.py.txt")
 CHECKSUMS = "SHA256SUMS"
+_NOT_PLAIN = re.compile(r"^\.+|[^\w.+ -]")  # what another system takes for a folder, a drive or a stream
 _NEEDS = {  # others are called as the runtime is
     "litert": "    pip install numpy pillow ai-edge-litert",
     "tensorrt": """    pip install numpy pillow           and TensorRT, 8.6, 10 or 11, in one of these ways:
@@ -60,11 +62,12 @@ def write(
 
     Args:
         path: of the ZIP file.
-        name: of the folder in it.
+        name: of the folder in it; what could lead out of it, on any system, becomes `_`.
         artifact, files: folder, and which of its files go in.
         sample: (h, w, C) uint8.
         facts: `runtime`, `precision`, `channels`.
     """
+    name = _NOT_PLAIN.sub("_", name)
     members = {f"model/{file}": (artifact / file).read_bytes() for file in files}
     with tempfile.TemporaryDirectory() as folder:
         agent = agent_archive.build(Path(folder))
@@ -80,6 +83,15 @@ def write(
     members[CHECKSUMS] = sums.encode()
     write_bytes(path, _zipped(name, members))
     return sorted(members)
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a file is what `write` writes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(f"/{CHECKSUMS}") for name in archive.namelist())
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
 
 
 def _zipped(name: str, members: Mapping[str, bytes]) -> bytes:

@@ -24,8 +24,10 @@ def write_bundle(run: Path, target: str, out: Path | None) -> dict[str, Any]:
 
     Raises:
         InputError: no such run, a target that is not exported, an artifact whose files were changed, or one that the
-            agent cannot run.
+            agent cannot run; there is another file at `out`.
     """
+    if out is not None and out.exists() and not bundle.is_bundle(out):
+        raise InputError(f"--out: {out}: is there already, and no bundle of edgekd; name another file, or remove it")
     RunDir.existing(run)
     exported = [path.parent.name for path in run.glob(f"export/*/{SIDECAR_NAME}")]
     if target not in exported:

@@ -11,6 +11,7 @@ from typing import Any
 from edgekd.data.config import notices
 from edgekd.detectors.class_matching import unknown_warnings
 from edgekd.detectors.contract import Spec
+from edgekd.devices.runs_here import runs_here
 from edgekd.devices.tools.spec import without_agent
 from edgekd.distill.contract import DistillerConfig, distiller_type
 from edgekd.errors import InputError
@@ -72,6 +73,7 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
             "targets": [target.name for target in bound.targets],
             "devices": [device.name for device in bound.devices],
             "without_agent": _without_agent(bound),
+            "runs_here": {device.name: programs for device in bound.devices if (programs := runs_here(device))},
         }
         if dry_step:
             result["dry_step"] = _dry_step(context)
@@ -150,6 +152,8 @@ def print_check(result: dict[str, Any]) -> None:
     targets, devices = (", ".join(result[key]) or "none" for key in ("targets", "devices"))
     print_lines([f"targets: {targets}; devices: {devices}"])
     print_lines(f"{name}: {how}" for name, how in result["without_agent"].items())
+    for name, programs in result["runs_here"].items():
+        print_lines([f"{name}: its file makes this machine run {'; '.join(programs)}"])
     print_lines(f"warning: {warning}" for warning in result["warnings"])
     for term in result.get("dry_step", {}).get("terms", ()):
         figures = f"value {term['value']:.4g}, gradient norm {term['gradient_norm']:.3g}, share {term['share']:.1%}"

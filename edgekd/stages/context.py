@@ -14,6 +14,7 @@ from edgekd.data import config as data_config
 from edgekd.data.config import DataSet
 from edgekd.data.pack import Pack
 from edgekd.detectors.engine_guard import guard, set_threads
+from edgekd.errors import InputError
 from edgekd.run_dir import RunDir
 from edgekd.stages.binding import Bound
 from edgekd.stages.models import Pair, build_pair
@@ -65,6 +66,39 @@ class Context:
     def data(self) -> DataSet:
         """The validated data set; ranks ask for it together, and rank 0 validates."""
         return ranks.on_main(lambda: data_config.load(self.bound.data, self.path / "data", self.bound.base))
+
+    def require_same_data(self, doing: str) -> None:
+        """See that what was read of the data set still holds: what was made of it would belong to neither state.
+
+        Ranks ask for it together. Files that were changed and changed back meanwhile are not found out.
+
+        Args:
+            doing: for the message, e.g. `the student was trained`.
+
+        Raises:
+            InputError: a file was changed, added or removed.
+        """
+        problems = ranks.on_main(self._changes)
+        if problems:
+            raise InputError(
+                f"data: was changed while {doing}, which so belongs to no state of it; begin anew with --fresh, or take"
+                " it as it is with --allow-changed",
+                *problems,
+            )
+
+    def _changes(self) -> list[str]:
+        """What differs, a line each."""
+        try:
+            now = data_config.load(self.bound.data, self.path / "data", self.bound.base)
+        except InputError as error:
+            return list(error.problems)
+        changed = []
+        for name, split in self.data.splits.items():
+            other = now.splits.get(name)
+            if other is None or other.content_hash != split.content_hash:
+                count = 0 if other is None else len(other.images)
+                changed.append(f"data: {name}: {len(split.images):,} images were read before, {count:,} now, or others")
+        return changed
 
     @cached_property
     def pair(self) -> Pair:

@@ -177,6 +177,7 @@ def _resume(context: Context, name: str, inputs: dict[str, Any]) -> Resume:
 
 def _train(context: Context, name: str, training: Training, resume: Resume) -> list[str]:
     result = fit(training.plan, training.teacher, context.path / name, training.title, resume)
+    context.require_same_data(f"the {name} was trained")
     effort = {
         "epochs": result.epochs,
         "seconds": round(result.seconds, 1),

@@ -200,6 +200,11 @@ def _run(trainer: Any, resume: Resume, data: Path) -> None:
         text = str(error)
         if "out of memory" in text.lower():
             raise EnvironmentFault("train: out of memory; lower train.batch or train.imgsz") from error
+        if "DataLoader worker" in text:
+            raise EnvironmentFault(
+                f"train: {text.rstrip('.')}: it was ended from outside, most often since memory ran out; lower"
+                " train.workers or train.batch"
+            ) from error
         if "nan" in text.lower():
             raise DivergedError(f"train: {text}; lower train.lr0") from error
         raise
