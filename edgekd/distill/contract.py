@@ -11,10 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias, TypeVar
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from edgekd.detectors.contract import DetectorOutput, Spec
+from edgekd.detectors.contract import ClassMap, Detector
+from edgekd.detectors.outputs import Batch, DetectorOutput, Guidance
+from edgekd.detectors.spec import NOTHING, Branch, Needs, Part, Spec
+from edgekd.distill.frozen import Frozen, no_parts
 from edgekd.errors import unknown
 
 Taps: TypeAlias = str | tuple[str, ...]
@@ -82,47 +86,83 @@ class FeatureConfig(DistillerConfig):
     teacher_taps: Taps | None = Field(default=None, description="where they differ from the student's")
 
 
-@dataclass(frozen=True)
-class Requires:
-    """What a method needs of a pair; `edgekd check` refuses impossible pairs with both sides named.
-
-    Attributes:
-        same_size: level sizes must be equal, no resizing.
-        dense: both heads are dense.
-        dense_teacher: the teacher's head is dense, the student's may be any.
-        box_distribution: both heads have a box distribution of the same number of bins.
-        same_points: both heads predict at the same points.
-        shared_classes: at least one class of the data set is known to the teacher.
-    """
-
-    same_size: bool = False
-    dense: bool = False
-    dense_teacher: bool = False
-    box_distribution: bool = False
-    same_points: bool = False
-    shared_classes: bool = False
+Level = Literal["backbone", "neck", "head", "region", "query", "feature", "logit"]
 
 
 @dataclass(frozen=True)
-class Batch:
-    """What a method may know of the batch.
+class Card:
+    """Where a method comes from, for `edgekd methods` and for whoever has to choose.
 
     Attributes:
-        images: (B, C, H, W) in 0..1, augmented.
-        image_index: (M,) int64, the image of each ground-truth box.
-        class_ids: (M,) int64.
-        boxes_px: (M, 4), x1 y1 x2 y2 in pixels of `images`.
+        about: what the student learns, in a few words.
+        title, venue, arxiv, code: of the source; None where there is none.
+        level: of the survey's taxonomy (Distilling Object Detectors, table V): the part of the detector it acts on.
+        gain: what was published, with its setting.
     """
 
-    images: Tensor
-    image_index: Tensor
-    class_ids: Tensor
-    boxes_px: Tensor
+    about: str
+    title: str
+    venue: str
+    level: Level
+    arxiv: str | None = None
+    code: str | None = None
+    gain: str = "none published for this form"
 
-    @property
-    def size(self) -> int:
-        """B."""
-        return int(self.images.shape[0])
+
+@dataclass(frozen=True)
+class Pair:
+    """A student and the teacher that it learns from, as a method sees them before training.
+
+    Attributes:
+        student, teacher: what they are.
+        class_names: classes of the data set; empty where the data was not opened.
+        known: per class of the data set, whether the teacher knows it.
+        head_tail: (part, level, cut, branch) -> the last layers of the teacher's tower, frozen; see
+            `Detector.head_tail`. Gradients pass through it, and nothing ever changes it.
+    """
+
+    student: Spec
+    teacher: Spec
+    class_names: tuple[str, ...] = ()
+    known: tuple[bool, ...] = ()
+    head_tail: Callable[[Part, int, int, Branch], Frozen] = no_parts
+
+    @classmethod
+    def of(cls, student: Spec, teacher: Detector, class_names: tuple[str, ...], class_map: ClassMap) -> Pair:
+        """A student's spec and a teacher that parts can be taken of."""
+
+        def head_tail(part: Part, level: int, cut: int, branch: Branch) -> Frozen:
+            return Frozen(teacher.head_tail(part, level, cut, branch))
+
+        return cls(student, teacher.spec, class_names, tuple(class_map.known.tolist()), head_tail)
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What a method reads of either side in every step."""
+
+    student: Needs = NOTHING
+    teacher: Needs = NOTHING
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a step is, and the random numbers of it.
+
+    Attributes:
+        step: from 0.
+        epoch: fractional, of `epochs`.
+        generator: the method's own, on the device of the batch; seeded by run, method, step and rank, so that a resumed
+            training draws the same. Drawing from anything else would change the student's own augmentation.
+    """
+
+    step: int
+    epoch: float
+    epochs: int
+    generator: torch.Generator
+
+
+Requirement: TypeAlias = Callable[[Pair], str | None]
 
 
 class Distiller(nn.Module):
@@ -132,38 +172,54 @@ class Distiller(nn.Module):
 
     Attributes:
         name: how recipes call it; set by `register`.
-        teacher_needs: of {"class_logits", "boxes"}: the teacher's heads that must be run. Read it after `build`, which
-            may add to it (taps inside a head).
-        student_taps, teacher_taps: module paths whose outputs the method reads; set by `build`.
+        config_type: its keys.
+        card: where it comes from.
+        requires: what a pair must have; each says why not, naming both sides, or None.
+        auxiliary: names of terms that train the method's own modules alone (a discriminator's). They must not reach the
+            student; neither weight nor schedule applies to them.
+        guides: whether `guidance` steers the student's own loss; one method of a recipe may.
+        wiring: what `build` returned.
     """
 
     name: ClassVar[str]
     config_type: ClassVar[type[DistillerConfig]]
-    requires: ClassVar[Requires] = Requires()
-    teacher_needs: frozenset[str] = frozenset()
+    card: ClassVar[Card]
+    requires: ClassVar[tuple[Requirement, ...]] = ()
+    auxiliary: ClassVar[frozenset[str]] = frozenset()
+    guides: ClassVar[bool] = False
 
-    def __init__(self, config: DistillerConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.student_taps: tuple[str, ...] = ()
-        self.teacher_taps: tuple[str, ...] = ()
-
-    def build(self, student: Spec, teacher: Spec) -> None:
-        """Make adapters and set `student_taps` and `teacher_taps` (module paths).
+    def __init__(self, config: DistillerConfig, pair: Pair) -> None:
+        """Build the method for a pair.
 
         Raises:
             InputError: no levels of equal stride, an unknown tap.
         """
+        super().__init__()
+        self.config = config
+        self.wiring = self.build(pair)
+
+    def build(self, pair: Pair) -> Wiring:
+        """Make adapters, and say what is read of either side.
+
+        Raises:
+            InputError: see `__init__`.
+        """
+        raise NotImplementedError
 
     def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
         """What is taken from the teacher; all that `terms` sees of it. Runs without gradients.
 
-        Every tensor is detached and has the batch as first dimension, so that it can be stored per image and read back.
+        Every tensor has the batch as first dimension, so that it can be stored per image and read back. Default: the
+        teacher's maps by key of the tap.
         """
+        return {tap.key: teacher.taps[tap.key] for tap in self.wiring.teacher.taps}
+
+    def guidance(self, knowledge: Mapping[str, Tensor], batch: Batch) -> Guidance:
+        """How the teacher steers the student's own loss, of a method that `guides`."""
         raise NotImplementedError
 
     def terms(
-        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, step: int
+        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment
     ) -> dict[str, Tensor]:
         """Scalar loss terms by name, unweighted and not multiplied by the batch size."""
         raise NotImplementedError
@@ -204,43 +260,3 @@ def distiller_names() -> list[str]:
     import edgekd.distill.methods  # noqa: F401
 
     return sorted(_REGISTRY)
-
-
-def unmet(requires: Requires, student: Spec, teacher: Spec, class_names: tuple[str, ...]) -> list[str]:
-    """Reasons why a method cannot serve a pair, each naming both sides; empty if it can.
-
-    Args:
-        class_names: classes of the data set; empty where the data was not opened, which leaves classes unchecked.
-    """
-
-    def sides(show: Callable[[Spec], str]) -> str:
-        return f"student {student.name} has {show(student)}, teacher {teacher.name} has {show(teacher)}"
-
-    reasons = []
-    needs_dense = requires.dense or requires.box_distribution or requires.same_points
-    if needs_dense and {student.head_kind, teacher.head_kind} != {"dense"}:
-        reasons.append("needs a dense head on both sides; " + sides(lambda spec: f"a {spec.head_kind} head"))
-    elif requires.dense_teacher and teacher.head_kind != "dense":
-        reasons.append("needs a dense head on the teacher; " + sides(lambda spec: f"a {spec.head_kind} head"))
-    elif requires.box_distribution and (student.reg_max != teacher.reg_max or student.reg_max == 1):
-        reasons.append(
-            "needs a box distribution of equal bins on both sides; " + sides(lambda spec: f"reg_max={spec.reg_max}")
-        )
-    elif requires.same_points and _points(student) != _points(teacher):
-        reasons.append("needs the same points on both sides; " + sides(_points))
-    known = {name.strip().lower() for name in teacher.class_names}
-    if requires.shared_classes and class_names and not any(name.strip().lower() in known for name in class_names):
-        reasons.append(
-            f"needs a class that the teacher knows; the data has {_some(class_names)}, "
-            f"teacher {teacher.name} knows {_some(teacher.class_names)}"
-        )
-    return reasons
-
-
-def _points(spec: Spec) -> str:
-    strides = ", ".join(str(tap.stride) for tap in spec.taps_of("neck"))
-    return f"strides {strides} at offset {spec.point_offset:g}"
-
-
-def _some(names: tuple[str, ...], at_most: int = 5) -> str:
-    return ", ".join(names[:at_most]) + (" ..." if len(names) > at_most else "")

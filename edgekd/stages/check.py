@@ -8,9 +8,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from edgekd.detectors.contract import Spec
+from edgekd.detectors.contract import ClassMap
+from edgekd.detectors.spec import Spec
 from edgekd.devices.tools.spec import without_agent
 from edgekd.distill.contract import DistillerConfig, distiller_type
+from edgekd.distill.contract import Pair as MethodPair
 from edgekd.errors import InputError
 from edgekd.export.onnx_nms import end_to_end_problem
 from edgekd.gate import baseline as releases
@@ -94,7 +96,7 @@ def check_suppression(bound: Bound, pair: Pair) -> None:
     Raises:
         InputError: one line per target.
     """
-    end_to_end = pair.head == "one2one" or pair.student.spec.head_kind == "query"
+    end_to_end = pair.head == "one2one" or pair.student.spec.head.kind == "query"
     folded = [target for target in bound.targets if target.nms == "in_graph"]
     if end_to_end and folded:
         raise InputError(*(f"{bound.where}: {end_to_end_problem(target)}" for target in folded))
@@ -122,7 +124,7 @@ def print_check(result: dict[str, Any]) -> None:
             continue
         head = f", head {spec['head']}" if spec["head"] else ""
         size = f"{spec['parameters'] / 1e6:.2f} M parameters"
-        title = f"{side}: {spec['name']}, {size}, {spec['head_kind']} head{head}, reg_max {spec['reg_max']}"
+        title = f"{side}: {spec['name']}, {size}, {spec['head_kind']} head{head}, {_in_words(spec)}"
         title += f", runtime {spec['runtime']}" if "runtime" in spec else ""
         table = Table("role", "path", "stride", "channels", title=title, title_justify="left")
         for tap in spec["taps"]:
@@ -175,14 +177,20 @@ def _describe(spec: Spec, head: str | None) -> dict[str, Any]:
         "name": spec.name,
         "family": spec.family,
         "parameters": spec.parameters,
-        "head_kind": spec.head_kind,
+        "head_kind": spec.head.kind,
         "head": head,
-        "box_form": spec.box_form,
-        "reg_max": spec.reg_max,
+        "head_facts": asdict(spec.head),
         "branches": list(spec.branches),
         "classes": len(spec.class_names),
         "taps": [asdict(tap) for tap in spec.taps],
     }
+
+
+def _in_words(spec: dict[str, Any]) -> str:
+    facts = spec["head_facts"]
+    if spec["head_kind"] == "dense":
+        return f"reg_max {facts['bins']}"
+    return f"{facts['queries']} queries, {facts['layers']} layers"
 
 
 def _methods(methods: Sequence[tuple[str, DistillerConfig]], pair: Pair) -> list[dict[str, Any]]:
@@ -207,9 +215,10 @@ def _quantize(bound: Bound, pair: Pair) -> dict[str, Any]:
 
 def _taps(name: str, config: DistillerConfig, pair: Pair) -> list[tuple[str, str]]:
     assert pair.teacher is not None, "the recipe's schema asks for a teacher"
-    part = distiller_type(name)(config)
-    part.build(pair.student.spec, pair.teacher.spec)
-    return list(zip(part.student_taps, part.teacher_taps, strict=False))
+    class_map = ClassMap.by_name(pair.teacher.spec.class_names, ())
+    wiring = distiller_type(name)(config, MethodPair.of(pair.student.spec, pair.teacher, (), class_map)).wiring
+    student, teacher = ([tap.key for tap in side.taps] for side in (wiring.student, wiring.teacher))
+    return list(zip(student, teacher, strict=False))
 
 
 def _dry_step(context: Context) -> dict[str, Any]:

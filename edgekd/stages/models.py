@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 from edgekd.detectors.architectures import architecture
-from edgekd.detectors.contract import Branch, Spec
+from edgekd.detectors.contract import ClassMap
+from edgekd.detectors.spec import Branch, Spec
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.distill.adapters import named_paths
-from edgekd.distill.contract import Distiller, DistillerConfig, FeatureConfig, distiller_type, unmet
+from edgekd.distill.contract import Distiller, DistillerConfig, FeatureConfig, distiller_type
+from edgekd.distill.contract import Pair as MethodPair
+from edgekd.distill.requirements import unmet
 from edgekd.errors import EdgekdError, InputError, unknown
 from edgekd.export.targets import check_size
 from edgekd.progress import say
@@ -34,9 +36,9 @@ class Pair:
     """
 
     student: UltralyticsDetector
-    initialised: bool
     teacher: UltralyticsDetector | None
     head: Branch | None
+    initialised: bool
 
 
 def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, architecture_only: bool = False) -> Pair:
@@ -62,10 +64,10 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
         teacher = UltralyticsDetector.from_recipe(
             recipe.teacher.model, teacher_path, class_names, channels, f"{where}: teacher"
         )
-        _name_taps(bound.distillers, student, teacher)
+        student, teacher = _with_taps(bound.distillers, student, teacher)
     _require_channels(channels, where, student=student, teacher=teacher)
     _require_model(where, student=(recipe.student, student), teacher=(recipe.teacher, teacher))
-    pair = Pair(student, student_path is not None, teacher, _head(bound, student.spec))
+    pair = Pair(student, teacher, head=_head(bound, student.spec), initialised=student_path is not None)
     check_methods(bound, pair, class_names)
     _check_sizes(bound, student)
     return pair
@@ -92,10 +94,9 @@ def quantization_pair(bound: Bound, pair: Pair, student: UltralyticsDetector) ->
     """
     own = bound.recipe.quantize.teacher == "student"
     assert own or pair.teacher is not None, "the recipe's schema asks for a teacher"
-    learner, teacher = copy(student), copy(student if own else pair.teacher)  # names of taps are each one's own
+    teacher = student if own else pair.teacher
     assert teacher is not None
-    _name_taps(bound.quantize_distillers, learner, teacher)
-    return Pair(learner, True, teacher, pair.head)
+    return Pair(*_with_taps(bound.quantize_distillers, student, teacher), head=pair.head, initialised=True)
 
 
 def check_methods(bound: Bound, pair: Pair, class_names: tuple[str, ...]) -> None:
@@ -128,30 +129,37 @@ def _problems(
 ) -> list[str]:
     """Why methods cannot serve a pair whose teacher is run so."""
     assert pair.teacher is not None
-    problems: list[str] = []
+    class_map = ClassMap.by_name(pair.teacher.spec.class_names, class_names)
+    sides = MethodPair.of(pair.student.spec, pair.teacher, class_names, class_map)
+    guiding = [name for name, _ in methods if distiller_type(name).guides]
+    problems = [f"{where}: {', '.join(guiding)} each steer the student's own loss; keep one"] if guiding[1:] else []
     for index, (name, config) in enumerate(methods):
-        kind = distiller_type(name)
-        place = f"{where}[{index}]: {name}"
-        reasons = unmet(kind.requires, pair.student.spec, pair.teacher.spec, class_names)
+        place, kind = f"{where}[{index}]: {name}", distiller_type(name)
+        reasons = unmet(kind.requires, sides)
         problems += [f"{place} {reason}" for reason in reasons]
         if not reasons:
-            part = kind(config)
             try:
-                part.build(pair.student.spec, pair.teacher.spec)
+                part = kind(config, sides)
             except EdgekdError as error:
                 problems += [f"{where}[{index}]: {problem}" for problem in error.problems]
-            problems += [f"{place} {reason}" for reason in _unreadable(runtime, part, pair.teacher.spec)]
+            else:
+                problems += [f"{place} {reason}" for reason in _unreadable(runtime, part, pair.teacher.spec)]
     return problems
 
 
 def _unreadable(runtime: RuntimeName, part: Distiller, teacher: Spec) -> list[str]:
     """Why a method cannot read what it needs from the teacher as the recipe runs it."""
-    if not part.teacher_needs or teacher.head_kind in RUNTIMES[runtime].heads:
+    parts, kind = part.wiring.teacher.head, teacher.head.kind
+    if not parts or kind in RUNTIMES[runtime].heads:
         return []
     return [
-        f"reads {', '.join(sorted(part.teacher_needs))} of the teacher; teacher {teacher.name} has a "
-        f"{teacher.head_kind} head, whose outputs runtime {runtime} cannot give; set teacher.runtime to eager"
+        f"reads {', '.join(sorted(parts))} of the teacher; teacher {teacher.name} has a {kind} head, whose outputs "
+        f"runtime {runtime} cannot give; set teacher.runtime to {' or '.join(_runtimes_for(kind))}"
     ]
+
+
+def _runtimes_for(kind: str) -> list[str]:
+    return [name for name, runtime in RUNTIMES.items() if kind in runtime.heads]
 
 
 def check_runtime(bound: Bound) -> None:
@@ -200,14 +208,14 @@ def warn_unknown_classes(teacher: Spec, class_names: tuple[str, ...]) -> int:
     return len(class_names) - len(missing)
 
 
-def _name_taps(
+def _with_taps(
     methods: Sequence[tuple[str, DistillerConfig]], student: UltralyticsDetector, teacher: UltralyticsDetector
-) -> None:
-    """Module paths in `taps` and `teacher_taps` become taps of the detectors."""
-    for _, config in methods:
-        if isinstance(config, FeatureConfig):
-            student.name_taps(named_paths(config.taps))
-            teacher.name_taps(named_paths(config.teacher_taps or config.taps))
+) -> tuple[UltralyticsDetector, UltralyticsDetector]:
+    """Both sides, in whose specs module paths in `taps` and `teacher_taps` are taps."""
+    configs = [config for _, config in methods if isinstance(config, FeatureConfig)]
+    ours = [path for config in configs for path in named_paths(config.taps)]
+    theirs = [path for config in configs for path in named_paths(config.teacher_taps or config.taps)]
+    return student.with_taps(ours), teacher.with_taps(theirs)
 
 
 def _require_channels(channels: int, where: str, **detectors: UltralyticsDetector | None) -> None:

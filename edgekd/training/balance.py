@@ -30,6 +30,8 @@ class Term:
         weight: the recipe's weight.
         factor: the schedule's factor at this step, 0..1.
         scale: what the family multiplies its losses with (the batch size, or 1).
+        auxiliary: it trains a method's own modules alone, and must not reach the student.
+        ended: its method is over; it stands here for the log's sake.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Term:
     weight: float = 1.0
     factor: float = 1.0
     scale: float = 1.0
+    auxiliary: bool = False
+    ended: bool = False
 
     @property
     def weighted(self) -> Tensor:
@@ -83,7 +87,7 @@ class Balance:
         """Move noted values to `rows`; one device synchronisation per call, so call it once an epoch."""
         for step, epoch, terms in self._pending:
             weighted = [float(term.weighted) for term in terms]
-            total = sum(weighted)
+            total = sum(value for value, term in zip(weighted, terms, strict=True) if not term.auxiliary)
             self.rows += [
                 {
                     "step": step, "epoch": round(epoch, 4), "term": term.name, "value": float(term.value),
@@ -106,9 +110,16 @@ class Balance:
 
     def _first_step(self, terms: Sequence[Term], anchors: Mapping[str, Tensor]) -> None:
         full = {term.name: float(term.value.detach()) * term.weight * term.scale for term in terms}  # no warm-up
-        total = sum(full.values())
-        for term in terms:
+        total = sum(full[term.name] for term in terms if not term.auxiliary)
+        for term in (term for term in terms if not term.ended):
             norm = _gradient_norm(term.value, list(anchors.values()))
+            if term.auxiliary:
+                if norm is not None:
+                    raise InputError(
+                        f"distill: term '{term.name}' trains the method's own modules, but it reaches the student "
+                        f"({', '.join(anchors)}); detach the student's outputs in it"
+                    )
+                continue
             if norm is None:
                 raise InputError(
                     f"distill: term '{term.name}' has no gradient at the student ({', '.join(anchors)}); "

@@ -189,7 +189,7 @@ class _Distilling:
         super()._model_train()  # type: ignore[misc]
         model = unwrap_model(self.model)
         if isinstance(model, DistillationModule):
-            model._holder[1].assert_frozen()
+            model.source.assert_frozen()
 
     def require_finite(self) -> None:
         """Rule: in a comparison, a loss that is not finite ends the training; the engine would try `last.pt` again.

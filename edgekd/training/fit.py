@@ -14,8 +14,8 @@ from typing import Any
 
 from edgekd import ranks
 from edgekd.atomic import disk_faults, write_bytes, write_json, write_text
-from edgekd.detectors.contract import Branch
 from edgekd.detectors.engine_guard import guard, set_threads
+from edgekd.detectors.spec import Branch
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.distill.contract import Distiller, DistillerConfig, distiller_type
 from edgekd.errors import DivergedError, EdgekdError, EnvironmentFault, InputError
@@ -122,13 +122,9 @@ def fit(plan: FitPlan, teacher: Teacher | None, folder: Path, title: str, resume
 def build_distillers(
     methods: Sequence[tuple[str, DistillerConfig]], student: UltralyticsDetector, teacher: Teacher
 ) -> list[Distiller]:
-    """Instantiate and wire the methods for a pair."""
-    parts = []
-    for name, config in methods:
-        part = distiller_type(name)(config)
-        part.build(student.spec, teacher.spec)
-        parts.append(part)
-    return parts
+    """The methods, wired for a pair."""
+    pair = teacher.pair(student.spec)
+    return [distiller_type(name)(config, pair) for name, config in methods]
 
 
 def make_trainer(plan: FitPlan, teacher: Teacher | None, work: Path, resume: Resume | None = None) -> Any:
@@ -166,10 +162,9 @@ def make_trainer(plan: FitPlan, teacher: Teacher | None, work: Path, resume: Res
 
     def wrap(module: Any, epochs: int) -> DistillationModule:
         assert teacher is not None
-        detector = UltralyticsDetector(module, plan.student.spec.name)
-        detector.name_taps(plan.student.spec.named_paths)
+        detector = UltralyticsDetector(module, plan.student.spec.name).with_taps(plan.student.spec.named_paths)
         parts = build_distillers(plan.distillers, detector, teacher.to(next(module.parameters()).device))
-        return DistillationModule(detector, parts, teacher, epochs)
+        return DistillationModule(detector, parts, [teacher] * len(parts), epochs, plan.seed)
 
     weights = plan.student.module if plan.initialised else None
     compared = plan.compared or teacher is not None

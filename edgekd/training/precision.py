@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from edgekd.detectors.capture import run
+from edgekd.detectors.spec import Needs
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.progress import say
@@ -70,7 +72,7 @@ def amp_difference(student: Any, dtype: torch.dtype) -> float:
     """
     training = {part: part.training for part in student.modules()}
     detector = UltralyticsDetector(student, "student")
-    taps = tuple(tap.path for tap in detector.spec.taps_of("neck"))
+    neck = Needs(detector.spec.taps_of("neck"))
     device, size = next(student.parameters()).device, 4 * detector.spec.size_multiple
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(_IMAGES, detector.spec.input_channels, size, size, generator=generator).to(device)
@@ -79,11 +81,11 @@ def amp_difference(student: Any, dtype: torch.dtype) -> float:
         with StatisticsKept(student.train()):  # in eval mode the signals of fresh weights die out on their way
             for kind in (torch.float32, dtype):
                 with torch.autocast(device.type, dtype=kind, enabled=kind is not torch.float32):
-                    maps.append(detector.forward(images, taps).taps)
+                    maps.append(run(detector, images, neck).taps)
     finally:
         for part, flag in training.items():
             part.training = flag
     plain, mixed = maps
-    differences = [(mixed[path].float() - plain[path]).norm() / plain[path].norm() for path in taps]
+    differences = [(mixed[key].float() - plain[key]).norm() / plain[key].norm() for key in plain]
     largest = torch.stack(differences).max()
     return float(largest) if bool(torch.isfinite(largest)) else float("inf")

@@ -7,7 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgekd.detectors.contract import ClassMap, Detector, DetectorOutput, Spec
+from edgekd.detectors.contract import ClassMap, Detector
+from edgekd.detectors.outputs import DetectorOutput
+from edgekd.detectors.spec import Needs, Spec
+from edgekd.distill.contract import Pair
 from edgekd.training.teacher_runtime import RUNTIMES, PrecisionName, Program, RuntimeName, TeacherNetwork
 
 
@@ -27,16 +30,20 @@ class Teacher:
         runtime: RuntimeName = "eager",
         precision: PrecisionName | None = None,
     ) -> None:
-        self.detector = detector
+        self.detector, self.class_names = detector, class_names
         self.class_map = ClassMap.by_name(detector.spec.class_names, class_names)
         self.runtime, self.precision = runtime, precision
         self.detector.module.eval().requires_grad_(False)
-        self._programs: dict[tuple[tuple[str, ...], frozenset[str]], Program] = {}
+        self._programs: dict[Needs, Program] = {}
 
     @property
     def spec(self) -> Spec:
         """The teacher's own spec."""
         return self.detector.spec
+
+    def pair(self, student: Spec) -> Pair:
+        """With a student that learns from it."""
+        return Pair.of(student, self.detector, self.class_names, self.class_map)
 
     def to(self, device: torch.device) -> Teacher:
         """Move to the student's device.
@@ -52,7 +59,7 @@ class Teacher:
         return self
 
     @torch.no_grad()  # not inference_mode: inference tensors cannot be saved for the student's backward
-    def forward(self, images: Tensor, taps: tuple[str, ...], needs: frozenset[str]) -> DetectorOutput:
+    def forward(self, images: Tensor, needs: Needs) -> DetectorOutput:
         """Outputs in float32, whatever they were computed in, with class logits in the data set's order.
 
         On a CPU maps are laid out as the student's are, whatever is faster inside.
@@ -60,19 +67,19 @@ class Teacher:
         Raises:
             EnvironmentFault: a compiler fails, or gives something else than torch.
         """
-        tensors = {name: value.float() for name, value in self._program(taps, needs)(images).items()}
-        maps = {path: tensors.pop(path) for path in taps}
+        tensors = {name: value.float() for name, value in self._program(needs)(images).items()}
+        maps = {tap.key: tensors.pop(tap.key) for tap in needs.taps}
         if images.device.type == "cpu":
-            maps = {path: value.contiguous() for path, value in maps.items()}
+            maps = {key: value.contiguous() for key, value in maps.items()}
         output = self.detector.assemble(tensors, maps, images)
         same = self.class_map.is_identity and len(self.class_map.index) == len(self.spec.class_names)
-        return output if same or "class_logits" not in needs else self.class_map.apply(output)
+        return output if same or "class_logits" not in needs.head else self.class_map.apply(output)
 
-    def _program(self, taps: tuple[str, ...], needs: frozenset[str]) -> Program:
-        if (taps, needs) not in self._programs:
-            network = TeacherNetwork(self.detector, taps, needs).eval()
-            self._programs[taps, needs] = RUNTIMES[self.runtime](network, self.precision)
-        return self._programs[taps, needs]
+    def _program(self, needs: Needs) -> Program:
+        if needs not in self._programs:
+            network = TeacherNetwork(self.detector, needs).eval()
+            self._programs[needs] = RUNTIMES[self.runtime](network, self.precision)
+        return self._programs[needs]
 
     def assert_frozen(self) -> None:
         """Rule: eval mode and no gradient, whatever the engine did.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from PIL import Image
 
 from edgekd.data.digits import CLASS_NAMES, generate
+from edgekd.detectors.spec import QueryHead
 from edgekd.detectors.weights import save_safetensors
 from edgekd.stages import models
 from tests.distill.helpers import build, spec
@@ -127,7 +129,7 @@ class TestTinyRecipe:
 
 def test_a_method_that_reads_what_a_runtime_cannot_give() -> None:
     part = build("logit", spec(), spec())
-    teacher = spec("rtdetr-l", head_kind="query")
+    teacher = replace(spec("rtdetr-l"), head=QueryHead(layers=6, queries=300, width=256))
     assert models._unreadable("eager", part, teacher) == []
     assert models._unreadable("openvino", part, spec()) == []
     assert models._unreadable("openvino", build("pkd", spec(), spec()), teacher) == []

@@ -66,7 +66,8 @@ def module_of(
     tutor = Teacher(trained().frozen(), CLASS_NAMES, runtime, precision).to(torch.device(device))
     torch.manual_seed(0)
     built = UltralyticsDetector(student.module, "yolo11p")
-    module = DistillationModule(built, build_distillers(methods(**chosen), built, tutor), tutor, epochs=1)
+    parts = build_distillers(methods(**chosen), built, tutor)
+    module = DistillationModule(built, parts, [tutor] * len(parts), epochs=1, seed=0)
     module.train()
     return module.to(device)
 

@@ -21,9 +21,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from edgekd.detectors.contract import DetectorOutput, Spec
+from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.distill.adapters import Levels, fp32_island, standardise
-from edgekd.distill.contract import Batch, Distiller, FeatureConfig, register
+from edgekd.distill.contract import Card, Distiller, FeatureConfig, Moment, Pair, Wiring, register
 
 
 class PKDConfig(FeatureConfig):
@@ -45,19 +45,24 @@ class PKD(Distiller):
     """Compares patterns and ignores magnitude, so it suits teachers of another family."""
 
     config_type = PKDConfig
+    card = Card(
+        about="patterns of feature maps, whatever their scale",
+        title="PKD: General Distillation Framework for Object Detectors via Pearson Correlation Coefficient",
+        venue="NeurIPS 2022",
+        level="neck",
+        arxiv="2207.02039",
+        code="github.com/open-mmlab/mmrazor",
+    )
     config: PKDConfig
     levels: Levels
 
-    def build(self, student: Spec, teacher: Spec) -> None:
+    def build(self, pair: Pair) -> Wiring:
         """See `Distiller.build`."""
-        self.levels = Levels.of(self, student, teacher, "conv1x1_norm", only_if_needed=True)
-
-    def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
-        """The teacher's maps by module path."""
-        return self.levels.knowledge(teacher)
+        self.levels = Levels.of(pair, self.config, self.name, "conv1x1_norm", only_if_needed=True)
+        return self.levels.wiring()
 
     def terms(
-        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, step: int
+        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment
     ) -> dict[str, Tensor]:
         """`feature`."""
         return {"feature": self.levels.total(pkd_loss, student, knowledge)}

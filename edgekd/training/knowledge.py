@@ -1,0 +1,58 @@
+"""Where methods get from what the teachers know: here from the teachers themselves, in the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from edgekd.detectors.outputs import Batch
+from edgekd.detectors.spec import Needs
+from edgekd.distill.contract import Distiller
+from edgekd.training.teacher import Teacher
+
+Knowledge: TypeAlias = Mapping[str, Tensor]
+
+
+class Online:
+    """Runs every teacher once a step, for all methods that learn from it.
+
+    Attributes:
+        teachers: of each method; the same object where methods share one.
+    """
+
+    def __init__(self, distillers: Sequence[Distiller], teachers: Sequence[Teacher]) -> None:
+        self.teachers = tuple(teachers)
+        self._distillers = tuple(distillers)
+        self._needs = [
+            Needs.merged(
+                part.wiring.teacher for part, other in zip(distillers, teachers, strict=True) if other is teacher
+            )
+            for teacher in teachers
+        ]
+
+    @torch.no_grad()
+    def of(self, batch: Batch, acting: Sequence[bool]) -> list[Knowledge | None]:
+        """Knowledge per method; None for one that has ended. A teacher none of whose methods acts is spared.
+
+        What a teacher is asked for stays the same as methods end, so that a compiled one is not compiled again.
+        """
+        passes = {
+            id(teacher): teacher.forward(batch.images, needs)
+            for teacher, needs in {
+                id(teacher): (teacher, needs)
+                for teacher, needs, acts in zip(self.teachers, self._needs, acting, strict=True)
+                if acts
+            }.values()
+        }
+        return [
+            {key: value.detach() for key, value in part.knowledge(passes[id(teacher)], batch).items()} if acts else None
+            for part, teacher, acts in zip(self._distillers, self.teachers, acting, strict=True)
+        ]
+
+    def assert_frozen(self) -> None:
+        """Rule: every teacher is in eval mode and has no gradients, whatever the engine did."""
+        for teacher in self.teachers:
+            teacher.assert_frozen()
