@@ -32,9 +32,9 @@ CHANGES = (
     "data.train=96", "data.val=16", "data.test=8", "train.epochs=6", "train.mosaic=0.5", "train.close_mosaic=1",
     "train.checkpoint_minutes=0.00001", "threads=1", "export=[onnx-fp32]", "gate={}", "profile.protocol=quick",
 )  # fmt: skip
-STAGES = ("data", "teacher", "baseline", "accuracy/baseline", "student", "accuracy/student", "export/onnx-fp32",
+STAGES = ("data", "teacher", "control", "accuracy/control", "student", "accuracy/student", "export/onnx-fp32",
           "validate/onnx-fp32@local", "profile/onnx-fp32@local", "gate", "report")  # fmt: skip
-WEIGHTS = ("baseline/student.pt", "student/student.pt", "student/terms.csv", "student/epochs.csv")
+WEIGHTS = ("control/student.pt", "student/student.pt", "student/terms.csv", "student/epochs.csv")
 
 
 def start(out: Path) -> subprocess.Popen[bytes]:

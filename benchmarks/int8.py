@@ -48,7 +48,7 @@ class Bench:
         self.folder, self.threads, self.size_px = folder, options.threads, options.imgsz
         recipe = folder / "int8.json"
         recipe.write_text(json.dumps({
-            "name": "int8", "threads": options.threads, "baseline": False,
+            "name": "int8", "threads": options.threads, "control": False,
             "data": {"format": "digits", "imgsz": 96, "train": options.train, "val": options.images, "test": 1},
             "student": {"model": options.model, "weights": str(Path(options.weights).resolve())},
             "train": {"imgsz": 96, "epochs": 1}, "export": [], "devices": ["local"],

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import EnvironmentFault
+from edgekd.plain import json_text
 
 _LEFTOVER = re.compile(r"\..+\.\d+\.tmp")
 _DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM}
@@ -72,7 +73,7 @@ def write_text(path: Path, content: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write `content` to `path` atomically, as indented JSON. A NaN raises: no JSON reader has to guess."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json_text(content) + "\n")
 
 
 def read_json(path: Path) -> Any:

@@ -22,12 +22,12 @@ from edgekd.stages.judge import gate_stage, report_stage
 from edgekd.stages.on_device import profile_stage, validate_stage
 from edgekd.stages.quantize import quantize_stage
 from edgekd.stages.show import show
-from edgekd.stages.train import baseline_stage, student_stage, teacher_stage
+from edgekd.stages.train import control_stage, student_stage, teacher_stage
 
 STAGES: dict[str, Callable[[Context], None]] = {
     "data": data_stage,  # images and labels, validated; a view for the engine
     "teacher": teacher_stage,  # its AP on val, before anything is trained
-    "baseline": baseline_stage,  # the control
+    "control": control_stage,  # the same student without a teacher
     "student": student_stage,  # the distilled student
     "student_qat": quantize_stage,  # the same, trained on for int8
     "export": export_stage,  # artifacts with sidecar and parity
@@ -38,7 +38,7 @@ STAGES: dict[str, Callable[[Context], None]] = {
 }
 
 
-TOGETHER = {"teacher", "baseline", "student", "student_qat"}  # all processes take part; rank 0 alone does the others
+TOGETHER = {"teacher", "control", "student", "student_qat"}  # all processes take part; rank 0 alone does the others
 
 
 @dataclass(frozen=True)

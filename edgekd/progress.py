@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from edgekd import ranks
+from edgekd.plain import line as plain_line
 
 _PLAIN_INTERVAL_S = 10.0
 
@@ -28,9 +29,9 @@ def progress(title: str, total: int) -> Iterator[Callable[..., None]]:
 
 
 def say(line: str) -> None:
-    """One plain line on standard error (results go to standard output)."""
+    """One line on standard error (results go to standard output), made neutral."""
     if ranks.is_main():
-        print(line, file=sys.stderr, flush=True)
+        print(plain_line(line), file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -51,12 +52,12 @@ def _bar(title: str, total: int) -> Iterator[Callable[..., None]]:
     )
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}", markup=False),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as bars:
-        task = bars.add_task(title, total=total, note="")
-        yield lambda steps=1, note="": bars.update(task, advance=steps, note=note)
+        task = bars.add_task(plain_line(title), total=total, note="")
+        yield lambda steps=1, note="": bars.update(task, advance=steps, note=plain_line(note))
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any
 from edgekd import __version__, ranks
 from edgekd.atomic import disk_faults, read_json, remove_leftovers, sha256_file, sha256_json, write_json, write_text
 from edgekd.errors import EnvironmentFault, InputError
+from edgekd.former_runs import take_over
 from edgekd.progress import say
 from edgekd.ranks import agreement
 
@@ -170,7 +171,7 @@ def _taken(path: Path, facts: Mapping[str, str], locked_recipe: str, fresh: bool
             _empty(path)
         remove_leftovers(path)
         manifest = _read_manifest(path) or {"schema": MANIFEST_SCHEMA, "stages": {}}
-        manifest |= facts
+        manifest = {**take_over(path, MANIFEST, manifest), **facts}
         write_json(path / MANIFEST, manifest)
         write_text(path / LOCKED_RECIPE, locked_recipe)
         yield manifest

@@ -150,9 +150,29 @@ class TestErrors:
         assert text.startswith("Traceback")
         assert text.endswith("edgekd: error: a: wrong\n")
 
-    def test_debug_lets_a_bug_through(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with pytest.raises(ValueError, match="a bug"):
-            self.ending(monkeypatch, ValueError("a bug"), "--debug")
+    def test_debug_shows_where_a_bug_is(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        code, text = self.ending(monkeypatch, ValueError("a\x1bbug"), "--debug")
+        assert code == 70, "1 would be the gate's"
+        assert text.startswith("Traceback")
+        assert text.splitlines()[-2:] == [
+            "ValueError: a\\x1bbug",
+            "edgekd: bug: ValueError: a\\x1bbug; please report it with the output of --debug",
+        ]
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            MemoryError(),
+            OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
+            ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+            RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried"),
+        ],
+    )
+    def test_too_little_memory(self, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+        code, text = self.ending(monkeypatch, error)
+        assert code == 4
+        assert text.startswith("edgekd: error: memory: not enough of it (")
+        assert text.endswith("; free some, or lower train.batch or imgsz\n")
 
     @pytest.mark.parametrize("code", [0, 1, 3, 4])
     def test_the_verdict_is_the_exit_code(self, monkeypatch: pytest.MonkeyPatch, code: int) -> None:

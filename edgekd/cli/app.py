@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from edgekd import __version__, ranks
+from edgekd import __version__, plain, ranks
+from edgekd.terminal import cell, print_lines, print_table, put
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,7 +72,7 @@ def _options(
 ) -> None:
     context.obj = {**(context.obj or {}), "debug": debug}
     if version:
-        print(__version__)
+        put(__version__)
         raise typer.Exit
 
 
@@ -87,20 +86,18 @@ def recipe_file(path: Path) -> Path:
 def finish(outcome: Any, as_json: bool) -> None:
     """Print what a command gave, and end with its exit code."""
     if ranks.is_main():
-        print_json(outcome.result) if as_json else print(outcome.text)
-        sys.stdout.flush()  # before the other processes leave
+        print_json(outcome.result) if as_json else print_lines(outcome.text.split("\n"))
     raise typer.Exit(outcome.exit_code)
 
 
 def print_json(content: Any) -> None:
     """For programs."""
-    print(json.dumps(content, indent=2, ensure_ascii=False))
+    put(plain.json_text(content))
 
 
 def print_pairs(content: dict[str, Any]) -> None:
     """A line per key."""
-    for key, value in content.items():
-        print(f"{key}: {value}")
+    print_lines(f"{key}: {value}" for key, value in content.items())
 
 
 def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
@@ -109,12 +106,11 @@ def print_rows(rows: list[dict[str, Any]], as_json: bool) -> None:
         print_json(rows)
         return
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     for index, name in enumerate(rows[0] if rows else ()):
         table.add_column(name, no_wrap=index == 0, overflow="fold")
     for row in rows:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-    Console().print(table)
+        table.add_row(*(cell(f"{value:.4g}" if isinstance(value, float) else value) for value in row.values()))
+    print_table(table)

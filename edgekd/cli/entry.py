@@ -5,14 +5,17 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import traceback
 from types import FrameType
 from typing import NoReturn
 
 import typer
 
 from edgekd import ranks
+from edgekd.cli import streams
 from edgekd.cli.app import app
-from edgekd.errors import EdgekdError
+from edgekd.errors import EdgekdError, out_of_memory
+from edgekd.plain import line
 
 
 class _ControlC:
@@ -38,10 +41,11 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     arguments = sys.argv[1:] if arguments is None else arguments
     control_c = _ControlC()
     try:
+        streams.prepare()
         obj = {"arguments": arguments}
         code = app(arguments, standalone_mode=False, obj=obj)  # what `typer.Exit` was given; 130 after Ctrl-C
         code = code if code == 130 else ranks.leave(int(code or 0))
-    except SystemExit as stop:  # the work was done elsewhere, or nobody reads the output any more
+    except SystemExit as stop:  # the work was done elsewhere, or nobody reads the help any more
         ranks.end_others(1 if stop.code else 0)
         raise
     except (KeyboardInterrupt, typer.Abort):
@@ -58,33 +62,39 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _unexpected(error: Exception, arguments: list[str]) -> NoReturn:
-    """Usage errors of the command line parser, disk errors, processes that went away, and bugs."""
+    """Usage errors of the command line parser, faults of the machine, processes that went away, and bugs."""
     if hasattr(error, "format_message"):  # the parser's usage errors, whichever click made them
         message = error.format_message().rstrip(".")
         fail((f"{message}; see 'edgekd --help'",) if message else (), 2, arguments)
     if isinstance(error, OSError) and error.errno in (28, 30, 122):  # full, read-only, over quota
         fail((f"{error.filename or 'disk'}: {error.strerror}; free space or choose another --out",), 4, arguments)
+    if out_of_memory(error):
+        fail((f"memory: not enough of it ({_said(error)}); free some, or lower train.batch or imgsz",), 4, arguments)
     if ranks.is_loss(error):
         fail(("another process ended without a word (killed?); the same command goes on",), 4, arguments)
-    if "--debug" not in arguments:
-        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        _end((f"edgekd: bug: {what}; please report it with the output of --debug",), 70)
-    ranks.end_others(70)
-    raise error
+    _show_traceback(arguments)
+    _end((f"edgekd: bug: {type(error).__name__}: {_said(error)}; please report it with the output of --debug",), 70)
 
 
 def fail(problems: tuple[str, ...], code: int, arguments: list[str]) -> NoReturn:
     """End with an exit code and a line per problem."""
-    if "--debug" in arguments and sys.exc_info()[0]:
-        import traceback
-
-        traceback.print_exc()
+    _show_traceback(arguments)
     _end(tuple(f"edgekd: error: {problem}" for problem in problems), code)
 
 
 def _end(lines: tuple[str, ...], code: int) -> NoReturn:
     """Of processes that train together, the first one to fail says why, and ends all."""
+    streams.abandon_what_is_stuck()
     if ranks.is_first_to_fail():
-        print(*lines, sep="\n", end="\n" if lines else "", file=sys.stderr, flush=True)
+        print(*map(line, lines), sep="\n", end="\n" if lines else "", file=sys.stderr, flush=True)
         ranks.end_others(code)
     sys.exit(code)
+
+
+def _show_traceback(arguments: list[str]) -> None:
+    if "--debug" in arguments and sys.exc_info()[0]:
+        print(*map(line, traceback.format_exc().splitlines()), sep="\n", file=sys.stderr)
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split())

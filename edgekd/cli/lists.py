@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from edgekd.cli.app import Json, app, print_json, print_rows
+from edgekd.terminal import print_lines
 
 
 @app.command()
@@ -20,7 +21,7 @@ def targets(as_json: Json = False) -> None:
         return
     table, notes = shown_targets(rows)
     print_rows(table, as_json=False)
-    print(*notes, sep="\n", end="\n" if notes else "")
+    print_lines(notes)
 
 
 @app.command()
@@ -48,7 +49,7 @@ def doctor(
     else:
         table, remedies = shown(result)
         print_rows(table, as_json=False)
-        print(*remedies, sep="\n", end="\n" if remedies else "")
+        print_lines(remedies)
     raise typer.Exit(0 if result["ok"] else 4)
 
 

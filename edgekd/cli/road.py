@@ -27,6 +27,7 @@ from edgekd.cli.app import (
     print_pairs,
     recipe_file,
 )  # fmt: skip
+from edgekd.terminal import print_lines
 
 
 @app.command()
@@ -100,7 +101,7 @@ def bundle(
     from edgekd.stages.bundle import write_bundle
 
     result = write_bundle(run_dir, target, out)
-    print_json(result) if as_json else print(result["file"])
+    print_json(result) if as_json else print_lines([result["file"]])
 
 
 @app.command()

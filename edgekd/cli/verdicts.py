@@ -21,6 +21,7 @@ from edgekd.cli.app import (
     print_json,
     print_rows,
 )  # fmt: skip
+from edgekd.terminal import print_lines
 
 
 @app.command()
@@ -72,7 +73,7 @@ def compare(
     if as_json:
         print_json(verdict.as_json())
     else:
-        print(*(f"{check.status}: {check.detail}" for check in verdict.checks), sep="\n")
+        print_lines(f"{check.status}: {check.detail}" for check in verdict.checks)
     raise typer.Exit(verdict.exit_code)
 
 
@@ -88,7 +89,7 @@ def baseline_save(
     from edgekd.stages.baseline import save
 
     kept = save(run_dir, name, store, replace=replace)
-    print_json(kept) if as_json else print(kept["file"])
+    print_json(kept) if as_json else print_lines([kept["file"]])
 
 
 @baselines.command("list")

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from edgekd.data import problems
+from edgekd.data.class_names import name_fault
 from edgekd.data.images import SUFFIXES
 from edgekd.data.labels import RawBox, RawImage, assemble, finite, relative
 from edgekd.data.problems import ProblemLog
 from edgekd.errors import InputError
+from edgekd.recipe.yaml_text import read_mapping
 from edgekd.types import Split
 
 SPLITS = ("train", "val", "test")
@@ -65,14 +65,7 @@ def read_data_yaml(path: Path, base: Path) -> DataYaml:
     Raises:
         InputError: all faults of the file at once.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); give the path of a data.yaml") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: is not YAML ({error}); give the path of a data.yaml") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must be a mapping with train, val and names; it is a {type(content).__name__}")
+    content = read_mapping(path, {"names": "all"}, "give the path of a data.yaml")
     faults: list[str] = []
     names = _class_names(content, faults)
     channels = content.get("channels", 3)
@@ -100,18 +93,18 @@ def _class_names(content: dict[str, Any], faults: list[str]) -> tuple[str, ...]:
     if names is None and isinstance(count, int) and count > 0:
         return tuple(f"class_{number}" for number in range(count))
     if isinstance(names, list):
-        names = dict(enumerate(names))
+        names = {str(number): name for number, name in enumerate(names)}
     if not isinstance(names, dict) or not names:
         faults.append("names: must list the class names, or map 0, 1, ... to them")
         return ()
-    try:
-        numbered = {int(number): str(name) for number, name in names.items()}
-    except (TypeError, ValueError):
+    if not all(isinstance(number, str) and number.isdecimal() for number in names):
         faults.append(f"names: keys must be 0..{len(names) - 1}")
         return ()
+    numbered = {int(number): name for number, name in names.items()}
     if sorted(numbered) != list(range(len(names))):
         faults.append(f"names: keys must be 0..{len(names) - 1}, found {sorted(numbered)}")
-    found = tuple(numbered[number] for number in sorted(numbered))
+    faults.extend(f"names[{number}]: {fault}" for number, name in numbered.items() if (fault := name_fault(name)))
+    found = tuple(str(numbered[number]) for number in sorted(numbered))
     repeated = sorted({name for name in found if found.count(name) > 1})
     if repeated:
         faults.append(f"names: {', '.join(repeated)} given more than once; every class needs a name of its own")

@@ -15,8 +15,9 @@ from edgekd.devices.remote import RemoteDevice
 from edgekd.devices.ssh import SshChannel
 from edgekd.devices.ssh_words import host_variable
 from edgekd.errors import InputError
-from edgekd.recipe.load import bind, read_yaml
+from edgekd.recipe.load import bind
 from edgekd.recipe.lookup import find
+from edgekd.recipe.yaml_text import read_mapping
 
 if TYPE_CHECKING:
     from edgekd.devices.contract import Device
@@ -38,7 +39,7 @@ def load(name_or_path: str, search: Sequence[Path] = ()) -> DeviceSpec:
         InputError: unknown, or one line per problem of its file.
     """
     path = find("devices", name_or_path, search)
-    content = {"name": path.stem, **read_yaml(path)}
+    content = {"name": path.stem, **read_mapping(path)}
     if content["name"] != path.stem:
         raise InputError(f"{path}: name: got {content['name']!r}, allowed: that of the file; leave it out")
     return _beside(bind(DeviceSpec, _elsewhere(content), str(path)), path.parent)

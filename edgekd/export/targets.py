@@ -16,8 +16,9 @@ from edgekd.export import graph_ends
 from edgekd.export.contract import QUANTIZATION_NAME, Artifact, Job, Material, Source, TargetSpec, step
 from edgekd.export.onnx_nms import refuse_end_to_end
 from edgekd.progress import progress
-from edgekd.recipe.load import bind, read_yaml
+from edgekd.recipe.load import bind
 from edgekd.recipe.lookup import find
+from edgekd.recipe.yaml_text import read_mapping
 
 
 def load_target(name: str, overrides: Mapping[str, Any], where: str) -> TargetSpec:
@@ -32,7 +33,7 @@ def load_target(name: str, overrides: Mapping[str, Any], where: str) -> TargetSp
         InputError: one line per problem, with file and key.
     """
     path = find("export", name)
-    content = {"name": path.stem, **read_yaml(path)}
+    content = {"name": path.stem, **read_mapping(path)}
     spec = bind(TargetSpec, content, str(path))
     place = str(path)
     if overrides:

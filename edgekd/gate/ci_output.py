@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
+from edgekd import plain
 from edgekd.gate.verdict import Check, Status, Verdict
 
 _SIGNS: dict[Status, str] = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⚠️"}
@@ -15,11 +16,11 @@ def markdown(verdict: Verdict, title: str) -> str:
     """A heading and a table with a row per check, worst first."""
     worst_first = sorted(verdict.checks, key=lambda check: -_RANK[check.status])
     rows = [
-        f"| {_SIGNS[check.status]} {check.status} | {check.metric} | {_cell(check.subject)} | {_cell(_text(check))} |"
+        "| " + " | ".join([f"{_SIGNS[check.status]} {check.status}", *map(plain.markdown, _cells(check))]) + " |"
         for check in worst_first
     ]
     head = ["| status | budget | of | measured |", "| --- | --- | --- | --- |"] if rows else []
-    return "\n".join([f"### {_SIGNS[verdict.status]} {title}: {verdict.status}", "", *head, *rows, ""])
+    return "\n".join([f"### {_SIGNS[verdict.status]} {plain.markdown(title)}: {verdict.status}", "", *head, *rows, ""])
 
 
 def junit(verdict: Verdict, title: str) -> str:
@@ -28,13 +29,19 @@ def junit(verdict: Verdict, title: str) -> str:
     names = ("failures", "errors", "skipped")
     suite = ElementTree.Element(
         "testsuite",
-        {"name": title, "tests": str(len(verdict.checks)), **{k: str(v) for k, v in zip(names, counts, strict=True)}},
+        {
+            "name": plain.line(title),
+            "tests": str(len(verdict.checks)),
+            **{k: str(v) for k, v in zip(names, counts, strict=True)},
+        },
     )
     tags = {"fail": "failure", "invalid": "error", "inconclusive": "skipped"}
     for check in verdict.checks:
-        case = ElementTree.SubElement(suite, "testcase", {"classname": check.metric, "name": check.subject})
+        case = ElementTree.SubElement(
+            suite, "testcase", {"classname": plain.line(check.metric), "name": plain.line(check.subject)}
+        )
         if check.status in tags:
-            ElementTree.SubElement(case, tags[check.status], {"message": check.detail})
+            ElementTree.SubElement(case, tags[check.status], {"message": plain.line(check.detail)})
     ElementTree.indent(suite)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
 
@@ -42,23 +49,13 @@ def junit(verdict: Verdict, title: str) -> str:
 def github(verdict: Verdict, title: str) -> str:
     """A workflow command per check that did not pass, as GitHub shows them beside a change."""
     lines = [
-        f"::{_LEVELS[check.status]} title={_escaped(f'{title}: {check.metric}', ':,')}::{_escaped(check.detail)}"
+        f"::{_LEVELS[check.status]} title={plain.annotation(f'{title}: {check.metric}', is_property=True)}"
+        f"::{plain.annotation(check.detail)}"
         for check in verdict.checks
         if check.status in _LEVELS
     ]
     return "".join(f"{line}\n" for line in lines)
 
 
-def _text(check: Check) -> str:
-    return check.detail.removeprefix(f"{check.metric}: {check.subject}: ")
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
-
-
-def _escaped(text: str, more: str = "") -> str:
-    """GitHub's escapes: percent and line ends, in properties also colon and comma."""
-    for character in "%\r\n" + more:
-        text = text.replace(character, f"%{ord(character):02X}")
-    return text
+def _cells(check: Check) -> tuple[str, str, str]:
+    return check.metric, check.subject, check.detail.removeprefix(f"{check.metric}: {check.subject}: ")

@@ -63,13 +63,13 @@ class Facts:
     """What a run measured; None where it did not.
 
     Attributes:
-        student_ap, baseline_ap: of the torch models.
+        student_ap, control_ap: of the torch models.
         per_class: class name -> AP of the torch student; None where the class has no ground truth.
         artifacts: every target on every device.
     """
 
     student_ap: float | None
-    baseline_ap: float | None
+    control_ap: float | None
     per_class: Mapping[str, float | None]
     artifacts: Sequence[ArtifactFacts]
 
@@ -258,10 +258,10 @@ def _drop(config: GateConfig, facts: Facts) -> list[Check]:
 def _gain(config: GateConfig, facts: Facts) -> list[Check]:
     if config.min_gain is None:
         return []
-    no_baseline = "there is no baseline to compare with; set baseline: true"
-    missing = no_baseline if facts.baseline_ap is None else "the student was not validated; run edgekd validate"
-    budget = _Budget("min_gain", "AP above the baseline's", ">=", config.min_gain, missing)
-    return [budget.check("student", _difference(facts.student_ap, facts.baseline_ap))]
+    no_control = "there is no control to compare with; set control: true"
+    missing = no_control if facts.control_ap is None else "the student was not validated; run edgekd validate"
+    budget = _Budget("min_gain", "AP above the control's", ">=", config.min_gain, missing)
+    return [budget.check("student", _difference(facts.student_ap, facts.control_ap))]
 
 
 def _classes(config: GateConfig, facts: Facts) -> list[Check]:

@@ -11,9 +11,13 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from edgekd.errors import InputError, unknown
+from edgekd.progress import say
+from edgekd.recipe.renamed import with_new_keys, with_new_places
 from edgekd.recipe.schema import Recipe, with_long_forms
+from edgekd.recipe.yaml_text import Names, parse, read_mapping, reason
 
 Model = TypeVar("Model", bound=BaseModel)
+_NAMES: Names = {"gate.min_ap_per_class": "keys", "teacher.classes": "keys"}  # of classes: text as written
 
 
 def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
@@ -29,13 +33,20 @@ def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
     return bind(Recipe, read_recipe(path, overrides), str(path))
 
 
-def read_recipe(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+def read_recipe(path: Path, overrides: Iterable[str] = (), *, tell: bool = True) -> dict[str, Any]:
     """A recipe's content, overrides applied and short forms written out, not yet validated.
+
+    Args:
+        tell: say on standard error where a former name of a key is used.
 
     Raises:
         InputError: not a YAML mapping, or one line per override that fits nowhere.
     """
-    content = with_long_forms(read_yaml(path))
+    content, notes = with_new_keys(read_mapping(path, _NAMES), path)
+    content = with_long_forms(content)
+    overrides, more_notes = with_new_places(overrides)
+    for note in (*notes, *more_notes) if tell else ():
+        say(note)
     problems: list[str] = []
     for override in overrides:
         try:
@@ -59,30 +70,6 @@ def sound_parts(content: Mapping[str, Any]) -> Recipe:
             if key in content and field.annotation is not None:
                 sound[key] = TypeAdapter(field.annotation).validate_python(content[key])
     return Recipe.model_construct(**sound)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        InputError: missing, not YAML, not a mapping, or a key twice.
-    """
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # a SafeLoader
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); correct the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text; give a YAML file") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"{path}: not valid YAML ({_reason(error)})") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: must be a mapping of keys, got {type(content).__name__}")
-    return content
-
-
-def _reason(error: yaml.YAMLError) -> str:
-    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-    return f"line {mark.line + 1}: {problem}" if mark and problem else str(error)
 
 
 def bind(model: type[Model], content: Mapping[str, Any], where: str, prefix: str = "") -> Model:
@@ -113,7 +100,8 @@ def _line(model: type[BaseModel], problem: Any, where: str, prefix: str) -> str:
         return f"{place}: must be a mapping of keys, got {given!r}"
     message = problem["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(given, (dict, list)) else f", got {given!r}"
-    return f"{place}: {message[0].lower()}{message[1:]}{shown}"
+    quotes = "; put it in quotes" if problem["type"] == "string_type" and isinstance(given, (bool, int, float)) else ""
+    return f"{place}: {message[0].lower()}{message[1:]}{shown}{quotes}"
 
 
 def _dotted(location: tuple[int | str, ...], prefix: str) -> str:
@@ -149,9 +137,9 @@ def _apply(content: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise InputError(f"--set {override}: expected key.path=value, e.g. --set train.epochs=10")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = parse(value, _NAMES, key)
     except yaml.YAMLError as error:
-        raise InputError(f"--set {override}: the value is not valid YAML") from error
+        raise InputError(f"--set {override}: the value is not valid YAML ({reason(error)})") from error
     current: Any = content
     parts = key.split(".")
     try:
@@ -169,14 +157,3 @@ def _number(part: str) -> int:
     if not part.isdecimal():  # not -1, which would be the last item without saying so
         raise ValueError(part)
     return int(part)
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A SafeLoader that refuses a key given twice: the second would silently win."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)

@@ -178,7 +178,7 @@ class Recipe(_Strict):
     teacher: TeacherRecipe | None = None
     student: StudentRecipe
     distill: tuple[DistillEnvelope, ...] = ()
-    baseline: bool = Field(False, description="train the control too: same student, seed and batches, no teacher")
+    control: bool = Field(False, description="train the control: same student, seed and batches, no teacher")
     train: dict[str, Any] = Field(
         default_factory=dict, description="the engine's own arguments: epochs, imgsz, batch ..."
     )

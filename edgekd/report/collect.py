@@ -13,13 +13,13 @@ from edgekd.report.files import RunFiles, number
 from edgekd.report.pareto import best_artifact, mark_front
 from edgekd.report.warn import warnings_of
 
-SCHEMA = "edgekd.report/1"
-ROLES = ("teacher", "baseline", "student")
+SCHEMA = "edgekd.report/2"
+ROLES = ("teacher", "control", "student")
 _ACCURACY = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "per_class", "operating_point")
 _DETAILS = ("name", "family", "parameters", "weights_sha256", "head", "classes_known", "epochs", "seconds")
 _OWN_FILES = {
     "teacher": "teacher/teacher.json",
-    "baseline": "baseline/metrics.json",
+    "control": "control/metrics.json",
     "student": "student/metrics.json",
 }
 
@@ -77,11 +77,11 @@ def _model(files: RunFiles, role: str | None) -> dict[str, Any]:
 
 def _gain(report: Mapping[str, Any]) -> dict[str, float | None]:
     """`ap`: student minus control. `gap_closed`: the gain as a share of teacher minus control, if positive."""
-    teacher, baseline, student = (report[role]["ap"] for role in ROLES)
-    if baseline is None or student is None:
+    teacher, control, student = (report[role]["ap"] for role in ROLES)
+    if control is None or student is None:
         return {"ap": None, "gap_closed": None}
-    gain = student - baseline
-    gap = None if teacher is None else teacher - baseline
+    gain = student - control
+    gap = None if teacher is None else teacher - control
     return {"ap": gain, "gap_closed": gain / gap if gap is not None and gap > 0 else None}
 
 

@@ -96,7 +96,7 @@ def choose(
 
     Both directions count: an image where the student is worse than the control is as welcome as one where it is better.
     """
-    pair = [role for role in ("student", "baseline", "teacher") if role in matched][:2]
+    pair = [role for role in ("student", "control", "teacher") if role in matched][:2]
     if len(pair) == 2:
         first, second = (matched[role] for role in pair)
         weight = {t.image_id: abs(first[t.image_id].errors - second[t.image_id].errors) for t in truths}
@@ -112,7 +112,7 @@ _NONE = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zer
 
 
 def _threshold(report: Mapping[str, Any]) -> float:
-    points = ((report[role]["operating_point"] or {}).get("threshold") for role in ("student", "baseline", "teacher"))
+    points = ((report[role]["operating_point"] or {}).get("threshold") for role in ("student", "control", "teacher"))
     return next((float(point) for point in points if point is not None), _THRESHOLD)
 
 

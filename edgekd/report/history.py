@@ -7,22 +7,16 @@ from typing import Any
 
 from edgekd.gate.baseline import Baseline, Entry
 from edgekd.report import numbers
+from edgekd.report.page import environment
 from edgekd.report.plots import Figure, Line, line_chart, series_key
 
 
 def page(baselines: Sequence[Baseline]) -> str:
     """HTML of a history, oldest first."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("edgekd.report"), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    for name in ("ap", "digits", "megabytes"):
-        environment.filters[name] = getattr(numbers, name)
     found = (_figure(baselines, *what) for what in (("AP", "ap", "AP on val"), ("Latency", "p50_ms", "median, ms")))
     figures = [figure for figure in found if figure]
-    return environment.get_template("history.html.j2").render(baselines=baselines, figures=figures)
+    template = environment(("ap", "digits", "megabytes")).get_template("history.html.j2")
+    return str(template.render(baselines=baselines, figures=figures))
 
 
 def _figure(baselines: Sequence[Baseline], title: str, quantity: str, axis: str) -> Figure | None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from edgekd.plain import markdown as escape
+from edgekd.plain import markdown_code
 from edgekd.report.numbers import DASH, ROLE_NAMES, ap, digits, megabytes, of_metric, percent, signed
 from edgekd.report.throughput import alone, alone_per_second, load
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⚠️"}
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~])")
-_MENTION = re.compile(r"(?<!\w)@")
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -28,12 +26,6 @@ def markdown(report: Mapping[str, Any]) -> str:
         _reproduce(report),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def escape(text: Any) -> str:
-    """Text that shows as it is: no markup, no HTML, no table cell, no mention of a person."""
-    line = " ".join(html.escape(str(text), quote=False).split())
-    return _MENTION.sub("&#64;", _SPECIAL.sub(r"\\\1", line))
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -149,5 +141,4 @@ def _checks(report: Mapping[str, Any]) -> str:
 
 
 def _reproduce(report: Mapping[str, Any]) -> str:
-    command = report["command"].replace("`", "'").replace("\n", " ")
-    return f"Made by edgekd {escape(report['edgekd_version'])} with\n\n    {command}"
+    return f"Made by edgekd {escape(report['edgekd_version'])} with\n\n{markdown_code(report['command'])}"

@@ -7,7 +7,7 @@ from typing import Any
 
 DASH = "\u2014"
 MINUS = "\u2212"
-ROLE_NAMES = {"teacher": "Teacher", "baseline": "Control", "student": "Student"}
+ROLE_NAMES = {"teacher": "Teacher", "control": "Control", "student": "Student"}
 
 
 def ap(value: float | None) -> str:

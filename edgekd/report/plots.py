@@ -52,7 +52,7 @@ class Line:
 def ap_over_epochs(files: RunFiles, report: Mapping[str, Any]) -> Figure | None:
     """AP after each epoch of control and student, with the teacher's AP as a level."""
     lines, sources = [], []
-    for role, dash in (("baseline", "7 4"), ("student", None)):
+    for role, dash in (("control", "7 4"), ("student", None)):
         name = f"{role}/epochs.csv"
         points = _points(files.csv(name), "epoch", "ap")
         if points and report[role]["ap"] is not None:

@@ -13,6 +13,7 @@ from edgekd.report.artifacts import PERCENTILES, STAGES
 from edgekd.report.collect import ROLES, collect
 from edgekd.report.files import RunFiles
 from edgekd.report.markdown import markdown
+from edgekd.report.page import environment
 from edgekd.report.quantised import quantised
 
 _TITLES = {"pass": "Passed", "fail": "Failed", "inconclusive": "Inconclusive", "invalid": "Invalid"}
@@ -44,28 +45,18 @@ def render(run: Path, images: bool = True, examples: int = 6) -> dict[str, Any]:
 
 def html(run: Path, report: Mapping[str, Any], examples: int) -> str:
     """The page: one file that loads nothing. Everything from the run is escaped; only our own SVG is markup."""
-    import jinja2
-
     from edgekd.report.gallery import gallery
     from edgekd.report.plots import ap_over_epochs, latency_histograms, loss_terms
     from edgekd.report.scatter import accuracy_against_latency
 
     files = RunFiles(run)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("edgekd.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in ("ap", "signed", "digits", "percent", "megabytes", "count", "seconds", "of_metric", "flat"):
-        environment.filters[name] = getattr(numbers, name)
-    environment.filters |= {
+    templates = environment(("ap", "signed", "digits", "percent", "megabytes", "count", "seconds", "of_metric", "flat"))
+    templates.filters |= {
         "load": throughput.load,
         "alone": throughput.alone,
         "alone_per_second": throughput.alone_per_second,
     }
-    return environment.get_template("report.html.j2").render(
+    page: str = templates.get_template("report.html.j2").render(
         report=report,
         recipe_text=_text(run / "recipe.lock.yaml"),
         verdict_title=_TITLES.get(report["verdict"]["status"], "Not judged"),
@@ -81,6 +72,7 @@ def html(run: Path, report: Mapping[str, Any], examples: int) -> str:
         gain_range=_gain_range(report),
         environment=_environment(report),
     )
+    return page
 
 
 def per_class(report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from edgekd.report.plots import Figure, Key
 from edgekd.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, axes, drawing, element, padded, plain
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in px
-_DASHES = {"student": "2 4", "baseline": "7 4"}
+_DASHES = {"student": "2 4", "control": "7 4"}
 _LINE_PX, _LETTER_PX = 14, 6.4
 _LEAST_AP_RANGE = 0.02
 _SHAPES = ("circle", "square", "diamond", "triangle")
@@ -24,7 +24,7 @@ def accuracy_against_latency(report: Mapping[str, Any]) -> Figure | None:
     shown = [artifact for artifact in report["artifacts"] if is_comparable(artifact)]
     if not shown:
         return None
-    levels = {role: report[role]["ap"] for role in ("student", "baseline") if report[role]["ap"] is not None}
+    levels = {role: report[role]["ap"] for role in ("student", "control") if report[role]["ap"] is not None}
     x, y = _scales(shown, list(levels.values()))
     devices = sorted({artifact["device"] for artifact in shown})
     parts = [axes((x, y), ("median end-to-end latency, ms", "AP on val"), (plain, lambda tick: f"{tick:.3f}"))]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from edgekd.plain import for_html, visible
+
 WIDTH, HEIGHT = 440, 264
 LEFT, RIGHT, TOP, BOTTOM = 66, 14, 12, 42
 
@@ -19,8 +21,8 @@ def element(name: str, content: Markup | str = "", /, **attributes: object) -> M
         if value is None:
             continue
         shown = f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-        parts.append(f' {key.rstrip("_").replace("_", "-")}="{escape(shown)}"')
-    return Markup(f"<{name}{''.join(parts)}>{escape(content)}</{name}>")
+        parts.append(f' {key.rstrip("_").replace("_", "-")}="{escape(visible(shown))}"')
+    return Markup(f"<{name}{''.join(parts)}>{escape(for_html(content))}</{name}>")
 
 
 def join(parts: Sequence[Markup]) -> Markup:

@@ -10,7 +10,7 @@ from edgekd.report.throughput import load
 SHARE_LIMITS = (0.01, 0.50)  # of a term in the loss: below, it hardly acts; above, it drowns the detection loss
 DETECTION = "detection"
 _SAME_AP = 0.001
-_NAMES = {"teacher": "teacher", "baseline": "control", "student": "student"}
+_ROLES = ("teacher", "control", "student")
 
 
 def warnings_of(report: Mapping[str, Any]) -> list[str]:
@@ -30,15 +30,15 @@ def comparison(teacher: float | None, control: float | None, student: float | No
 
 
 def _comparison(report: Mapping[str, Any]) -> Iterator[str]:
-    yield from comparison(*(report[role]["ap"] for role in ("teacher", "baseline", "student")))
+    yield from comparison(*(report[role]["ap"] for role in _ROLES))
 
 
 def _own_measurements(report: Mapping[str, Any]) -> Iterator[str]:
-    for role, name in _NAMES.items():
+    for role in _ROLES:
         model = report[role]
         if model["ap"] is None or model["own_ap"] is None or abs(model["ap"] - model["own_ap"]) <= _SAME_AP:
             continue
-        yield f"The {name} has AP {model['ap']:.3f} in {model['source']}, but {model['own_ap']:.3f} in its own stage."
+        yield f"The {role} has AP {model['ap']:.3f} in {model['source']}, but {model['own_ap']:.3f} in its own stage."
 
 
 def _first_steps(report: Mapping[str, Any]) -> Iterator[str]:

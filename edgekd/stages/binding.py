@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import TypeAdapter
 
 from edgekd.data.config import CocoData, DigitsData, YoloData
@@ -23,6 +22,7 @@ from edgekd.gate.policy import GateConfig
 from edgekd.recipe.load import bind, read_recipe, sound_parts
 from edgekd.recipe.lookup import find
 from edgekd.recipe.schema import DetectorRecipe, DistillEnvelope, Recipe, ThroughputRecipe
+from edgekd.recipe.yaml_text import dump
 
 DataConfig = DigitsData | YoloData | CocoData
 _DATA_TYPES: dict[str, type[DataConfig]] = {"digits": DigitsData, "yolo": YoloData, "coco": CocoData}
@@ -73,7 +73,7 @@ class Bound:
             for entry, target in zip(self.recipe.export, self.targets, strict=True)
         ]
         content["gate"] = self.gate.model_dump(mode="json")
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        return dump(content)
 
 
 def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None = None) -> Bound:

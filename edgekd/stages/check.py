@@ -22,6 +22,7 @@ from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.context import Context
 from edgekd.stages.models import Pair, build_pair, check_runtime, make_teacher, quantization_pair
 from edgekd.stages.train import fit_plan
+from edgekd.terminal import cell, print_lines, print_table
 from edgekd.training.arguments import quantization_arguments, split_arguments
 from edgekd.training.fit import make_trainer
 from edgekd.training.loggers import require_installed
@@ -113,11 +114,9 @@ def check_loggers(bound: Bound) -> None:
 
 def print_check(result: dict[str, Any]) -> None:
     """Tables for people."""
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    console.print(f"recipe [bold]{result['recipe']}[/bold] resolves")
+    print_lines([f"recipe {result['recipe']} resolves"])
     for side in ("student", "teacher"):
         spec = result[side]
         if spec is None:
@@ -126,33 +125,33 @@ def print_check(result: dict[str, Any]) -> None:
         size = f"{spec['parameters'] / 1e6:.2f} M parameters"
         title = f"{side}: {spec['name']}, {size}, {spec['head_kind']} head{head}, {_in_words(spec)}"
         title += f", runtime {spec['runtime']}" if "runtime" in spec else ""
-        table = Table("role", "path", "stride", "channels", title=title, title_justify="left")
+        table = Table("role", "path", "stride", "channels", title=cell(title), title_justify="left")
         for tap in spec["taps"]:
-            table.add_row(tap["role"], tap["path"], str(tap["stride"]), str(tap["channels"]))
-        console.print(table)
-    _print_methods(console, "distill", result["distill"])
+            table.add_row(*(cell(tap[key]) for key in ("role", "path", "stride", "channels")))
+        print_table(table)
+    _print_methods("distill", result["distill"])
     if result["quantize"]["mode"] == "qat":
-        _print_quantize(console, result["quantize"])
+        _print_quantize(result["quantize"])
     targets, devices = (", ".join(result[key]) or "none" for key in ("targets", "devices"))
-    console.print(f"targets: {targets}; devices: {devices}")
-    for name, how in result["without_agent"].items():
-        console.print(f"{name}: {how}")
+    print_lines([f"targets: {targets}; devices: {devices}"])
+    print_lines(f"{name}: {how}" for name, how in result["without_agent"].items())
     for term in result.get("dry_step", {}).get("terms", ()):
         figures = f"value {term['value']:.4g}, gradient norm {term['gradient_norm']:.3g}, share {term['share']:.1%}"
-        warning = f"  [yellow]{term['warning']}[/yellow]" if term["warning"] else ""
-        console.print(f"dry step {term['term']}: {figures}{warning}")
+        warning = f"  {term['warning']}" if term["warning"] else ""
+        print_lines([f"dry step {term['term']}: {figures}{warning}"])
 
 
-def _print_methods(console: Any, title: str, methods: list[dict[str, Any]]) -> None:
+def _print_methods(title: str, methods: list[dict[str, Any]]) -> None:
     for entry in methods:
         pairs = "; ".join(f"{student} <- {teacher}" for student, teacher in entry["taps"]) or "head outputs"
-        console.print(f"{title} {entry['method']} (weight {entry['weight']:g}): {pairs}")
+        print_lines([f"{title} {entry['method']} (weight {entry['weight']:g}): {pairs}"])
 
 
-def _print_quantize(console: Any, quantize: dict[str, Any]) -> None:
+def _print_quantize(quantize: dict[str, Any]) -> None:
     taught = f"taught by the {'float student' if quantize['teacher'] == 'student' else 'teacher'}"
-    console.print(f"quantize: {quantize['epochs']} epochs under fake quantisation, lr0 {quantize['lr0']:g}, {taught}")
-    _print_methods(console, "quantize distill", quantize["distill"])
+    epochs = f"{quantize['epochs']} epochs under fake quantisation"
+    print_lines([f"quantize: {epochs}, lr0 {quantize['lr0']:g}, {taught}"])
+    _print_methods("quantize distill", quantize["distill"])
 
 
 def _without_agent(bound: Bound) -> dict[str, str]:

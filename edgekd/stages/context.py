@@ -22,15 +22,15 @@ from edgekd.stages.models import Pair, build_pair
 CODE_VERSIONS = {
     "data": 1,
     "teacher": 1,
-    "baseline": 1,
+    "control": 1,
     "student": 1,
     "student_qat": 1,
     "accuracy": 1,
     "export": 2,
     "validate": 2,
     "profile": 2,
-    "gate": 2,
-    "report": 3,
+    "gate": 3,
+    "report": 4,
 }
 
 

@@ -25,7 +25,7 @@ def gate_stage(context: Context) -> None:
     hashes = {str(path.relative_to(context.path)): sha256_file(path) for path in files}
     against = context.bound.gate.against
     release = releases.load(Path(against.store), against.baseline).model_dump(mode="json") if against else None
-    inputs = {"gate": context.bound.gate.model_dump(), "baseline": recipe.baseline, "files": hashes, "release": release}
+    inputs = {"gate": context.bound.gate.model_dump(), "control": recipe.control, "files": hashes, "release": release}
     context.stage("gate", inputs, lambda: _judge(context))
     say(f"gate {recipe.name}: {read_json(context.path / 'verdict.json')['status']}")
 
@@ -48,7 +48,7 @@ def report_stage(context: Context) -> None:
 def _measurements(context: Context) -> list[Path]:
     names = [f"{target.name}@{device.name}.json" for target, device in pairs(context)]
     paths = [context.path / folder / name for name in names for folder in ("validate", "profile")]
-    paths += [context.path / name / "metrics.json" for name in ("student", "baseline")]
+    paths += [context.path / name / "metrics.json" for name in ("student", "control")]
     return [path for path in paths if path.is_file()]
 
 
@@ -72,13 +72,13 @@ def _judge(context: Context) -> list[str]:
             energy_mj=latency.get("energy_mj_per_inference") if latency else None,
             size_mb=_size_mb(context.path / "export" / target.name), **_loads(latency),
         ))  # fmt: skip
-    student, baseline = (
+    student, control = (
         _read(context.path / "student" / "metrics.json"),
-        _read(context.path / "baseline" / "metrics.json"),
+        _read(context.path / "control" / "metrics.json"),
     )
     assert student is not None
     facts = Facts(
-        student_ap=student["ap"], baseline_ap=baseline["ap"] if baseline and context.bound.recipe.baseline else None,
+        student_ap=student["ap"], control_ap=control["ap"] if control and context.bound.recipe.control else None,
         per_class=student["per_class"], artifacts=tuple(artifacts),
     )  # fmt: skip
     verdict = judge(context.bound.gate, facts, _against(context))

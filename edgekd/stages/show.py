@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from edgekd import plain
 from edgekd.atomic import read_json
 from edgekd.measure.withheld import without_figures
 from edgekd.report import throughput
@@ -32,7 +33,7 @@ def _student(run: Path) -> tuple[Any, str]:
         f"{name:<11} {content['name']:<10} AP {content['ap']:.3f}  AP50 {content['ap50']:.3f}"
         for name, content in models.items()
     ]
-    return models, "\n".join([*lines, f"student weights: {run / 'student' / 'student.pt'}"])
+    return models, plain.lines([*lines, f"student weights: {run / 'student' / 'student.pt'}"])
 
 
 def _export(run: Path) -> tuple[Any, str]:
@@ -45,13 +46,13 @@ def _export(run: Path) -> tuple[Any, str]:
     for row in rows:
         found = f"max |score - torch| {row['max_abs_score']:.1e}" if row["images"] else f"not compared: {row['reason']}"
         lines.append(f"{row['target']:<16} {row['folder']}  {found}")
-    return rows, "\n".join(lines)
+    return rows, plain.lines(lines)
 
 
 def _validate(run: Path) -> tuple[Any, str]:
     rows = _measured(run, "validate", "model")
     lines = [f"{row['model'] + '@' + row['device']:<24} {_accuracy(row)}" for row in rows]
-    return rows, "\n".join(lines)
+    return rows, plain.lines(lines)
 
 
 def _profile(run: Path) -> tuple[Any, str]:
@@ -61,7 +62,7 @@ def _profile(run: Path) -> tuple[Any, str]:
     for row in rows:
         words = [*_latencies(row), *(throughput.words(one) for one in row["throughput"])]
         lines += [f"{row['target'] + '@' + row['device']:<24} {one}" for one in words]
-    return rows, "\n".join(lines)
+    return rows, plain.lines(lines)
 
 
 def _latencies(row: dict[str, Any]) -> Iterator[str]:
@@ -77,13 +78,13 @@ def _latencies(row: dict[str, Any]) -> Iterator[str]:
 
 def _gate(run: Path) -> tuple[Any, str]:
     verdict = read_json(run / "verdict.json")
-    return verdict, "\n".join([f"gate: {verdict['status']}", *(f"  {reason}" for reason in verdict["reasons"])])
+    return verdict, plain.lines([f"gate: {verdict['status']}", *(f"  {reason}" for reason in verdict["reasons"])])
 
 
 def _report(run: Path) -> tuple[Any, str]:
     report = read_json(run / "report.json")
     lines = []
-    for name in ("teacher", "baseline", "student"):
+    for name in ("teacher", "control", "student"):
         if (report.get(name) or {}).get("ap") is not None:
             lines.append(f"{name:<10} AP {report[name]['ap']:.3f}")
     for artifact in report["artifacts"]:
@@ -99,7 +100,7 @@ def _report(run: Path) -> tuple[Any, str]:
     verdict = report["verdict"]
     if verdict and verdict.get("status"):
         lines += [f"gate: {verdict['status']}", *(f"  {reason}" for reason in verdict["reasons"])]
-    return report, "\n".join([*lines, f"report: {run / 'report.html'}"])
+    return report, plain.lines([*lines, f"report: {run / 'report.html'}"])
 
 
 def _accuracy(row: dict[str, Any]) -> str:
@@ -119,7 +120,7 @@ def _measured(run: Path, folder: str, key: str) -> list[dict[str, Any]]:
 def _in_torch(recipe: dict[str, Any]) -> list[str]:
     """Models that are measured in torch."""
     trained_on = ["student_qat"] if recipe.get("quantize", {}).get("mode") == "qat" else []
-    return ["teacher", "baseline", "student", *trained_on]
+    return ["teacher", "control", "student", *trained_on]
 
 
 def _recipe(run: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stages teacher, baseline and student: validate the teacher, train the control, distil the student.
+"""Stages teacher, control and student: validate the teacher, train the control, distil the student.
 
 What a stage that trains has in common with the others is `train_stage`; `quantize.py` uses it, too.
 """
@@ -47,10 +47,10 @@ def teacher_stage(context: Context) -> None:
     context.stage("teacher", inputs, lambda: _validate_teacher(context, weights_hash), together=True)
 
 
-def baseline_stage(context: Context) -> None:
+def control_stage(context: Context) -> None:
     """Train the control: the same student, data, seed and batches, no teacher."""
-    if context.bound.recipe.baseline:
-        _train_stage(context, "baseline")
+    if context.bound.recipe.control:
+        _train_stage(context, "control")
 
 
 def student_stage(context: Context) -> None:
@@ -93,7 +93,7 @@ def train_stage(context: Context, name: str, inputs: dict[str, Any], prepare: Ca
 
 
 def fit_plan(context: Context, name: str) -> FitPlan:
-    """What decides the weights of `student` or `baseline`."""
+    """What decides the weights of `student` or `control`."""
     recipe, pair = context.bound.recipe, context.pair
     train, own = split_arguments(recipe.train)
     return FitPlan(
@@ -112,7 +112,7 @@ def fit_plan(context: Context, name: str) -> FitPlan:
 
 
 def load_trained(context: Context, name: str) -> UltralyticsDetector:
-    """The detector that `student` or `baseline` left behind."""
+    """The detector that `student` or `control` left behind."""
     path = context.path / name / "student.pt"
     return UltralyticsDetector.from_recipe(context.pair.student.spec.name, path, None, context.data.channels, name)
 
@@ -138,7 +138,7 @@ def _train_stage(context: Context, name: str) -> None:
 def _prepare(context: Context, name: str, distilling: bool) -> Training:
     check_runtime(context.bound)  # before the control is trained, too
     teacher = make_teacher(context.bound, context.pair, context.data.class_names) if distilling else None
-    title = "distilling the student" if distilling else f"training the {'control' if name == 'baseline' else name}"
+    title = "distilling the student" if distilling else f"training the {name}"
     return Training(fit_plan(context, name), teacher, title)
 
 
@@ -190,7 +190,7 @@ def _warn(context: Context, student: float) -> None:
     """Where the comparison is not what one hopes for."""
     recipe = context.bound.recipe
     teacher = read_json(context.path / "teacher" / "teacher.json")["ap"] if recipe.teacher else None
-    control = read_json(context.path / "baseline" / "metrics.json")["ap"] if recipe.baseline else None
+    control = read_json(context.path / "control" / "metrics.json")["ap"] if recipe.control else None
     for warning in comparison(teacher, control, student):
         say(f"warning: {warning}")
 

@@ -93,7 +93,7 @@ def wanted(recipe: Path, overrides: tuple[str, ...]) -> Wish:
     """
     from edgekd.recipe.load import read_recipe
 
-    content = read_recipe(recipe, overrides)
+    content = read_recipe(recipe, overrides, tell=False)  # it is told where the recipe is checked
     train = content.get("train")
     train = train if isinstance(train, dict) else {}
     counts = {key: train[key] for key in ("nodes", "gpus_per_node") if type(train.get(key)) is int and train[key] > 0}

@@ -147,13 +147,28 @@ def test_a_changed_image_is_read_again(tmp_path: Path) -> None:
         ("names: [ant]\ntest: nowhere\n", "test: .*/nowhere does not exist"),
         ("names: [ant]\ntest: {a: b}\n", "test: .* is neither a path nor a list of paths"),
         ("names: [ant]\nkpt_shape: 3\n", r"kpt_shape: 3 is not \[number, dimensions\]"),
-        ("names: [ant]\n: [", "is not YAML"),
+        ("names: [ant]\n: [", r"not valid YAML \(line"),
+        ("names: [ant]\nnames: [bee]\n", r"not valid YAML \(line 4: key 'names' is given twice\)"),
+        ("names: {0: ant, 0: bee}\n", r"not valid YAML \(line 3: key '0' is given twice\)"),
+        ("names: [ant, , bee]\n", r"not valid YAML \(line 3"),
+        ("names:\n- ant\n-\n", r"names\[1\]: is empty; give the class a name \(in quotes if it is called ~ or null\)"),
+        ("names: [ant, null]\n", r"names\[1\]: is empty"),
+        ("names: [ant, '  ']\n", r"names\[1\]: is blank; give the class a name"),
+        ("names: [ant, [bee]]\n", r"names\[1\]: is no text but a list"),
+        ('names: [ant, "b\\udc00"]\n', "half of a surrogate pair"),
+        ("names: [ant, bee]\nchannels: 03\n", "line 4: 03 has a leading zero, which YAML reads as octal; write 3"),
     ],
 )
 def test_a_faulty_data_yaml_is_named(text: str, said: str, tmp_path: Path) -> None:
     root = yolo_set(tmp_path / "set", text)
     with pytest.raises(InputError, match=said):
         read_yolo(root, tmp_path)
+
+
+@pytest.mark.parametrize("names", ["[no, 010, 7, 1e3, 2024-01-01]", "{0: no, 1: 010, 2: 7, 3: 1e3, 4: 2024-01-01}"])
+def test_names_are_what_is_written(names: str, tmp_path: Path) -> None:
+    root = yolo_set(tmp_path / "set", f"names: {names}\n")
+    assert read_yolo(root, tmp_path).class_names == ("no", "010", "7", "1e3", "2024-01-01")
 
 
 def test_all_faults_of_a_data_yaml_are_reported_at_once(tmp_path: Path) -> None:

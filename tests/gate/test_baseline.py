@@ -37,6 +37,19 @@ def test_what_was_saved_is_read_back(tmp_path: Path) -> None:
     assert load(tmp_path / "store", "v1") == release()
 
 
+def test_releases_of_before_are_read(tmp_path: Path) -> None:
+    """As the first version wrote them."""
+    (tmp_path / "v0.json").write_text("""{
+      "schema_version": "edgekd.baseline/1", "name": "v0", "saved": "2026-01-31T12:00:00Z", "recipe": "street",
+      "edgekd": "0.1.0", "data": "d", "student_ap": 0.5,
+      "artifacts": [{"target": "onnx-fp32", "device": "local", "files": {"model.onnx": "00"}, "size_bytes": 10,
+        "ap": 0.5, "ap50": 0.7, "per_class": {"cat": 0.5}, "p50_ms": 1.5, "p90_ms": 2.0, "peak_memory_mb": 60.0,
+        "images_per_second": null, "fingerprint": "f"}]
+    }""")
+    kept = load(tmp_path, "v0")
+    assert (kept.student_ap, kept.artifacts[0].name, kept.artifacts[0].p50_ms) == (0.5, "onnx-fp32@local", 1.5)
+
+
 def test_oldest_first(tmp_path: Path) -> None:
     for name, saved in (("b", "2026-03-01T00:00:00Z"), ("a", "2026-02-01T00:00:00Z"), ("c", "2026-01-01T00:00:00Z")):
         save(tmp_path, release(name, saved=saved))

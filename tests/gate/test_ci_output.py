@@ -19,7 +19,7 @@ def check(metric: str, subject: str, status: str, why: str) -> Check:
 CHECKS = (
     check("min_ap", "student", "pass", "AP 0.3, must be >= 0.2"),
     check("max_p90_ms", "a|b@local", "fail", 'p90 9 ms <"broken"> & 100 %,\nslow'),
-    check("min_gain", "student", "inconclusive", "no baseline"),
+    check("min_gain", "student", "inconclusive", "no control"),
     check("max_p90_ms", "x@pi", "invalid", "throttled"),
 )
 VERDICT = Verdict("fail", ("...",), CHECKS)
@@ -29,10 +29,10 @@ def test_markdown_is_one_table_worst_first() -> None:
     lines = markdown(VERDICT, "quickstart").splitlines()
     assert lines[0] == "### ❌ quickstart: fail"
     assert lines[4:] == [
-        '| ❌ fail | max_p90_ms | a\\|b@local | p90 9 ms <"broken"> & 100 %, slow |',
-        "| ⚠️ invalid | max_p90_ms | x@pi | throttled |",
-        "| ❔ inconclusive | min_gain | student | no baseline |",
-        "| ✅ pass | min_ap | student | AP 0.3, must be >= 0.2 |",
+        '| ❌ fail | max\\_p90\\_ms | a\\|b@local | p90 9 ms &lt;"broken"&gt; &amp; 100 %, slow |',
+        "| ⚠️ invalid | max\\_p90\\_ms | x@pi | throttled |",
+        "| ❔ inconclusive | min\\_gain | student | no control |",
+        "| ✅ pass | min\\_ap | student | AP 0.3, must be &gt;= 0.2 |",
     ]
 
 
@@ -53,8 +53,8 @@ def test_junit_parses_back() -> None:
 
 def test_annotations_escape_what_github_reads() -> None:
     assert github(VERDICT, "run 1:2").splitlines() == [
-        '::error title=run 1%3A2%3A max_p90_ms::max_p90_ms: a|b@local: p90 9 ms <"broken"> & 100 %25,%0Aslow',
-        "::warning title=run 1%3A2%3A min_gain::min_gain: student: no baseline",
+        '::error title=run 1%3A2%3A max_p90_ms::max_p90_ms: a|b@local: p90 9 ms <"broken"> & 100 %25,\\nslow',
+        "::warning title=run 1%3A2%3A min_gain::min_gain: student: no control",
         "::error title=run 1%3A2%3A max_p90_ms::max_p90_ms: x@pi: throttled",
     ]
 

@@ -11,7 +11,7 @@ from edgekd.gate.policy import GateConfig
 from edgekd.gate.verdict import ArtifactFacts, Facts, judge
 
 ONNX = ArtifactFacts("onnx-fp32", "local", ap=0.60, p90_ms=8.0)
-FACTS = Facts(student_ap=0.60, baseline_ap=0.55, per_class={"cat": 0.7, "dog": None}, artifacts=[ONNX])
+FACTS = Facts(student_ap=0.60, control_ap=0.55, per_class={"cat": 0.7, "dog": None}, artifacts=[ONNX])
 
 
 def outcome(facts=FACTS, **budgets):
@@ -41,7 +41,7 @@ def test_all_met():
 @pytest.mark.parametrize(
     ("facts", "budgets", "reason"),
     [
-        (FACTS, {"min_gain": 0.06}, "min_gain: student: AP above the baseline's 0.05, must be >= 0.06: missed by 0.01"),
+        (FACTS, {"min_gain": 0.06}, "min_gain: student: AP above the control's 0.05, must be >= 0.06: missed by 0.01"),
         (
             FACTS,
             {"max_p90_ms": {"onnx-fp32@local": 7.5}},
@@ -77,9 +77,9 @@ def test_a_missed_budget_fails_and_is_named(facts, budgets, reason):
     ("facts", "budgets", "reason"),
     [
         (
-            replace(FACTS, baseline_ap=None),
+            replace(FACTS, control_ap=None),
             {"min_gain": 0.0},
-            "min_gain: student: there is no baseline to compare with; set baseline: true",
+            "min_gain: student: there is no control to compare with; set control: true",
         ),
         (
             replace(FACTS, student_ap=None),
@@ -151,7 +151,7 @@ def test_an_invalid_profile_without_a_budget_is_no_check():
 
 
 def test_the_worst_check_decides_and_comes_first():
-    facts = replace(with_artifact(latency_valid=False), baseline_ap=None)
+    facts = replace(with_artifact(latency_valid=False), control_ap=None)
     budgets = {"min_gain": 0.0}
     assert outcome(facts, **budgets)[0] == "inconclusive"
     budgets["max_p90_ms"] = {"onnx-fp32@local": 9.0}

@@ -19,7 +19,7 @@ FULL: dict[str, Any] = {
     "teacher": {"weights": "t.pt"},
     "student": {"model": "yolo26n", "head": "one2one"},
     "distill": ["cwd", {"method": "logit", "weight": 0.5, "schedule": {"warmup_epochs": 1}}],
-    "baseline": True,
+    "control": True,
     "train": {"epochs": 3},
     "export": ["onnx-fp32", {"target": "onnx-fp16", "size": [384, 640]}],
     "devices": ["local"],
@@ -51,7 +51,7 @@ BAD: list[dict[str, Any]] = [
 
 def test_defaults() -> None:
     recipe = Recipe.model_validate(MINIMAL)
-    assert (recipe.seed, recipe.threads, recipe.teacher, recipe.distill, recipe.baseline) == (0, None, None, (), False)
+    assert (recipe.seed, recipe.threads, recipe.teacher, recipe.distill, recipe.control) == (0, None, None, (), False)
     settings = recipe.validate_
     assert (settings.conf, settings.iou, settings.max_det, settings.operating_threshold) == (0.001, 0.7, 300, 0.25)
     assert (recipe.profile.protocol, recipe.report.images, recipe.report.examples) == ("full", True, 6)

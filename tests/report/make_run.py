@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 CLASSES = ("zero", "one", "<script>alert(1)</script>", "a|b")
-AP = {"teacher": 0.6124, "baseline": 0.4591, "student": 0.4973}
+AP = {"teacher": 0.6124, "control": 0.4591, "student": 0.4973}
 TARGETS = {  # target: AP, median ms, p90 ms, valid
     "onnx-fp16": (0.4971, 2.61, 2.94),
     "onnx-fp32": (0.4973, 2.18, 2.41),
@@ -42,7 +42,7 @@ def make_run(run: Path, images: int = 3, rng_seed: int = 0) -> Path:
             {"metric": "max_p90_ms", "subject": "onnx-fp32@local", "value": 2.41, "limit": 10.0, "op": "<=",
              "status": "pass", "detail": "p90 2.41 ms, must be <= 10 ms: within the budget by 7.59 ms"},
             {"metric": "min_gain", "subject": "student", "value": 0.0382, "limit": 0.01, "op": ">=", "status": "pass",
-             "detail": "AP above the baseline's 0.0382, must be >= 0.01: within the budget by 0.0282"},
+             "detail": "AP above the control's 0.0382, must be >= 0.01: within the budget by 0.0282"},
         ],
     })  # fmt: skip
     return run
@@ -77,7 +77,7 @@ def _recipe_and_manifest(run: Path) -> None:
         "gate:\n  min_ap: 0.45\n  max_ap_drop: 0.005\n  min_gain: 0.01\n",
         encoding="utf-8",
     )
-    stages = ("data", "teacher", "baseline", "student", "export", "validate", "profile", "gate")
+    stages = ("data", "teacher", "control", "student", "export", "validate", "profile", "gate")
     _json(run / "manifest.json", {
         "schema": "edgekd.manifest/1", "recipe": "quickstart", "base": "/somewhere/private", "edgekd": "0.1.0",
         "stages": {
@@ -110,9 +110,9 @@ def _data(run: Path, images: int, rng: np.random.Generator) -> None:
             "image_id": index + 1, "file_name": f"val-{index:03d}.png", "height_px": high, "width_px": wide,
             "boxes_px": boxes.tolist(), "class_ids": classes.tolist(), "is_crowd": [False] * len(boxes),
         })  # fmt: skip
-        kept = {"teacher": 99, "baseline": max(len(boxes) - 1 - index % 3, 1), "student": len(boxes) - index % 2}
+        kept = {"teacher": 99, "control": max(len(boxes) - 1 - index % 3, 1), "student": len(boxes) - index % 2}
         for role, keep in kept.items():
-            found[role].append(_found(index + 1, boxes[:keep], classes[:keep], rng, extra=role == "baseline"))
+            found[role].append(_found(index + 1, boxes[:keep], classes[:keep], rng, extra=role == "control"))
     (run / "data/packs").mkdir(parents=True)
     np.save(run / "data/packs/val-0123456789ab.npy", pack)
     _json(run / "data/packs/val-0123456789ab.json",
@@ -160,7 +160,7 @@ def _models(run: Path, rng: np.random.Generator) -> None:
         "taps": [{"role": "neck", "path": "model.16", "stride": 8, "channels": 64}], "classes_known": 4,
         "ap": 0.6124, "ap50": 0.9, "ap75": 0.7,
     })  # fmt: skip
-    for role in ("baseline", "student"):
+    for role in ("control", "student"):
         own = _accuracy(role, "host", AP[role])
         keys = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "per_class", "operating_point")
         _json(run / role / "metrics.json", {"name": "yolo11p", "parameters": 812_345, "weights_sha256": _sha(role),

@@ -23,9 +23,9 @@ def edit(path: Path, **changes: object) -> None:
 
 def test_the_promised_keys_and_values(run: Path) -> None:
     report = collect(run)
-    assert report["schema"] == "edgekd.report/1"
+    assert report["schema"] == "edgekd.report/2"
     assert report["recipe"] == "quickstart"
-    assert (report["teacher"]["ap"], report["baseline"]["ap"]) == (0.6124, 0.4591)
+    assert (report["teacher"]["ap"], report["control"]["ap"]) == (0.6124, 0.4591)
     assert (report["student"]["ap"], report["student"]["ap50"]) == (0.4973, 0.7873)
     assert report["gain"]["ap"] == pytest.approx(0.0382)
     assert report["gain"]["gap_closed"] == pytest.approx(0.0382 / 0.1533)
@@ -71,13 +71,13 @@ def test_it_is_json_without_private_paths_and_hashes_what_it_read(run: Path) -> 
 
 
 def test_stages_that_were_not_run_are_null_and_never_zero(run: Path) -> None:
-    for folder in ("teacher", "baseline", "export", "validate", "profile"):
+    for folder in ("teacher", "control", "export", "validate", "profile"):
         shutil.rmtree(run / folder)
     for name in ("verdict.json", "manifest.json", "data/split.json", "student/first_steps.json", "student/terms.csv"):
         (run / name).unlink()
     report = collect(run)
     assert report["teacher"]["ap"] is None
-    assert report["baseline"]["ap"] is None
+    assert report["control"]["ap"] is None
     assert report["student"]["ap"] == 0.4973
     assert report["student"]["source"] == "student/metrics.json"
     assert report["gain"] == {"ap": None, "gap_closed": None}
@@ -103,7 +103,7 @@ def test_an_artifact_without_profile_or_validation_keeps_its_row(run: Path) -> N
 
 def test_leftovers_of_a_former_recipe_are_not_shown(run: Path) -> None:
     with (run / "recipe.lock.yaml").open("a") as stream:
-        stream.write("export:\n- target: onnx-fp16\n- onnx-fp32\n- openvino-fp16\ndevices: [local]\nbaseline: false\n")
+        stream.write("export:\n- target: onnx-fp16\n- onnx-fp32\n- openvino-fp16\ndevices: [local]\ncontrol: false\n")
     shutil.copy(run / "validate/onnx-fp32@local.json", run / "validate/onnx-fp32@other.json")
     report = collect(run)
     assert [(a["target"], a["device"]) for a in report["artifacts"]] == [
@@ -111,7 +111,7 @@ def test_leftovers_of_a_former_recipe_are_not_shown(run: Path) -> None:
         ("onnx-fp32", "local"),
         ("openvino-fp16", "local"),
     ]
-    assert (report["baseline"]["ap"], report["baseline"]["name"], report["gain"]["ap"]) == (None, None, None)
+    assert (report["control"]["ap"], report["control"]["name"], report["gain"]["ap"]) == (None, None, None)
 
 
 def test_warnings_name_what_a_reader_must_not_overlook(run: Path) -> None:

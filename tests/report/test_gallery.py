@@ -49,7 +49,7 @@ def test_most_different_images_come_first_whoever_is_better(run: Path) -> None:
     control = [
         line if line["image_id"] != 2 else {"image_id": 2, **nothing} for line in perfect
     ]  # better on 4, worse on 2
-    for role, found in (("student", student), ("baseline", control)):
+    for role, found in (("student", student), ("control", control)):
         text = "".join(json.dumps(line) + "\n" for line in found)
         (run / f"validate/{role}@host.detections.jsonl").write_text(text)
     objects = {t["image_id"]: len(t["class_ids"]) for t in truths}
@@ -64,10 +64,10 @@ def test_panels_count_right_false_and_missed(run: Path) -> None:
     assert len(result.examples) == 5
     example = next(example for example in result.examples if example.title == "val-002.png")
     captions = {panel.role: panel.caption for panel in example.panels}
-    assert list(captions) == ["truth", "teacher", "baseline", "student"]
+    assert list(captions) == ["truth", "teacher", "control", "student"]
     assert captions["truth"] == "5 objects"
     assert captions["teacher"] == "5 right, 0 false, 0 missed"
-    assert captions["baseline"] == "2 right, 1 false, 3 missed"
+    assert captions["control"] == "2 right, 1 false, 3 missed"
 
 
 def test_pixels_are_embedded_once_and_without_the_letterbox(run: Path) -> None:
@@ -99,7 +99,7 @@ def test_class_names_are_escaped_and_cut(run: Path) -> None:
 
 
 def test_no_control_no_problem(run: Path) -> None:
-    (run / "validate/baseline@host.detections.jsonl").unlink()
+    (run / "validate/control@host.detections.jsonl").unlink()
     result = shown(run)
     assert [panel.role for panel in result.examples[0].panels] == ["truth", "teacher", "student"]
     assert "student and teacher" in result.rule

@@ -47,20 +47,20 @@ def test_ap_over_epochs(run: Path) -> None:
     assert figure is not None
     assert [(key.colour, key.value) for key in figure.legend] == [
         ("teacher", "0.612"),
-        ("baseline", "0.459"),
+        ("control", "0.459"),
         ("student", "0.497"),
     ]
     lines = re.findall(r'<polyline points="([^"]+)" class="line (\w+)"', str(figure.drawing))
     assert [(name, len(points.split())) for points, name in lines] == [
         ("teacher", 2),
-        ("baseline", 20),
+        ("control", 20),
         ("student", 20),
     ]
-    assert figure.sources == ("baseline/epochs.csv", "student/epochs.csv", "validate/teacher@host.json")
+    assert figure.sources == ("control/epochs.csv", "student/epochs.csv", "validate/teacher@host.json")
 
 
 def test_missing_and_broken_cells_leave_gaps_not_zeros(run: Path) -> None:
-    (run / "baseline/epochs.csv").unlink()
+    (run / "control/epochs.csv").unlink()
     (run / "student/epochs.csv").write_text("epoch, ap, ap50\n1, 0.2, 0.3\n2, , \n3, nan, nan\n4, 0.4, 0.5\n")
     figure = ap_over_epochs(RunFiles(run), collect(run))
     assert figure is not None

@@ -139,7 +139,7 @@ def test_the_verdict_comes_first_with_its_reasons(run: Path, status: str) -> Non
 
 
 def test_a_run_of_training_alone_is_shown(run: Path) -> None:
-    for folder in ("teacher", "baseline", "export", "validate", "profile", "data"):
+    for folder in ("teacher", "control", "export", "validate", "profile", "data"):
         shutil.rmtree(run / folder)
     (run / "verdict.json").unlink()
     (run / "manifest.json").unlink()
@@ -175,7 +175,7 @@ def test_markdown_tables(run: Path) -> None:
     text = (run / "report.md").read_text(encoding="utf-8")
     lines = text.splitlines()
     assert lines[0] == "## edgekd: quickstart: ❌ fail"
-    assert lines[2] == r"- a\|b: AP \`0.3\`, ask &#64;someone"
+    assert lines[2] == r"- a\|b: AP \`0.3\`, ask @&#8203;someone"
     assert "| Student | yolo11p | 0.497 | 0.787 | 0.527 |" in lines
     assert "Gain over the control: **+0.038 AP**, 25 % of the gap to the teacher." in lines
     assert "| onnx-fp32@local | 0.497 | 0.787 | 0.000 | 0.000140 | 2.18 | 2.41 | — | 1.64 MB |" in lines

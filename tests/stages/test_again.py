@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
+from edgekd.atomic import sha256_file, write_json
 from tests.stages.tiny import STAGES, Ended, edgekd, read, snapshot, write_recipe
 
 if TYPE_CHECKING:
@@ -29,6 +31,20 @@ def done_again(run: Path, command: Callable[[], Ended], code: int = 0) -> set[st
     ended = command()
     assert ended.code == code, ended.err
     return set(read(run / "manifest.json")["stages"]) - set(ended.kept)
+
+
+def as_before(run: Path) -> None:
+    """Give the control the name that it had in earlier versions."""
+    (run / "control").rename(run / "baseline")
+    for end in ("json", "detections.jsonl"):
+        (run / f"validate/control@host.{end}").rename(run / f"validate/baseline@host.{end}")
+    accuracy = run / "validate/baseline@host.json"
+    write_json(accuracy, {**read(accuracy), "model": "baseline"})
+    lock, manifest = run / "recipe.lock.yaml", run / "manifest.json"
+    lock.write_text(lock.read_text().replace("control: true", "baseline: true"))
+    content = json.loads(manifest.read_text().replace("control", "baseline"))
+    content["stages"]["accuracy/baseline"]["outputs"]["validate/baseline@host.json"] = sha256_file(accuracy)
+    write_json(manifest, content)
 
 
 class TestDoingItAgain:
@@ -74,6 +90,29 @@ class TestDoingItAgain:
         assert done_again(run, lambda: edgekd("run", whole.recipe, "--out", run)) == again
         assert (run / gone).is_file()
 
+    def test_a_run_of_an_earlier_version_keeps_its_control(self, whole: Whole, run: Path) -> None:
+        as_before(run)
+        ended = edgekd("distill", whole.recipe, "--out", run)
+        assert (ended.code, ended.kept) == (0, STAGES[: STAGES.index("accuracy/student") + 1])
+        assert "is called" not in ended.err
+        for name in ("control/student.pt", "control/metrics.json", "validate/control@host.json"):
+            assert (run / name).read_bytes() == (whole.run / name).read_bytes()
+        assert not list(run.rglob("*baseline*"))
+
+    @pytest.mark.parametrize("command", ["gate", "report"])
+    def test_single_stages_take_it_over_too(self, command: str, run: Path) -> None:
+        as_before(run)
+        ended = edgekd(command, run, "--set", "gate={min_gain: -1.0}", "--json")
+        assert ended.code == 0, ended.err
+        control = read(run / "control/metrics.json")["ap"]
+        if command == "gate":
+            assert ended.json["checks"][0]["value"] == read(run / "student/metrics.json")["ap"] - control
+        else:
+            assert (ended.json["control"]["ap"], ended.json["control"]["source"]) == (
+                control, "validate/control@host.json",
+            )  # fmt: skip
+        assert yaml.safe_load((run / "recipe.lock.yaml").read_text())["control"] is True
+
     def test_another_recipe_is_refused(self, whole: Whole, run: Path) -> None:
         before = snapshot(run)
         other = write_recipe(whole.recipe.with_name("other.yaml"), name="other", data={"format": "digits"})
@@ -87,7 +126,7 @@ class TestDoingItAgain:
     def test_another_threshold_costs_no_training(self, whole: Whole, run: Path) -> None:
         ended = edgekd("run", whole.recipe, "--out", run, "--set", "validate.operating_threshold=0.4")
         assert ended.code == 0
-        assert ended.kept == ["data", "baseline", "student", "export/onnx-fp32", "export/openvino-fp32",
+        assert ended.kept == ["data", "control", "student", "export/onnx-fp32", "export/openvino-fp32",
                               "profile/onnx-fp32@local", "profile/openvino-fp32@local"]  # fmt: skip
         assert read(run / "student/metrics.json")["operating_point"]["threshold"] == 0.4
 
@@ -96,7 +135,7 @@ class TestDoingItAgain:
     ) -> None:
         options = ("--out", run, "--set", "teacher.runtime=openvino")
         ended = edgekd("distill", whole.recipe, *options)
-        assert (ended.code, ended.kept) == (0, ["data", "teacher", "baseline", "accuracy/baseline"])
+        assert (ended.code, ended.kept) == (0, ["data", "teacher", "control", "accuracy/control"])
         assert "student" in edgekd("distill", whole.recipe, *options).kept
         switch = ("--set", "train.activation_checkpointing=true")
         assert "student" in edgekd("distill", whole.recipe, *options, *switch).kept, "it changes no result"
@@ -148,7 +187,7 @@ class TestOneStage:
     def test_distill_goes_up_to_the_student(self, whole: Whole) -> None:
         ended = edgekd("distill", whole.recipe, "--out", whole.run, "--json")
         assert (ended.code, ended.kept) == (0, STAGES[: STAGES.index("accuracy/student") + 1])
-        assert set(ended.json) == {"teacher", "baseline", "student"}
+        assert set(ended.json) == {"teacher", "control", "student"}
 
     def test_data_is_the_first_stage(self, whole: Whole) -> None:
         ended = edgekd("data", whole.recipe, "--out", whole.run, "--json")
@@ -186,8 +225,8 @@ class TestExitCodes:
             (["gate.min_ap=0.0"], 0, None),
             (["gate.min_ap=0.99"], 1, "min_ap: student: AP"),
             (["gate.max_p90_ms={onnx-fp32@local: 0.0001}"], 1, "max_p90_ms: onnx-fp32@local: p90"),
-            (["baseline=false", "gate.min_gain=0.01"], 3, "min_gain: student: there is no baseline"),
-            (["baseline=false", "gate.min_gain=0.01", "gate.min_ap=0.99"], 1, "min_ap: student: AP"),
+            (["control=false", "gate.min_gain=0.01"], 3, "min_gain: student: there is no control"),
+            (["control=false", "gate.min_gain=0.01", "gate.min_ap=0.99"], 1, "min_ap: student: AP"),
         ],
     )
     def test_of_the_gate(self, changes: list[str], code: int, reason: str | None, run: Path) -> None:

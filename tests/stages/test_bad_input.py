@@ -299,7 +299,7 @@ class TestOut:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "best.pt")
 
         monkeypatch.setattr(train, "fit", full)
-        ended = kitchen.run(baseline=False)
+        ended = kitchen.run(control=False)
         assert ended.code == 4
         assert ended.err.splitlines()[-1] == (
             "edgekd: error: best.pt: No space left on device; free space or choose another --out"

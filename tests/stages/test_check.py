@@ -148,7 +148,7 @@ def test_grey_images_go_the_whole_road(folder: Path) -> None:
     recipe = write_recipe(
         folder / "tiny.yaml",
         data={"format": "yolo", "path": "data/data.yaml"},
-        baseline=False,
+        control=False,
         export=[export("onnx-fp32")],
         gate={},
     )
@@ -188,7 +188,7 @@ def test_a_teacher_of_more_classes_in_another_order(folder: Path) -> None:
     results = {}
     for name, one in (("plain", plain), ("other", other)):
         save_safetensors(one.module, folder / "teacher.safetensors", {}, half=False)
-        recipe = write_recipe(folder / "tiny.yaml", baseline=False, export=[], gate={}, validate={"max_det": 100})
+        recipe = write_recipe(folder / "tiny.yaml", control=False, export=[], gate={}, validate={"max_det": 100})
         ended = edgekd("distill", recipe, "--out", folder / name, "--json")
         assert ended.code == 0, ended.err
         terms = json.loads((folder / name / "student/first_steps.json").read_text())["terms"]

@@ -112,7 +112,7 @@ class TestAStoppedTraining:
     @pytest.fixture
     def stopped(self, out: Path, tiny_digits: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
         data = {"format": "yolo", "path": str(tiny_digits)}
-        recipe = write_recipe(out.parent / "tiny.yaml", data=data, baseline=False, export=[], gate={}, train=TRAIN)
+        recipe = write_recipe(out.parent / "tiny.yaml", data=data, control=False, export=[], gate={}, train=TRAIN)
         stop_in_epoch(2, "student", monkeypatch)
         ended = edgekd("distill", recipe, "--out", out)
         assert ended.code == 130
@@ -179,7 +179,7 @@ def test_a_run_that_was_killed_while_distilling_goes_on(out: Path, tiny_digits: 
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert [line for line in err.splitlines() if line.endswith("kept")] == [
-        f"{stage}: unchanged, kept" for stage in ("data", "teacher", "baseline", "accuracy/baseline")
+        f"{stage}: unchanged, kept" for stage in ("data", "teacher", "control", "accuracy/control")
     ]
     assert [line for line in err.splitlines() if line.startswith("going on from epoch")]
     assert (out / "report.html").is_file()

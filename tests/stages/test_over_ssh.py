@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, server: Sshd) -> Path:
     spec = server.spec(name=BOX, telemetry_seconds=0.1).model_dump(mode="json", exclude_defaults=True)
     (folder / f"{BOX}.yaml").write_text(yaml.safe_dump(spec))
     write_recipe(
-        folder / "recipe.yaml", baseline=None, export=[export("onnx-fp32")],
+        folder / "recipe.yaml", control=None, export=[export("onnx-fp32")],
         devices=["local", str(folder / f"{BOX}.yaml")],
         gate={"min_ap": 0.0, "max_p90_ms": {f"onnx-fp32@{BOX}": 60000.0}},
     )  # fmt: skip

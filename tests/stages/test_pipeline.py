@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ("tests.stages.whole_run",)
 
-MODELS = ("teacher@host", "baseline@host", "student@host", *(f"{target}@local" for target in TARGETS))
+MODELS = ("teacher@host", "control@host", "student@host", *(f"{target}@local" for target in TARGETS))
 
 
 def nothing_written_elsewhere(whole: Whole) -> None:
@@ -63,8 +63,8 @@ class TestTheRun:
             "recipe.lock.yaml", "manifest.json", "verdict.json", "report.json", "report.html", "report.md",
             "data/split.json", "data/train_view/data.yaml", "teacher/teacher.json",
             "student/terms.csv", "student/first_steps.json",
-            *(f"{model}/student.{end}" for model in ("baseline", "student") for end in ("pt", "safetensors")),
-            *(f"{model}/{name}" for model in ("baseline", "student") for name in ("metrics.json", "epochs.csv")),
+            *(f"{model}/student.{end}" for model in ("control", "student") for end in ("pt", "safetensors")),
+            *(f"{model}/{name}" for model in ("control", "student") for name in ("metrics.json", "epochs.csv")),
             *(f"export/{target}/{name}" for target in TARGETS for name in ("edgekd.json", "parity.json")),
             "export/onnx-fp32/model.onnx", "export/openvino-fp32/model.xml", "export/openvino-fp32/model.bin",
             *(f"validate/{model}.{end}" for model in MODELS for end in ("json", "detections.jsonl")),
@@ -72,7 +72,7 @@ class TestTheRun:
         }  # fmt: skip
         assert expected <= set(snapshot(whole.run))
         assert len(list((whole.run / "data" / "packs").glob("val-*.npy"))) == 1
-        for name in ("student/engine", "baseline/engine"):
+        for name in ("student/engine", "control/engine"):
             assert not (whole.run / name).exists()
 
     def test_split_and_models(self, whole: Whole) -> None:
@@ -107,8 +107,8 @@ class TestTheRun:
 
     def test_report_json_has_what_programs_count_on(self, whole: Whole) -> None:
         report = read(whole.run / "report.json")
-        assert (report["schema"], report["recipe"]) == ("edgekd.report/1", "tiny")
-        for role, key in (("teacher", "ap"), ("baseline", "ap"), ("student", "ap"), ("student", "ap50")):
+        assert (report["schema"], report["recipe"]) == ("edgekd.report/2", "tiny")
+        for role, key in (("teacher", "ap"), ("control", "ap"), ("student", "ap"), ("student", "ap50")):
             assert 0 <= report[role][key] <= 1
         assert {(one["target"], one["device"]) for one in report["artifacts"]} == {
             (target, "local") for target in TARGETS

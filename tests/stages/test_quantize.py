@@ -23,7 +23,7 @@ QAT: dict[str, Any] = {
 def recipe(folder: Path, **changes: Any) -> Path:
     weights(folder / "teacher.safetensors", "yolo11n")
     weights(folder / "student.safetensors", "yolo11p")
-    plain = {"distill": [], "baseline": False, "teacher": None, "export": [export("onnx-fp32")], "gate": None}
+    plain = {"distill": [], "control": False, "teacher": None, "export": [export("onnx-fp32")], "gate": None}
     return write_recipe(folder / "tiny.yaml", **{**plain, "quantize": QAT, **changes})
 
 

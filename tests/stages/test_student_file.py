@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.stages.whole_run import Whole
 
 pytest_plugins = ("tests.stages.whole_run",)
-both = pytest.mark.parametrize("name", ["student", "baseline"])
+both = pytest.mark.parametrize("name", ["student", "control"])
 
 
 def pickled(path: Path) -> Iterator[tuple[str, Any]]:
@@ -63,7 +63,7 @@ def test_they_open_where_edgekd_does_not_exist(whole: Whole, tmp_path: Path) -> 
             parts = [name for name in sys.modules if name.startswith("edgekd.")]
             print("opened", model.task, len(model.names), model.names[9], float(found.max()), parts)
     """
-    paths = [whole.run / name / "student.pt" for name in ("student", "baseline")]
+    paths = [whole.run / name / "student.pt" for name in ("student", "control")]
     environment = {key: value for key, value in os.environ.items() if key != "ULTRALYTICS_SAFE_LOAD"}
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), *paths],
@@ -149,6 +149,6 @@ def test_the_twin_has_the_same_weights_and_the_hash_of_the_recipe(name: str, who
 def test_student_and_control_differ(whole: Whole) -> None:
     student, control = (
         torch.load(whole.run / name / "student.pt", weights_only=False)["model"].state_dict()
-        for name in ("student", "baseline")
+        for name in ("student", "control")
     )
     assert any(not torch.equal(value, control[key]) for key, value in student.items())

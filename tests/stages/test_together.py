@@ -33,7 +33,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }  # fmt: skip
     return tiny.write_recipe(
         folder / "r.yaml", train=train, export=[tiny.export("onnx-fp32")], devices=None, gate={"min_ap": 0.99},
-        baseline=False,
+        control=False,
     )  # fmt: skip
 
 

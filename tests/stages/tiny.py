@@ -24,7 +24,7 @@ PROTOCOL = Protocol("quick", 1, warmup_seconds=0.02, min_count=64, min_seconds=0
 CAP_SECONDS = 0.05
 TARGETS = ("onnx-fp32", "openvino-fp32")
 STAGES = [
-    "data", "teacher", "baseline", "accuracy/baseline", "student", "accuracy/student",
+    "data", "teacher", "control", "accuracy/control", "student", "accuracy/student",
     *(f"export/{target}" for target in TARGETS),
     *(f"{stage}/{target}@local" for stage in ("validate", "profile") for target in TARGETS), "gate", "report",
 ]  # fmt: skip
@@ -130,7 +130,7 @@ def write_recipe(path: Path, **changes: Any) -> Path:
         "teacher": {"model": "yolo11n", "weights": "teacher.safetensors"},
         "student": {"model": "yolo11p", "weights": "student.safetensors"},
         "distill": ["logit", {"method": "cwd", "weight": 1.0}],
-        "baseline": True,
+        "control": True,
         "train": {
             "imgsz": 64, "epochs": 1, "batch": 8, "optimizer": "AdamW", "lr0": 0.0001, "mosaic": 0.0, "amp": False,
             "warmup_epochs": 0.0, "patience": 0,

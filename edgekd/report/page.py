@@ -1,0 +1,25 @@
+"""The templates' environment: everything that is no markup of our own is escaped, and shows nothing that hides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from edgekd.plain import for_html
+from edgekd.report import numbers
+
+
+def environment(filters: Iterable[str]) -> Any:
+    """Of jinja2, with those functions of `numbers` as filters."""
+    import jinja2
+
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("edgekd.report"),
+        autoescape=True,
+        finalize=for_html,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {name: getattr(numbers, name) for name in filters}
+    return made
