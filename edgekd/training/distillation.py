@@ -97,7 +97,7 @@ class DistillationModule(nn.Module):
         facts = batch_of(batch)
         factors = [part.config.schedule.factor(self._epoch, self.epochs) for part in self._parts()]
         acting = [factor > 0 or not self._names.get(label) for factor, label in zip(factors, self._labels, strict=True)]
-        knowledge = self.source.of(facts, acting)
+        knowledge = self.source.of(list(self._parts()), facts, acting)
         found = student.training_pass(facts, self._needs, self._guidance(knowledge, facts))
         scale = student.loss_scale(facts.size)
         terms = self._terms(found.output, knowledge, facts, factors, scale)

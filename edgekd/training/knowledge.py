@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from edgekd.detectors.outputs import Batch
+from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.detectors.spec import Needs
 from edgekd.distill.contract import Distiller
 from edgekd.training.teacher import Teacher
@@ -17,7 +17,8 @@ Knowledge: TypeAlias = Mapping[str, Tensor]
 
 
 class Online:
-    """Runs every teacher once a step, for all methods that learn from it.
+    """Runs every teacher once a step, for all methods that learn from it. As its teachers, it is not copied with a
+    module that refers to it, and never pickled.
 
     Attributes:
         teachers: of each method; the same object where methods share one.
@@ -25,7 +26,6 @@ class Online:
 
     def __init__(self, distillers: Sequence[Distiller], teachers: Sequence[Teacher]) -> None:
         self.teachers = tuple(teachers)
-        self._distillers = tuple(distillers)
         self._needs = [
             Needs.merged(
                 part.wiring.teacher for part, other in zip(distillers, teachers, strict=True) if other is teacher
@@ -34,25 +34,30 @@ class Online:
         ]
 
     @torch.no_grad()
-    def of(self, batch: Batch, acting: Sequence[bool]) -> list[Knowledge | None]:
+    def of(self, distillers: Sequence[Distiller], batch: Batch, acting: Sequence[bool]) -> list[Knowledge | None]:
         """Knowledge per method; None for one that has ended. A teacher none of whose methods acts is spared.
 
         What a teacher is asked for stays the same as methods end, so that a compiled one is not compiled again.
         """
-        passes = {
-            id(teacher): teacher.forward(batch.images, needs)
-            for teacher, needs in {
-                id(teacher): (teacher, needs)
-                for teacher, needs, acts in zip(self.teachers, self._needs, acting, strict=True)
-                if acts
-            }.values()
-        }
-        return [
-            {key: value.detach() for key, value in part.knowledge(passes[id(teacher)], batch).items()} if acts else None
-            for part, teacher, acts in zip(self._distillers, self.teachers, acting, strict=True)
-        ]
+        passes: dict[int, DetectorOutput] = {}
+        kept: list[Knowledge | None] = []
+        for part, teacher, needs, acts in zip(distillers, self.teachers, self._needs, acting, strict=True):
+            if not acts:
+                kept.append(None)
+                continue
+            if id(teacher) not in passes:
+                passes[id(teacher)] = teacher.forward(batch.images, needs)
+            found = part.knowledge(passes[id(teacher)], batch)
+            kept.append({key: value.detach() for key, value in found.items()})
+        return kept
 
     def assert_frozen(self) -> None:
         """Rule: every teacher is in eval mode and has no gradients, whatever the engine did."""
         for teacher in self.teachers:
             teacher.assert_frozen()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Online:
+        return self
+
+    def __reduce__(self) -> str:
+        raise TypeError("the teacher is never pickled")
