@@ -109,6 +109,7 @@ def _arguments(setting: dict[str, Any]) -> dict[str, Any]:
 
 def _with_edgekd(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path, threads: int) -> Path:
     from edgekd.data.digits import CLASS_NAMES
+    from edgekd.detectors.class_map import ClassMap
     from edgekd.detectors.ultralytics import UltralyticsDetector
     from edgekd.distill.contract import distiller_type
     from edgekd.training.fit import FitPlan, fit
@@ -126,7 +127,8 @@ def _with_edgekd(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path
         student=student, initialised=False, data_yaml=Path(data_yaml), train=_arguments(setting), head="one2many",
         seed=row.seed, threads=threads, distillers=methods, class_names=CLASS_NAMES,
     )  # fmt: skip
-    return fit(plan, Teacher(teacher.frozen(), CLASS_NAMES) if methods else None, folder, str(row.key)).weights
+    tutor = Teacher(teacher.frozen(), ClassMap.identity(len(CLASS_NAMES))) if methods else None
+    return fit(plan, tutor, folder, str(row.key)).weights
 
 
 def _with_engine(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path, threads: int) -> Path:

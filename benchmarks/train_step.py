@@ -121,9 +121,10 @@ class Bench:
         return found
 
     def _teacher(self, runtime: str = "eager", precision: str | None = None) -> Any:
+        from edgekd.detectors.class_map import ClassMap
         from edgekd.training.teacher import Teacher
 
-        return Teacher(self.teacher.frozen(), CLASSES, runtime, precision).to(self.device)
+        return Teacher(self.teacher.frozen(), ClassMap.identity(len(CLASSES)), runtime, precision).to(self.device)
 
     def _step(self, module: Any, before: Callable[[], object] | None) -> Callable[[], float]:
         import torch

@@ -58,11 +58,16 @@ class Interrupted(EdgekdError):
     exit_code = 130
 
 
-def unknown(kind: str, given: str, known: Iterable[str]) -> str:
-    """Text for a name that was missed: what was given, what is known, and the nearest guess."""
+def unknown(kind: str, given: str, known: Iterable[str], meant: str | None = None) -> str:
+    """Text for a name that was missed: what was given, what is known, and the nearest guess.
+
+    Args:
+        meant: a better guess than the nearest name, where one is known.
+    """
     names = sorted(known)
     comparable = [name for name in names[:_COMPARED] if len(name) <= NAME_LIMIT]
     near = difflib.get_close_matches(given[:NAME_LIMIT], comparable, n=1)
+    near = [meant] if meant in names else near
     guess = f"; did you mean '{near[0]}'?" if near else ""
     return f"unknown {kind} '{line(given, NAME_LIMIT)}' (known: {listed(names)}{guess})"
 

@@ -83,6 +83,8 @@ class RunDir:
             InputError: there is none.
         """
         manifest = _read_manifest(path)
+        if path.is_file():
+            raise InputError(f"{path}: is a file, not a run directory; make one with 'edgekd run RECIPE --out RUN'")
         if manifest is None:
             raise InputError(
                 f"{path}: no run directory (no {MANIFEST}); make one with 'edgekd run RECIPE --out {path}'"

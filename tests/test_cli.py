@@ -44,8 +44,6 @@ class TestUsage:
         ("arguments", "text"),
         [
             (["rum"], "No such command 'rum'"),
-            (["run"], "Missing argument"),
-            (["run", "quickstart"], "Missing option '--out'"),
             (["run", "quickstart", "--out", "x", "--fresch"], "No such option: --fresch"),
             (["data", "digits", "--train", "many"], "Invalid value for '--train'"),
         ],
@@ -105,6 +103,65 @@ class TestData:
             "val": 8,
             "test": 8,
         }
+
+
+class TestHabits:
+    """Of people who know other tools: the error says what to type."""
+
+    @pytest.mark.parametrize(
+        ("typed", "text"),
+        [
+            ("train data=data.yaml", "No such command 'train'; 'edgekd run RECIPE --out RUN' trains and measures, "
+                "'edgekd distill RECIPE --out RUN' trains alone"),
+            ("detect train", "No such command 'detect'; edgekd always detects: 'edgekd run RECIPE --out RUN'"),
+            ("val", "No such command 'val'; 'edgekd validate RUN' measures AP of what a run exported"),
+            ("predict", "No such command 'predict'; the student opens in Ultralytics, e.g. 'yolo predict "
+                "model=RUN/student/student.pt source=IMAGE', and 'edgekd bundle RUN --target T' packs an exported file "
+                "with an example"),
+            ("gat", "No such command 'gat'. Did you mean 'gate'?; see 'edgekd --help'"),
+            ("baseline xyz", "No such command 'xyz'; there are save, list, show"),
+            ("run", "Missing argument 'recipe'; give a recipe: a YAML file, or a built-in one such as quickstart"),
+            ("run quickstart", "Missing option '--out'; name a folder to write, e.g. --out runs/first"),
+            ("run quickstart --out x --epochs 10", "No such option: --epochs; write --set train.epochs=..."),
+            ("run quickstart --out x --model yolo11n", "No such option: --model; write --set student.model=..."),
+            ("run quickstart --project x", "No such option: --project; write --out RUN"),
+            ("run quickstart --out x --resume", "No such option: --resume; a run goes on by itself: give the same "
+                "command"),
+            ("run quickstart --out x --nonsense", "No such option: --nonsense; see 'edgekd --help'"),
+            ("run quickstart --out x epochs=10", "Got unexpected extra argument(s) (epochs=10); write --set "
+                "train.epochs=10"),
+            ("export x format=onnx", "Got unexpected extra argument(s) (format=onnx); write --set export=[onnx-fp32]"),
+            ("gate", "Missing argument 'run_dir'; give the directory of a run: what --out of 'edgekd run' named"),
+            ("doctor local", "Got unexpected extra argument(s) (local); write --device local"),
+            ("doctor --device cpu", "unknown device 'cpu' (known: android, jetson-agx-orin, jetson-nano-jetpack4, "
+                "jetson-orin-nano, jetson-orin-nx, local, raspberry-pi-5, x86-openvino; did you mean 'local'?); "
+                "give one "
+                "of these or the path of a YAML file"),
+            ("run best.pt --out x", "best.pt: is a file of weights, not a recipe; name it in one: teacher: "
+                "{weights: best.pt}"),
+        ],
+    )  # fmt: skip
+    def test_what_to_type_instead(self, typed: str, text: str) -> None:
+        ended = edgekd(*typed.split())
+        assert (ended.code, ended.out) == (2, "")
+        assert ended.problems == [text]
+
+    def test_help_by_one_letter(self) -> None:
+        assert edgekd("run", "-h").out == edgekd("run", "--help").out
+
+    def test_a_recipe_for_a_run(self, tmp_path: Path) -> None:
+        (tmp_path / "a.yaml").write_text("name: a\n")
+        assert edgekd("gate", tmp_path / "a.yaml").problems == [
+            f"{tmp_path}/a.yaml: is a file, not a run directory; make one with 'edgekd run RECIPE --out RUN'"
+        ]
+
+    def test_a_run_for_a_recipe(self, tmp_path: Path) -> None:
+        (tmp_path / "recipe.lock.yaml").write_text("name: a\n")
+        assert edgekd("check", tmp_path).problems == [
+            f"{tmp_path}: is a run directory, not a recipe; its own is {tmp_path}/recipe.lock.yaml, and commands on "
+            f"the "
+            f"run such as 'edgekd export {tmp_path}' take the directory"
+        ]
 
 
 class TestErrors:

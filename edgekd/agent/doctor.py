@@ -13,7 +13,7 @@ from argparse import Namespace
 from typing import Any, Dict, Optional
 
 from .protocol import AgentError, Writer
-from .runtimes import runtime_class, unusable
+from .runtimes import installed, runtime_class, unusable
 
 _LIBRARIES = ("numpy", "cv2")
 _PROGRAMS = ("trtexec", "nvpmodel", "jetson_clocks", "tegrastats", "vcgencmd")
@@ -51,4 +51,4 @@ def _runtime(name: str) -> Dict[str, Any]:
     version = None
     with contextlib.suppress(AgentError):
         version = str(runtime_class(name).version)
-    return {"name": name, "version": version, "unusable": reason}
+    return {"name": name, "version": version, "unusable": reason, "installed": installed(name)}

@@ -205,6 +205,21 @@ def _float_below(value: float) -> np.float32:
     return near
 
 
+def split_columns(columns: Floats) -> Tuple[Floats, Floats]:
+    """Boxes (..., N, 4) x1 y1 x2 y2 and scores (..., N, K) of (..., 4 + K, N) x y w h and scores."""
+    centres, halves = columns[..., :2, :], columns[..., 2:4, :] * np.float32(0.5)
+    boxes_px = np.concatenate((centres - halves, centres + halves), axis=-2)
+    return np.swapaxes(boxes_px, -1, -2), np.swapaxes(columns[..., 4:, :], -1, -2)
+
+
+def own_layout(kind: str, outputs: Mapping[str, Floats]) -> Dict[str, Floats]:
+    """Outputs by name in edgekd's own layout: `boxes` and `scores`, or `detections`, of whole batches."""
+    if kind == "ultralytics":
+        boxes_px, scores = split_columns(outputs["output0"])
+        return {"boxes": boxes_px, "scores": scores}
+    return {"detections": outputs["output0"]} if kind == "ultralytics_end2end" else dict(outputs)
+
+
 _DECODERS: Dict[str, Tuple[Tuple[str, ...], Decoder]] = {
     "dense": (
         ("boxes", "scores"),
@@ -213,6 +228,14 @@ _DECODERS: Dict[str, Tuple[Tuple[str, ...], Decoder]] = {
     "end2end": (
         ("detections",),
         lambda outputs, image, settings: decode_end2end(outputs["detections"][image], settings),
+    ),
+    "ultralytics": (
+        ("output0",),
+        lambda outputs, image, settings: decode_dense(*split_columns(outputs["output0"][image]), settings),
+    ),
+    "ultralytics_end2end": (
+        ("output0",),
+        lambda outputs, image, settings: decode_end2end(outputs["output0"][image], settings),
     ),
 }
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
 import traceback
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 
@@ -16,6 +17,8 @@ from edgekd.cli import streams
 from edgekd.cli.app import app
 from edgekd.errors import EdgekdError, out_of_memory
 from edgekd.plain import line
+
+_HELP = "see 'edgekd --help'"
 
 
 class _ControlC:
@@ -64,8 +67,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _unexpected(error: Exception, arguments: list[str]) -> NoReturn:
     """Usage errors of the command line parser, faults of the machine, processes that went away, and bugs."""
     if hasattr(error, "format_message"):  # the parser's usage errors, whichever click made them
-        message = error.format_message().rstrip(".")
-        fail((f"{message}; see 'edgekd --help'",) if message else (), 2, arguments)
+        fail(_usage_problem(error), 2, arguments)
     if isinstance(error, OSError) and error.errno in (28, 30, 122):  # full, read-only, over quota
         fail((f"{error.filename or 'disk'}: {error.strerror}; free space or choose another --out",), 4, arguments)
     if out_of_memory(error):
@@ -74,6 +76,19 @@ def _unexpected(error: Exception, arguments: list[str]) -> NoReturn:
         fail(("another process ended without a word (killed?); the same command goes on",), 4, arguments)
     _show_traceback(arguments)
     _end((f"edgekd: bug: {type(error).__name__}: {_said(error)}; please report it with the output of --debug",), 70)
+
+
+def _usage_problem(error: Any) -> tuple[str, ...]:
+    """What the command line parser says, and what to do; nothing where it has shown the help instead."""
+    from edgekd.cli.habits import advice
+
+    message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
+    group: Any = context.command if context else None
+    names = group.list_commands(context) if hasattr(group, "list_commands") else ()
+    better = advice(message, (context.info_name if context else "") or "", names)
+    if better:  # than the parser's own guess
+        message = re.sub(r"( \(Possible options:.*\)|\. Did you mean .*)$", "", message)
+    return (f"{message}; {better or _HELP}",) if message else ()
 
 
 def fail(problems: tuple[str, ...], code: int, arguments: list[str]) -> NoReturn:

@@ -1,22 +1,22 @@
 """The COCO layout: per split an image folder and one JSON with images, annotations and categories.
 
-Category ids may have gaps; they become 0..K-1 in order of id. Crowd annotations are kept and marked.
+Category ids may have gaps; they become 0..K-1 in order of id.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgekd.data import problems
-from edgekd.data.labels import RawBox, RawImage, assemble, finite
+from edgekd.data import beside
+from edgekd.data.class_names import name_fault
+from edgekd.data.coco_records import field_of, images_of, listed_paths, shown, whole
+from edgekd.data.labels import Checked, assemble
 from edgekd.data.problems import ProblemLog
 from edgekd.errors import InputError
-from edgekd.types import Split
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,14 @@ class CocoFile:
 
     Attributes:
         categories: COCO category id -> class name, in order of id.
+        root: id of a category that is no class, but the heading of all others.
         images, annotations: the records as they are.
     """
 
     path: Path
     image_dir: Path
     categories: dict[int, str]
+    root: int | None
     images: list[Any]
     annotations: list[Any]
 
@@ -60,14 +62,15 @@ def read_file(split: str, images: Path, annotations: Path) -> CocoFile:
     if faults:
         raise InputError(*faults)
     folder = Path(os.path.normpath(images.absolute()))
-    return CocoFile(annotations, folder, categories, content["images"], content["annotations"])
+    root = _root(content["categories"], content["annotations"])
+    return CocoFile(annotations, folder, categories, root, content["images"], content["annotations"])
 
 
-def class_names(files: dict[str, CocoFile]) -> tuple[str, ...]:
-    """The names that all splits share, in order of category id.
+def require_same_categories(files: dict[str, CocoFile]) -> None:
+    """Refuse splits of other categories than those of the first.
 
     Raises:
-        InputError: two splits have other categories.
+        InputError: one line per such split.
     """
     first_split, first = next(iter(files.items()))
     faults = []
@@ -80,23 +83,39 @@ def class_names(files: dict[str, CocoFile]) -> tuple[str, ...]:
             )
     if faults:
         raise InputError(*faults)
-    return tuple(first.categories.values())
 
 
-def read_split(split: str, file: CocoFile, channels: int, log: ProblemLog, cache: Path) -> Split:
-    """Check the records of `file` and its images; faults go to `log`.
+def without_root(files: dict[str, CocoFile], log: ProblemLog) -> dict[str, CocoFile]:
+    """The files without the category 0 that Roboflow writes above the classes, where no split uses it as a class."""
+    roots = {file.root for file in files.values()}
+    root = next(iter(roots))
+    if len(roots) > 1 or root is None:
+        return files
+    name = next(iter(files.values())).categories[root]
+    log.warn(
+        f"category {root} '{name}' is no class and is left out: no annotation has it, and all other categories name it "
+        "as their supercategory, as Roboflow writes; delete it from categories"
+    )
+    return {
+        split: replace(file, categories={number: text for number, text in file.categories.items() if number != root})
+        for split, file in files.items()
+    }
 
-    Raises:
-        InputError: no images, or no label at all.
-    """
-    records = _image_records(split, file, log)
-    listed = {number for record in file.images if (number := _whole(_get(record, "id"))) is not None}
-    boxes = _boxes(split, file, listed, log)
-    images = [
-        RawImage(number, file.image_dir / record["file_name"], tuple(boxes.get(number, ())), _size(record))
-        for number, record in sorted(records.items())
-    ]
-    return assemble(split, images, file.image_dir, channels=channels, log=log, cache=cache)
+
+def read_splits(files: dict[str, CocoFile], channels: int, log: ProblemLog, cache: Path) -> dict[str, Checked]:
+    """Check the records of all files and their images; faults go to `log`."""
+    listed: set[Path] = set()
+    checked = {}
+    for split, file in files.items():
+        images = images_of(split, file.image_dir, file.images, file.annotations, tuple(file.categories), log)
+        listed |= listed_paths(file.image_dir, file.images)
+        checked[split] = assemble(
+            split, images, file.image_dir, listed=len(file.images), channels=channels, log=log, cache=cache
+        )
+    looker = beside.Looker(log, ignored={Path(os.path.normpath(file.path.absolute())) for file in files.values()})
+    for split, file in files.items():
+        looker.unlisted(split, file.image_dir, listed)
+    return checked
 
 
 def _structure_faults(content: Any) -> list[str]:
@@ -112,102 +131,32 @@ def _structure_faults(content: Any) -> list[str]:
 def _categories(records: list[Any]) -> tuple[dict[int, str], list[str]]:
     faults: list[str] = []
     found: dict[int, str] = {}
+    names: set[str] = set()
     for index, record in enumerate(records):
-        number, name = _whole(_get(record, "id")), _get(record, "name")
-        if number is None or not isinstance(name, str) or not name:
-            faults.append(f"categories[{index}]: needs a whole number as id and a name")
+        where, number, name = f"categories[{index}]", whole(field_of(record, "id")), field_of(record, "name")
+        if number is None:
+            faults.append(f"{where}: id {shown(field_of(record, 'id'))} is no whole number; number the categories")
+        elif fault := name_fault(name):
+            faults.append(f"{where}: name {fault}")
         elif number in found:
-            faults.append(f"categories[{index}]: id {number} is given twice; every category needs an id of its own")
-        elif name in found.values():
-            faults.append(f"categories[{index}]: name '{name}' is given twice; every category needs its own name")
+            faults.append(f"{where}: id {number} is given twice; every category needs an id of its own")
+        elif name in names:
+            faults.append(f"{where}: name '{name}' is given twice; every category needs its own name")
         else:
-            found[number] = name
+            found[number] = str(name)
+            names.add(str(name))
     if not records:
         faults.append("categories: empty; at least one is needed")
     return dict(sorted(found.items())), faults
 
 
-def _image_records(split: str, file: CocoFile, log: ProblemLog) -> dict[int, dict[str, Any]]:
-    """Usable records by image id; of duplicates the first one stays."""
-    records: dict[int, dict[str, Any]] = {}
-    names: set[str] = set()
-    for index, record in enumerate(file.images):
-        number, name = _whole(_get(record, "id")), _get(record, "file_name")
-        fault = _record_fault(record, number, name)
-        if fault or number is None:
-            log.add(split, problems.BROKEN_IMAGE, f"images[{index}] ({fault})")
-        elif number in records:
-            log.add(split, problems.DUPLICATE_IMAGE_ID, f"images[{index}] (id {number})")
-        elif name in names:
-            log.add(split, problems.DUPLICATE_FILE, f"images[{index}] ({name})")
-        else:
-            records[number] = record
-            names.add(name)
-    return records
-
-
-def _record_fault(record: Any, number: int | None, name: Any) -> str:
-    if number is None:
-        return "id is not a whole number"
-    if not isinstance(name, str) or not name or "\0" in name:
-        return "no file_name"
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        return f"file_name {name} leads out of the image folder"
-    sizes = [record.get(side) for side in ("height", "width")]
-    if any(size is not None and _whole(size) is None for size in sizes):
-        return "height and width are not whole numbers"
-    return ""
-
-
-def _boxes(split: str, file: CocoFile, listed: set[int], log: ProblemLog) -> dict[int, list[RawBox]]:
-    """Boxes by image id. Annotations of an image whose own record is faulty fall with it, uncounted."""
-    classes = {category: index for index, category in enumerate(file.categories)}
-    boxes: dict[int, list[RawBox]] = defaultdict(list)
-    seen: set[int] = set()
-    for index, record in enumerate(file.annotations):
-        number, image_id = _whole(_get(record, "id")), _whole(_get(record, "image_id"))
-        category, corners = _whole(_get(record, "category_id")), _get(record, "bbox")
-        where = f"annotations[{index}]"
-        if number is None or image_id is None or category is None:
-            log.add(split, problems.BROKEN_ANNOTATION, f"{where} (id, image_id or category_id is no whole number)")
-        elif number in seen:
-            log.add(split, problems.DUPLICATE_ANNOTATION_ID, f"{where} (id {number})")
-        elif image_id not in listed:
-            log.add(split, problems.UNKNOWN_IMAGE, f"{where} (image_id {image_id})")
-        elif category not in classes:
-            log.add(split, problems.CLASS_RANGE, f"{where} (category_id {category})")
-        else:
-            seen.add(number)
-            box = _corners(split, where, corners, log)
-            if box is not None:
-                crowd = bool(record.get("iscrowd", 0))
-                boxes[image_id].append(RawBox(where, classes[category], box, is_crowd=crowd))
-    return boxes
-
-
-def _corners(split: str, where: str, given: Any, log: ProblemLog) -> tuple[float, float, float, float] | None:
-    if not isinstance(given, list) or len(given) != 4:
-        log.add(split, problems.BROKEN_ANNOTATION, f"{where} (bbox is not [x, y, width, height])")
-        return None
-    values = [number for value in given if not isinstance(value, str) and (number := finite(value)) is not None]
-    if len(values) != 4:
-        log.add(split, problems.NOT_A_NUMBER, f"{where} (bbox {given})")
-        return None
-    x, y, wide, tall = values
-    if wide < 0 or tall < 0:
-        log.add(split, problems.NEGATIVE_SIZE, f"{where} ({wide:g} x {tall:g})")
-        return None
-    return x, y, x + wide, y + tall
-
-
-def _get(record: Any, key: str) -> Any:
-    return record.get(key) if isinstance(record, dict) else None
-
-
-def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _size(record: dict[str, Any]) -> tuple[int, int] | None:
-    height, width = record.get("height"), record.get("width")
-    return None if height is None or width is None else (height, width)
+def _root(categories: list[Any], annotations: list[Any]) -> int | None:
+    """A category of the supercategory "none" that is the supercategory of all others, and that no annotation has."""
+    for record in categories:
+        others = [other for other in categories if other is not record]
+        is_heading = others and all(field_of(other, "supercategory") == record["name"] for other in others)
+        if is_heading and record.get("supercategory") == "none":
+            number = whole(record["id"])
+            used = any(whole(field_of(annotation, "category_id")) == number for annotation in annotations)
+            return None if used else number
+    return None

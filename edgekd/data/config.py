@@ -9,10 +9,17 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgekd.data import coco_layout, digits, yolo_layout
-from edgekd.data.labels import require_content
+from edgekd.data.data_yaml import read_data_yaml
+from edgekd.data.labels import Checked, content_fault
 from edgekd.data.problems import OnProblem, Problem, ProblemLog
+from edgekd.data.summary import SplitSummary, summarise
 from edgekd.errors import InputError
 from edgekd.types import Split
+
+_ON_PROBLEM = (
+    "error: refuse faulty data; clip: clip boxes that stick out of their image and are mostly inside, refuse the rest; "
+    "skip: clip these, and leave images with other faults out"
+)
 
 
 class _Section(BaseModel):
@@ -35,7 +42,7 @@ class YoloData(_Section):
 
     format: Literal["yolo"]
     path: str = Field(description="the data.yaml, from the recipe's folder, else the current one")
-    on_problem: OnProblem = Field("error", description="error: refuse faulty data; skip: leave faulty parts out")
+    on_problem: OnProblem = Field("error", description=_ON_PROBLEM)
 
 
 class CocoFiles(_Section):
@@ -52,7 +59,7 @@ class CocoData(_Section):
     train: CocoFiles
     val: CocoFiles
     test: CocoFiles | None = None
-    on_problem: OnProblem = Field("error", description="error: refuse faulty data; skip: leave faulty parts out")
+    on_problem: OnProblem = Field("error", description=_ON_PROBLEM)
     channels: int = Field(3, ge=1, description="channels that the images are read with")
 
 
@@ -61,24 +68,34 @@ DataConfig = Annotated[DigitsData | YoloData | CocoData, Field(discriminator="fo
 
 @dataclass(frozen=True)
 class DataSet:
-    """Checked splits of one data set; `problems` lists what was left out."""
+    """Checked splits of one data set.
+
+    Attributes:
+        problems: what was clipped, left out or is worth knowing, by split and kind.
+        summaries: what each split holds.
+        warnings: what is wrong with the set as a whole, a sentence each.
+    """
 
     class_names: tuple[str, ...]
     channels: int
     splits: dict[str, Split]
     problems: tuple[Problem, ...]
+    summaries: dict[str, SplitSummary]
+    warnings: tuple[str, ...]
+
+    def notices(self) -> tuple[str, ...]:
+        """What the user should know, a sentence each, the set as a whole first."""
+        return (*self.warnings, *(f"{problem} ({problem.handled})" for problem in self.problems))
 
     def as_json(self) -> dict[str, Any]:
         """The content of RUN/data/split.json."""
         return {
-            "schema": "edgekd.data/1",
+            "schema": "edgekd.data/2",
             "class_names": list(self.class_names),
             "channels": self.channels,
-            "splits": {
-                name: {"images": len(split.images), "content_hash": split.content_hash}
-                for name, split in self.splits.items()
-            },
+            "splits": {name: summary.as_json() for name, summary in self.summaries.items()},
             "problems": [problem.as_json() for problem in self.problems],
+            "warnings": list(self.warnings),
         }
 
 
@@ -110,34 +127,57 @@ def _found(base: Path, name: str) -> Path:
 
 
 def _load_yolo(path: Path, base: Path, on_problem: OnProblem, cache: Path) -> DataSet:
-    data = yolo_layout.read_data_yaml(path, base)
+    data = read_data_yaml(path, base)
     log = ProblemLog(dict.fromkeys(data.sources, str(path)))
-    splits = yolo_layout.read_splits(data, log, cache)
-    return _settled(data.class_names, data.channels, splits, log, on_problem)
+    checked = yolo_layout.read_splits(data, log, cache)
+    return _settled(data.class_names, data.channels, checked, log, on_problem)
 
 
 def _load_coco(config: CocoData, base: Path, cache: Path) -> DataSet:
     given = {"train": config.train, "val": config.val, "test": config.test}
     files: dict[str, coco_layout.CocoFile] = {}
     faults: list[str] = []
+    warnings: list[str] = []
     for split, part in given.items():
         if part is not None:
+            images, annotations = _found(base, part.images), _found(base, part.annotations)
+            missing = [path for path in (images, annotations) if not path.exists()]
+            if split == "test" and missing:
+                warnings.append(f"test: {missing[0]} does not exist; no stage uses test, so it is left out")
+                continue
             try:
-                files[split] = coco_layout.read_file(split, _found(base, part.images), _found(base, part.annotations))
+                files[split] = coco_layout.read_file(split, images, annotations)
             except InputError as error:
                 faults.extend(error.problems)
     if faults:
         raise InputError(*faults)
-    names = coco_layout.class_names(files)
+    coco_layout.require_same_categories(files)
     log = ProblemLog({split: str(file.path) for split, file in files.items()})
-    splits = {split: coco_layout.read_split(split, file, config.channels, log, cache) for split, file in files.items()}
-    return _settled(names, config.channels, splits, log, config.on_problem)
+    for warning in warnings:
+        log.warn(warning)
+    files = coco_layout.without_root(files, log)
+    checked = coco_layout.read_splits(files, config.channels, log, cache)
+    return _settled(tuple(files["train"].categories.values()), config.channels, checked, log, config.on_problem)
 
 
 def _settled(
-    names: tuple[str, ...], channels: int, splits: dict[str, Split], log: ProblemLog, on_problem: OnProblem
+    names: tuple[str, ...], channels: int, checked: dict[str, Checked], log: ProblemLog, on_problem: OnProblem
 ) -> DataSet:
-    found = log.settle(on_problem)
-    for split in splits.values():
-        require_content(split, log)
-    return DataSet(class_names=names, channels=channels, splits=splits, problems=found)
+    """Refuse what `on_problem` does not allow, and splits of which nothing is left."""
+    test = checked.get("test")
+    if test is not None and test.is_absent:
+        dropped = log.drop("test")
+        found = f" ({'; '.join(str(problem) for problem in dropped)})" if dropped else ""
+        log.warn(f"test: {content_fault(test)}{found}; no stage uses test, so it is left out")
+        del checked["test"]
+    log.settle(on_problem)
+    faults = []
+    for name, part in checked.items():
+        if fault := content_fault(part):
+            causes = [f"{log.sources[name]}: {problem}" for problem in log.of_split(name)]
+            faults += [f"{log.sources[name]}: {name}: {fault}", *causes]
+    if faults:
+        raise InputError(*faults)
+    summaries = summarise(checked, names, log)
+    splits = {name: part.split for name, part in checked.items()}
+    return DataSet(names, channels, splits, log.settle(on_problem), summaries, tuple(log.warnings))

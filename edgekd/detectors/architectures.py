@@ -9,6 +9,7 @@ from typing import Any
 from edgekd.detectors import untrusted
 from edgekd.detectors.engine_guard import guard
 from edgekd.errors import InputError, unknown
+from edgekd.recipe.instead import WEIGHTS
 
 PICO_WIDTH = 0.125
 _PICO_STEMS = {"yolov8", "yolo11", "yolo26"}  # YOLO12's area attention needs at least 32 channels per block
@@ -27,6 +28,8 @@ def architecture(name: str, where: str) -> dict[str, Any]:
     """
     if name.endswith((".yaml", ".yml")):
         return _from_file(Path(name), where)
+    if name.endswith(WEIGHTS):
+        raise InputError(f"{where}: {name} is a file of weights; write 'weights: {name}' in place of 'model: {name}'")
     guard()
     from ultralytics.utils import ROOT, YAML
 

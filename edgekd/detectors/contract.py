@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
-from edgekd.detectors.outputs import Batch, DensePredictions, DetectorOutput, Guidance, TrainingPass
+from edgekd.detectors.outputs import Batch, DetectorOutput, Guidance, TrainingPass
 from edgekd.detectors.spec import Branch, Needs, Part, Spec
 
 
@@ -67,48 +65,3 @@ class Trainable(Detector, Protocol):
     def loss_scale(self, batch_size: int) -> float:
         """What the family multiplies its mean losses with (v8-type: the batch size; RT-DETR: 1)."""
         ...
-
-
-@dataclass(frozen=True)
-class ClassMap:
-    """Columns of a teacher's class logits, brought into the order of the data set's classes.
-
-    Attributes:
-        index: (K,) int64, the teacher's column per class of the data set; 0 where unknown.
-        known: (K,) bool.
-    """
-
-    index: Tensor
-    known: Tensor
-
-    @classmethod
-    def by_name(cls, teacher: tuple[str, ...], data: tuple[str, ...]) -> ClassMap:
-        """Match names without regard to case and outer blanks."""
-        columns = {name.strip().lower(): column for column, name in enumerate(teacher)}
-        index = [columns.get(name.strip().lower(), -1) for name in data]
-        known = torch.tensor([column >= 0 for column in index], dtype=torch.bool)
-        return cls(torch.tensor(index, dtype=torch.int64).clamp_min(0), known)
-
-    @property
-    def is_identity(self) -> bool:
-        """Same classes in the same order (the teacher may still know more behind them)."""
-        return bool(self.known.all()) and bool((self.index == torch.arange(len(self.index))).all())
-
-    def apply(self, output: DetectorOutput) -> DetectorOutput:
-        """A copy of `output` whose class logits stand in the data set's order."""
-        index = self.index
-        known = None if bool(self.known.all()) else self.known
-
-        def mapped(logits: Tensor) -> Tensor:
-            return logits.index_select(-1, index.to(logits.device))
-
-        dense: dict[str, DensePredictions] = {
-            branch: replace(
-                predictions,
-                logits=mapped(predictions.class_logits),
-                known_classes=known if known is None else known.to(predictions.class_logits.device),
-            )
-            for branch, predictions in output.dense.items()
-        }
-        queries = output.queries and replace(output.queries, class_logits=mapped(output.queries.class_logits))
-        return DetectorOutput(output.taps, dense, queries)

@@ -32,7 +32,7 @@ def load(path: Path, where: str) -> Any:
     if path.is_dir():
         raise InputError(f"{where}: {path} is a folder; give the path of a weights file")
     if not path.is_file():
-        raise InputError(f"{where}: no file {path}; put the weights there or correct the path")
+        raise InputError(f"{where}: no file {path}; put the weights there (edgekd downloads none) or correct the path")
     readers = {".pt": _load_checkpoint, ".safetensors": _load_safetensors}
     reader = readers.get(path.suffix.lower())
     if reader is None:

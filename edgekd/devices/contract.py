@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
@@ -52,6 +52,7 @@ class DeviceSpec(BaseModel):
     python: str | None = Field(None, pattern=r"^[^\n\r]+$", description="interpreter on the device that runs the agent")
     folder: str | None = Field(None, min_length=1, description="what edgekd keeps on the device; relative: to its home")
     runtimes: tuple[str, ...] = Field(min_length=1, description="runtimes of the agent that this device has")
+    optional: tuple[str, ...] = Field((), description="of these runtimes, those that need not be installed")
     threads: int | None = Field(None, ge=1, description="inference threads; default: all cores the process may use")
     providers: dict[str, tuple[str, ...]] = Field({}, description="where a runtime has to run; default: its CPU")
     provider_options: dict[str, dict[str, str | int | float | bool]] = Field({}, description="of its library")
@@ -66,6 +67,7 @@ class DeviceSpec(BaseModel):
     @model_validator(mode="after")
     def _providers_are_known(self) -> DeviceSpec:
         problems = [
+            *_optional_problems(self.runtimes, self.optional),
             *provider_problems(self.runtimes, self.providers, self.provider_options),
             *tool_problems(self.tools, self.runtimes, self.python, self.providers),
         ]
@@ -82,6 +84,14 @@ class DeviceSpec(BaseModel):
     def has_agent(self) -> bool:
         """Whether the agent runs there; where it does not, a program of its own times each artifact, and no AP is."""
         return not self.tools or self.python is not None
+
+
+def _optional_problems(runtimes: Sequence[str], optional: Sequence[str]) -> Iterator[str]:
+    for name in optional:
+        if name not in runtimes:
+            yield f"optional: {name}: is none of the device's runtimes ({', '.join(runtimes)})"
+    if set(runtimes) <= set(optional):
+        yield "optional: names every runtime; a device needs one at least, leave it out here"
 
 
 class Reply(NamedTuple):

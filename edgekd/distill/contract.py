@@ -7,7 +7,7 @@ once (here, in `adapters.py` and in `edgekd.training`), so a method is its equat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias, TypeVar
 
@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from edgekd.detectors.contract import ClassMap, Detector
+from edgekd.detectors.contract import Detector
 from edgekd.detectors.outputs import Batch, DetectorOutput, Guidance
 from edgekd.detectors.spec import NOTHING, Branch, Needs, Part, Spec
 from edgekd.distill.frozen import Frozen, no_parts
@@ -128,13 +128,13 @@ class Pair:
     head_tail: Callable[[Part, int, int, Branch], Frozen] = no_parts
 
     @classmethod
-    def of(cls, student: Spec, teacher: Detector, class_names: tuple[str, ...], class_map: ClassMap) -> Pair:
+    def of(cls, student: Spec, teacher: Detector, known: Sequence[bool], class_names: tuple[str, ...] = ()) -> Pair:
         """A student's spec and a teacher that parts can be taken of."""
 
         def head_tail(part: Part, level: int, cut: int, branch: Branch) -> Frozen:
             return Frozen(teacher.head_tail(part, level, cut, branch))
 
-        return cls(student, teacher.spec, class_names, tuple(class_map.known.tolist()), head_tail)
+        return cls(student, teacher.spec, class_names, tuple(known), head_tail)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Requirements are independent: all reasons of a pair are told at once. One that o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgekd.detectors.spec import DenseHead, Spec
@@ -56,8 +56,8 @@ def shared_classes(pair: Pair) -> str | None:
     if not pair.class_names or any(pair.known):
         return None
     return (
-        f"needs a class that the teacher knows; the data has {_some(pair.class_names)}, "
-        f"teacher {pair.teacher.name} knows {_some(pair.teacher.class_names)}"
+        f"needs a class that the teacher knows; the data has {some(pair.class_names)}, "
+        f"teacher {pair.teacher.name} knows {some(pair.teacher.class_names)}"
     )
 
 
@@ -75,5 +75,6 @@ def _sides(pair: Pair, show: Callable[[Spec], str]) -> str:
     return f"student {student.name} has {show(student)}, teacher {teacher.name} has {show(teacher)}"
 
 
-def _some(names: tuple[str, ...], at_most: int = 5) -> str:
+def some(names: Sequence[str], at_most: int = 5) -> str:
+    """The first few names, for a message."""
     return ", ".join(names[:at_most]) + (" ..." if len(names) > at_most else "")

@@ -17,6 +17,8 @@ from edgekd import __version__
 from edgekd.atomic import read_json, sha256_file, write_json
 from edgekd.errors import InputError
 from edgekd.export.contract import SIDECAR_NAME, Artifact, Sidecar
+from edgekd.export.engine_metadata import engine_metadata
+from edgekd.export.outputs import describe, least_onnx_runtime
 
 METADATA_KEY = "edgekd"
 
@@ -73,12 +75,19 @@ def onnx_metadata(model: Any) -> Sidecar:
 
 
 def save_onnx(model: Any, sidecar: Sidecar, folder: Path) -> Artifact:
-    """Check an `onnx.ModelProto`, embed the sidecar, and write both to `folder`."""
+    """Check an `onnx.ModelProto`, embed the sidecar, what of it the graph says itself, and write both to `folder`."""
     import onnx
 
+    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
+    stated = {
+        "outputs": describe(sidecar.decode, model.graph),
+        "least_runtime": least_onnx_runtime(sidecar.runtime, opset),
+    }
+    sidecar = sidecar.model_copy(update=stated)
     model.producer_name, model.producer_version = "edgekd", sidecar.tools["edgekd"]
     del model.metadata_props[:]
-    onnx.helper.set_model_props(model, {METADATA_KEY: metadata(sidecar)})
+    for_engine = {key: str(value) for key, value in engine_metadata(sidecar).items()}
+    onnx.helper.set_model_props(model, {METADATA_KEY: metadata(sidecar), **for_engine})
     onnx.checker.check_model(model, full_check=True)
     (folder / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
     return seal(folder, ("model.onnx",), sidecar)

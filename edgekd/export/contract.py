@@ -7,47 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edgekd.errors import InputError, unknown
+from edgekd.export.outputs import LETTERBOX, Decode, Output
+from edgekd.export.tolerance import Tolerance
 from edgekd.types import ByteArray
 
 SIDECAR_NAME = "edgekd.json"
 QUANTIZATION_NAME = "quantization.json"  # beside the sidecar of what was quantised
 Runtime = Literal["onnxruntime", "openvino", "tensorrt", "ncnn", "litert", "executorch", "coreml"]
 Precision = Literal["fp32", "fp16", "int8"]
-
-
-class Tolerance(BaseModel):
-    """How far an artifact may be from the torch student on real images. A limit that is None does not apply.
-
-    Attributes:
-        max_abs_score: largest absolute difference of a score.
-        max_abs_box_px: largest absolute difference of a box edge, over boxes that score at least 0.05 in torch.
-        min_matched: share of torch's detections that the artifact has as well, see `matched`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    max_abs_score: float | None = Field(None, gt=0)
-    max_abs_box_px: float | None = Field(None, gt=0)
-    min_matched: float | None = Field(None, gt=0, le=1)
-
-    @model_validator(mode="after")
-    def _some_limit(self) -> Tolerance:
-        if all(limit is None for limit in self.model_dump().values()):
-            raise ValueError("needs a limit: max_abs_score, max_abs_box_px or min_matched")
-        return self
-
-    @property
-    def score_step(self) -> float:
-        """What counts as near where rows are paired by their scores."""
-        return self.max_abs_score or 0.1
-
-    @property
-    def box_step_px(self) -> float:
-        """What counts as near where rows are paired by their boxes."""
-        return self.max_abs_box_px or 4.0
 
 
 class TargetSpec(BaseModel):
@@ -60,6 +30,7 @@ class TargetSpec(BaseModel):
         precision: of weights and layers.
         nms: whether detections leave the graph suppressed; end-to-end heads need none, and refuse it.
         input: float32 NCHW, scaled; or uint8 NHWC as cameras deliver it, scaled inside the graph.
+        layout: of the outputs: boxes and scores apart, or in one as Ultralytics exports it and others expect it.
         options: per step, by name: what that step alone understands.
         batch: fixed batch size, or `dynamic`.
         opset: of the ONNX, also where that is only a stage on the way.
@@ -80,6 +51,7 @@ class TargetSpec(BaseModel):
     simplify: bool = True
     nms: Literal["outside", "in_graph"] = "outside"
     input: Literal["float32_nchw", "uint8_nhwc"] = "float32_nchw"
+    layout: Literal["edgekd", "ultralytics"] = "edgekd"
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     tolerance: Tolerance
     parity_images: int = Field(32, ge=1)
@@ -120,8 +92,14 @@ class Sidecar(BaseModel):
         size_px: [H, W] that the artifact was made for and is measured at.
         layout, input_dtype, channel_order: of the model's input; images of a pack are RGB, and turned for BGR.
         decode: `dense` (outputs `boxes` (B, N, 4) xyxy px and `scores` (B, N, K)) or `end2end` (output `detections`
-            (B, k, 6): x1 y1 x2 y2 score class, rows of score 0 are empty).
+            (B, k, 6): x1 y1 x2 y2 score class, rows of score 0 are empty); with `layout: ultralytics` of the target
+            `ultralytics` (output `output0` (B, 4 + K, N): x y w h px, scores) or `ultralytics_end2end` (`output0` as
+            `detections`).
+        outputs: each explained; empty in sidecars of older versions.
         scale: a float32 input is uint8 / scale; a uint8 input is scaled inside.
+        letterbox: how an image of any size becomes an input, in words.
+        size_multiple: height and width of an input are multiples of it.
+        least_runtime: the lowest version of the runtime that reads the file; None where it is not known.
         nms: thresholds that are part of the graph; None where it has no NMS.
         build: what a runtime that builds its engine on the device has to know.
         parent_sha256: hash of the student's weights file, whatever steps lie between.
@@ -143,7 +121,11 @@ class Sidecar(BaseModel):
     channel_order: Literal["RGB", "BGR", "as_data"] = "RGB"
     scale: float = 255.0
     pad_value: int = 114
-    decode: Literal["dense", "end2end"]
+    letterbox: str = LETTERBOX
+    size_multiple: int | None = None
+    least_runtime: str | None = None
+    decode: Decode
+    outputs: tuple[Output, ...] = ()
     nms: Suppression | None = None
     build: dict[str, Any] = Field(default_factory=dict)
     parent_sha256: str

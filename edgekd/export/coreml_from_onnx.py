@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekd.export.artifacts import metadata
+from edgekd.export.artifacts import METADATA_KEY, metadata
 from edgekd.export.contract import Artifact, Job, Source, register
+from edgekd.export.engine_metadata import engine_metadata
 from edgekd.export.environment import Requirements
 from edgekd.export.mobile import TORCH, TORCH_DOWNLOAD, ConverterOptions, finish, run_converter, wrong_machine
 
@@ -32,6 +33,7 @@ def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:
     """
     assert isinstance(source, Artifact), "the step 'coreml' starts from ONNX"
     spec = job.spec
-    more = {"precision": spec.precision, "metadata": metadata(source.sidecar)}
+    for_engine = engine_metadata(source.sidecar.model_copy(update={"runtime": "coreml"}))
+    more = {"precision": spec.precision, "metadata": {METADATA_KEY: metadata(source.sidecar), **for_engine}}
     result = run_converter(source, job, folder, NEEDS, "to_coreml.py", **more)
     return finish(source, spec, folder, ("model.mlpackage.zip",), result["tools"])

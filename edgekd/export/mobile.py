@@ -15,10 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from edgekd.errors import InputError
 from edgekd.export.artifacts import seal
 from edgekd.export.contract import Artifact, Job, Sidecar, TargetSpec
+from edgekd.export.engine_metadata import append_to, write_beside
 from edgekd.export.environment import Requirements, convert
 from edgekd.progress import progress
 
 TORCH = "torch==2.13.0"  # the one that all converters that go through torch were tried with
+_OPENED_AS_FOLDERS = ("ncnn", "executorch")  # by Ultralytics, under names such as x_ncnn_model
 TORCH_DOWNLOAD = "about 1 GB, more where pip finds a torch with CUDA"
 
 
@@ -48,17 +50,22 @@ def run_converter(source: Artifact, job: Job, folder: Path, needs: Requirements,
 def finish(
     source: Artifact, spec: TargetSpec, folder: Path, files: Sequence[str], tools: dict[str, str], **changes: Any
 ) -> Artifact:
-    """Seal what a converter left. The names of in- and outputs are the ONNX's."""
+    """Seal what a converter left, with a word to Ultralytics. The names of in- and outputs are the ONNX's."""
     sidecar = source.sidecar.model_copy(
         update={
             "target": spec.name,
             "runtime": spec.runtime,
             "precision": spec.precision,
             "tools": {**source.sidecar.tools, **tools},
+            "least_runtime": None,
             **changes,
         }
     )
-    return seal(folder, tuple(files), sidecar)
+    for name in files:
+        if name.endswith(".tflite"):
+            append_to(folder / name, sidecar)
+    beside = [write_beside(folder, sidecar)] if spec.runtime in _OPENED_AS_FOLDERS else []
+    return seal(folder, (*files, *beside), sidecar)
 
 
 def output_names(sidecar: Sidecar) -> list[str]:

@@ -101,6 +101,7 @@ def _sidecar(source: Source, spec: TargetSpec) -> Sidecar:
         input_shape=(None if spec.batch == "dynamic" else spec.batch, source.channels, height, width),
         size_px=source.size_px,
         channel_order="RGB" if source.channels == 3 else "as_data",
+        size_multiple=source.size_multiple,
         decode=source.decode,
         parent_sha256=source.sha256,
         tools=tool_versions("torch", "onnx", *(("onnxslim",) if spec.simplify else ())),

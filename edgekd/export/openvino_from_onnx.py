@@ -12,6 +12,8 @@ from typing import Any
 import edgekd.agent.runtimes  # noqa: F401  (before the library: switches off what it would report to its vendor)
 from edgekd.export.artifacts import METADATA_KEY, metadata, quiet, seal, tool_versions
 from edgekd.export.contract import Artifact, Job, Sidecar, Source, TargetSpec, register
+from edgekd.export.engine_metadata import write_beside
+from edgekd.export.outputs import least_openvino
 
 
 @register("openvino", source="onnx", target="openvino", runtime="openvino", precisions=("fp32", "fp16"))
@@ -43,8 +45,10 @@ def write_model(model: Any, source: Sidecar, spec: TargetSpec, folder: Path, *to
     """
     import openvino
 
+    opsets = {node.get_type_info().version_id for node in model.get_ordered_ops()}
     sidecar = source.model_copy(
         update={
+            "least_runtime": least_openvino(opsets),
             "target": spec.name,
             "runtime": "openvino",
             "precision": spec.precision,
@@ -54,7 +58,7 @@ def write_model(model: Any, source: Sidecar, spec: TargetSpec, folder: Path, *to
     _name_by_place(model)
     model.set_rt_info(metadata(sidecar), [METADATA_KEY])
     openvino.save_model(model, folder / "model.xml", compress_to_fp16=spec.precision == "fp16")
-    return seal(folder, ("model.xml", "model.bin"), sidecar)
+    return seal(folder, ("model.xml", "model.bin", write_beside(folder, sidecar)), sidecar)
 
 
 def _name_by_place(model: Any) -> None:

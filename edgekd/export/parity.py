@@ -18,9 +18,10 @@ from edgekd.agent.runtimes import Runtime, open_model, runtime_names, unusable
 from edgekd.atomic import write_json
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.export import parity_nms
-from edgekd.export.contract import Artifact, Sidecar, Suppression, TargetSpec, Tolerance
+from edgekd.export.contract import Artifact, Sidecar, Suppression, TargetSpec
 from edgekd.export.inputs import model_input, torch_input
 from edgekd.export.matched import PARTNER_THRESHOLD, Matches, iou_of
+from edgekd.export.tolerance import Tolerance
 from edgekd.progress import progress, say
 from edgekd.types import ByteArray, FloatArray
 
@@ -79,6 +80,7 @@ def compare(module: Any, artifact: Artifact, images: ByteArray, spec: TargetSpec
                 expected = _torch_outputs(module, torch_input(batch, sidecar))
                 outputs = runtime.run(model_input(batch, sidecar))
                 actual = dict(zip(runtime.output_names, (np.array(output) for output in outputs), strict=True))
+                actual = postprocess.own_layout(sidecar.decode, actual)
                 comparer(found, expected, actual, count, spec.tolerance)
                 if batch.shape[1:] == images.shape[1:]:  # at a second size, images are no pictures of anything
                     _match(matches, expected, actual, count, sidecar)
@@ -156,7 +158,7 @@ def _match(
 ) -> None:
     nms = None if sidecar.nms is None else sidecar.nms.model_dump()
     settings = postprocess.settings(PARTNER_THRESHOLD, None, None, nms)
-    decode = postprocess.decoder(sidecar.decode, list(actual))
+    decode = postprocess.decoder("dense" if "boxes" in actual else "end2end", list(actual))
     for image in range(count):
         ours = postprocess.postprocess([output[image] for output in expected], *settings)
         matches.add(ours, decode(actual, image, settings))
@@ -198,11 +200,10 @@ def _compare_suppressed(
         found.add(parity_nms.missing(boxes, scores, rows, nms, tolerance.score_step), np.empty((0, 4)))
 
 
-_COMPARERS: dict[str, Callable[..., None]] = {"dense": _compare_dense, "end2end": _compare_ranked}
-
-
 def _comparer(sidecar: Sidecar) -> Callable[..., None]:
-    return _COMPARERS[sidecar.decode] if sidecar.nms is None else partial(_compare_suppressed, sidecar.nms)
+    if sidecar.nms is not None:
+        return partial(_compare_suppressed, sidecar.nms)
+    return _compare_ranked if sidecar.decode.endswith("end2end") else _compare_dense
 
 
 def pair_rows(ours: FloatArray, theirs: FloatArray, tolerance: Tolerance) -> npt.NDArray[np.int64]:

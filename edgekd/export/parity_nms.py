@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.agent.postprocess import postprocess
-from edgekd.export.contract import Suppression, Tolerance
+from edgekd.export.contract import Suppression
+from edgekd.export.tolerance import Tolerance
 from edgekd.types import FloatArray
 
 MIN_SCORE = 0.05  # as in parity: below is noise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -75,14 +75,6 @@ class GateConfig(BaseModel):
         default_factory=dict, description="class name: least AP of the student and of every artifact"
     )
     against: Against | None = Field(None, description="budgets against a release kept by 'edgekd baseline save'")
-
-    @field_validator("min_ap_per_class", mode="before")
-    @classmethod
-    def _numbers_are_names(cls, budgets: Any) -> Any:
-        """YAML reads the class name `7` as a number."""
-        if not isinstance(budgets, dict):
-            return budgets
-        return {str(name) if type(name) is int else name: value for name, value in budgets.items()}
 
     @field_validator(*PER_ARTIFACT)
     @classmethod

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from edgekd.errors import InputError, unknown
 from edgekd.progress import say
+from edgekd.recipe import instead
 from edgekd.recipe.renamed import with_new_keys, with_new_places
 from edgekd.recipe.schema import Recipe, with_long_forms
 from edgekd.recipe.yaml_text import Names, parse, read_mapping, reason
@@ -42,7 +43,10 @@ def read_recipe(path: Path, overrides: Iterable[str] = (), *, tell: bool = True)
     Raises:
         InputError: not a YAML mapping, or one line per override that fits nowhere.
     """
-    content, notes = with_new_keys(read_mapping(path, _NAMES), path)
+    content = read_mapping(path, _NAMES)
+    if foreign := instead.of_foreign_file(content, path):
+        raise InputError(f"{path}: {foreign}")
+    content, notes = with_new_keys(content, path)
     content = with_long_forms(content)
     overrides, more_notes = with_new_places(overrides)
     for note in (*notes, *more_notes) if tell else ():
@@ -91,17 +95,36 @@ def bind(model: type[Model], content: Mapping[str, Any], where: str, prefix: str
 def _line(model: type[BaseModel], problem: Any, where: str, prefix: str) -> str:
     location = _dotted(problem["loc"], prefix)
     place = f"{where}: {location}" if location else where
-    if problem["type"] == "extra_forbidden":
-        return f"{place}: {unknown('key', str(problem['loc'][-1]), _known_keys(model, problem['loc'][:-1]))}"
-    if problem["type"] == "missing":
-        return f"{place}: missing; this key is required"
-    given = problem.get("input")
-    if problem["type"] in ("model_type", "dict_type"):
-        return f"{place}: must be a mapping of keys, got {given!r}"
+    kind, given = problem["type"], problem.get("input")
+    if kind == "extra_forbidden":
+        name, known = str(problem["loc"][-1]), _known_keys(model, problem["loc"][:-1])
+        place_of_it = instead.of_unknown_key(name, given, _sections(model)) if location == name else ""
+        return f"{place}: {unknown('key', name, known)}{place_of_it}"
+    if kind == "missing":
+        return f"{place}: missing; this key is required{_choices(model, problem['loc'])}"
+    if kind in ("model_type", "dict_type", "tuple_type", "list_type"):
+        needed = "list" if kind in ("tuple_type", "list_type") else "mapping of keys"
+        return f"{place}: must be a {needed}, got {given!r}{instead.of_wrong_type(location, kind, given)}"
     message = problem["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(given, (dict, list)) else f", got {given!r}"
-    quotes = "; put it in quotes" if problem["type"] == "string_type" and isinstance(given, (bool, int, float)) else ""
-    return f"{place}: {message[0].lower()}{message[1:]}{shown}{quotes}"
+    better = instead.of_share(kind, given, problem.get("ctx", {}))
+    if kind == "string_type":
+        better = instead.of_no_text(location, given)
+    elif kind == "string_pattern_mismatch":
+        better = instead.of_name(location, given)
+    return f"{place}: {message[0].lower()}{message[1:]}{shown}{better}"
+
+
+def _choices(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """` (one of a, b)` for a key with few values."""
+    field = _fields(model, location[:-1]).get(str(location[-1]))
+    choices = get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
+    return f" (one of {', '.join(map(str, choices))})" if len(choices) > 1 else ""
+
+
+def _sections(model: type[BaseModel]) -> dict[str, list[str]]:
+    """The keys inside each section of a recipe."""
+    return {key: keys for key in _known_keys(model, ()) if (keys := _known_keys(model, (key,)))}
 
 
 def _dotted(location: tuple[int | str, ...], prefix: str) -> str:
@@ -113,18 +136,23 @@ def _dotted(location: tuple[int | str, ...], prefix: str) -> str:
 
 def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Keys allowed at `location`; empty where the way there leaves pydantic models."""
+    return [field.alias or name for name, field in _fields(model, location).items()]
+
+
+def _fields(model: type[BaseModel], location: tuple[int | str, ...]) -> dict[str, Any]:
+    """Fields of the model at `location`."""
     current: Any = model
     names_next = False  # of a mapping of names to models
     for part in location:
         if isinstance(part, int) or names_next:
             names_next = False
             continue
-        field = getattr(current, "model_fields", {}).get(part)
+        fields = getattr(current, "model_fields", {})
+        field = fields.get(part) or next((one for one in fields.values() if one.alias == part), None)
         inner = _types(field.annotation) if field else []
         names_next = any(getattr(annotation, "__origin__", None) is dict for annotation in inner)
         current = next((annotation for annotation in inner if hasattr(annotation, "model_fields")), None)
-    fields = getattr(current, "model_fields", {})
-    return [field.alias or name for name, field in fields.items()]
+    return dict(getattr(current, "model_fields", {}))
 
 
 def _types(annotation: Any) -> list[Any]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import edgekd
 from edgekd.errors import InputError, unknown
+from edgekd.recipe import instead
 
 Kind = Literal["recipes", "export", "devices"]
 
@@ -36,7 +37,10 @@ def find(kind: Kind, name: str, search: Sequence[Path] = ()) -> Path:
         bare = path.with_suffix("").name
         hint = f"; did you mean '{bare}'?" if bare in known else ""
         raise InputError(f"{name}: no such {_NOUNS[kind]} file; give a path or one of: {_listed(known)}{hint}")
-    what = f"{name}: is a folder" if path.is_dir() else unknown(_NOUNS[kind], name, known)
+    if kind == "recipes" and (what := instead.of_no_recipe(path)):
+        raise InputError(f"{name}: {what}")
+    meant = instead.MEANT.get(kind, {}).get(name)
+    what = f"{name}: is a folder" if path.is_dir() else unknown(_NOUNS[kind], name, known, meant)
     raise InputError(f"{what}; give {'one of these' if not path.is_dir() else 'a name'} or the path of a YAML file")
 
 

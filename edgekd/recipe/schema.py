@@ -6,9 +6,9 @@ and devices likewise. `edgekd.pipeline.check` binds them and reports all problem
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 SCHEMA = "edgekd.recipe/1"
 
@@ -62,6 +62,17 @@ class DetectorRecipe(_Strict):
         return self
 
 
+def _name_or_column(value: Any) -> Any:
+    if value is not None and type(value) not in (int, str):
+        raise ValueError(
+            "a class of the teacher must be a name (in quotes where YAML reads it otherwise), a column or null"
+        )
+    return value
+
+
+TeacherClass = Annotated[int | str | None, BeforeValidator(_name_or_column)]
+
+
 class TeacherRecipe(DetectorRecipe):
     """The teacher, and how it is run while it teaches; its own AP is measured in torch and float32 whatever is set."""
 
@@ -70,6 +81,11 @@ class TeacherRecipe(DetectorRecipe):
     )
     precision: Literal["fp32", "bf16", "fp16"] | None = Field(
         None, description="of its own; default: that of the student's step, with openvino fp32"
+    )
+    classes: dict[str, TeacherClass] = Field(
+        default_factory=dict,
+        description="class of the data: the teacher's class for it, by name or column; null: it does not know the "
+        "class. Classes that are not listed are matched by name",
     )
 
 

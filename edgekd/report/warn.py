@@ -82,7 +82,11 @@ def _artifacts(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _data(report: Mapping[str, Any]) -> Iterator[str]:
-    for problem in (report["data"] or {}).get("problems") or []:
+    data = report["data"] or {}
+    for sentence in data.get("warnings") or []:
+        yield f"Data, {sentence}."
+    for problem in data.get("problems") or []:
         examples = ", ".join(str(example) for example in (problem.get("examples") or [])[:3])
         shown = f", e.g. {examples}" if examples else ""
-        yield f"Data, {problem.get('split')} split: {problem.get('count')} x {problem.get('kind')}{shown}."
+        handled = f" ({problem['handled']})" if problem.get("handled") else ""
+        yield f"Data, {problem.get('split')} split: {problem.get('count')} x {problem.get('kind')}{shown}{handled}."

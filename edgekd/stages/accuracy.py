@@ -91,15 +91,13 @@ def _full_float32() -> Iterator[None]:
 
 
 def _in_data_classes(raw: list[np.ndarray[Any, Any]], columns: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
-    """Reorder dense score columns, or rename the class of end-to-end rows and drop foreign ones."""
+    """Reorder dense score columns; of end-to-end rows, give each its classes of the data, and drop foreign ones."""
     if len(raw) == 2:
         boxes, scores = raw
         return [boxes, np.where(columns >= 0, scores[:, np.maximum(columns, 0)], 0).astype(np.float32)]
     rows = raw[0]
-    new_id = np.full(int(max(columns.max(), rows[:, 5].max(initial=0))) + 1, -1)
-    new_id[columns[columns >= 0]] = np.flatnonzero(columns >= 0)
-    classes = new_id[rows[:, 5].astype(int)]
-    return [np.column_stack([rows[:, :5], classes])[classes >= 0].astype(np.float32)]
+    sources, classes = np.nonzero(rows[:, 5, None].astype(int) == columns)  # a column may serve several classes
+    return [np.column_stack([rows[sources, :5], classes]).astype(np.float32)]
 
 
 def summarise(

@@ -59,7 +59,7 @@ def _target(context: Context, name: str) -> TargetSpec:
 def _float_onnx(target: TargetSpec) -> TargetSpec:
     """The target that stops at float32 ONNX, with nothing folded into its ends."""
     plain = {"steps": ("onnx",), "runtime": "onnxruntime", "precision": "fp32", "options": {}}
-    return target.model_copy(update={**plain, "nms": "outside", "input": "float32_nchw"})
+    return target.model_copy(update={**plain, "nms": "outside", "input": "float32_nchw", "layout": "edgekd"})
 
 
 def _first_step(source: Source, figures: dict[str, Any]) -> str:

@@ -8,11 +8,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from edgekd.detectors.contract import ClassMap
+from edgekd.detectors.class_matching import unknown_warnings
 from edgekd.detectors.spec import Spec
 from edgekd.devices.tools.spec import without_agent
 from edgekd.distill.contract import DistillerConfig, distiller_type
-from edgekd.distill.contract import Pair as MethodPair
 from edgekd.errors import InputError
 from edgekd.export.onnx_nms import end_to_end_problem
 from edgekd.gate import baseline as releases
@@ -60,6 +59,8 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
             "data": data,
             "student": _describe(pair.student.spec, pair.head),
             "teacher": _describe(pair.teacher.spec, None) | _running(bound) if pair.teacher else None,
+            "classes": [asdict(match) for match in pair.classes],
+            "warnings": unknown_warnings(pair.classes, pair.teacher.spec.name) if pair.teacher else [],
             "distill": _methods(bound.distillers, pair),
             "quantize": _quantize(bound, pair),
             "train": dict(bound.recipe.train),
@@ -129,16 +130,41 @@ def print_check(result: dict[str, Any]) -> None:
         for tap in spec["taps"]:
             table.add_row(*(cell(tap[key]) for key in ("role", "path", "stride", "channels")))
         print_table(table)
+    if result["classes"]:
+        _print_classes(result["classes"])
     _print_methods("distill", result["distill"])
     if result["quantize"]["mode"] == "qat":
         _print_quantize(result["quantize"])
     targets, devices = (", ".join(result[key]) or "none" for key in ("targets", "devices"))
     print_lines([f"targets: {targets}; devices: {devices}"])
     print_lines(f"{name}: {how}" for name, how in result["without_agent"].items())
+    print_lines(f"warning: {warning}" for warning in result["warnings"])
     for term in result.get("dry_step", {}).get("terms", ()):
         figures = f"value {term['value']:.4g}, gradient norm {term['gradient_norm']:.3g}, share {term['share']:.1%}"
         warning = f"  {term['warning']}" if term["warning"] else ""
         print_lines([f"dry step {term['term']}: {figures}{warning}"])
+
+
+_HOW = {
+    "exact": "same name",
+    "folded": "same but for case, blanks, _ and -",
+    "alias": "other spelling in COCO and VOC",
+    "recipe": "teacher.classes",
+    "ambiguous": "not matched",
+    "none": "the teacher does not know it",
+}
+
+
+def _print_classes(classes: list[dict[str, Any]]) -> None:
+    """Which class is taught from which of the teacher's."""
+    from rich.table import Table
+
+    table = Table("data", "teacher", "column", "how", title="classes", title_justify="left")
+    for match in classes:
+        how = "; ".join(part for part in (_HOW[match["how"]], match["note"]) if part)
+        teacher, column = ("-", "-") if match["column"] is None else (match["teacher"], str(match["column"]))
+        table.add_row(*(cell(text) for text in (match["name"], teacher, column, how)))
+    print_table(table)
 
 
 def _print_methods(title: str, methods: list[dict[str, Any]]) -> None:
@@ -214,8 +240,7 @@ def _quantize(bound: Bound, pair: Pair) -> dict[str, Any]:
 
 def _taps(name: str, config: DistillerConfig, pair: Pair) -> list[tuple[str, str]]:
     assert pair.teacher is not None, "the recipe's schema asks for a teacher"
-    class_map = ClassMap.by_name(pair.teacher.spec.class_names, ())
-    wiring = distiller_type(name)(config, MethodPair.of(pair.student.spec, pair.teacher, (), class_map)).wiring
+    wiring = distiller_type(name)(config, pair.of_methods()).wiring
     student, teacher = ([tap.key for tap in side.taps] for side in (wiring.student, wiring.teacher))
     return list(zip(student, teacher, strict=False))
 
@@ -229,7 +254,7 @@ def _dry_step(context: Context) -> dict[str, Any]:
     one_batch = {"epochs": 1, "fraction": images, "device": "cpu", "amp": False, "cache": False}
     plan = replace(plan, train={**plan.train, **one_batch})
     here = torch.device("cpu")
-    teacher = make_teacher(context.bound, context.pair, context.data.class_names, here) if plan.distillers else None
+    teacher = make_teacher(context.bound, context.pair, here) if plan.distillers else None
     trainer = make_trainer(plan, teacher, context.path / "engine")
     trainer.validate = lambda: ({}, 0.0)
     trainer.final_eval = lambda: None

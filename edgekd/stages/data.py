@@ -17,8 +17,8 @@ from edgekd.types import Split
 def data_stage(context: Context) -> None:
     """Validate the data set; write `data/split.json`, the validation labels (for the report) and the training view."""
     data = context.data
-    for problem in data.problems:
-        say(f"warning: data: {problem}")
+    for sentence in data.notices():
+        say(f"warning: data: {sentence}")
 
     def write() -> list[str]:
         train_view.write(data, context.path / "data" / "train_view")
@@ -27,7 +27,8 @@ def data_stage(context: Context) -> None:
         return ["data/split.json", "data/ground_truth-val.json"]
 
     check_images(context)
-    context.stage("data", {"config": context.bound.data.model_dump(mode="json")}, write)
+    config = context.bound.data.model_dump(mode="json")
+    context.stage("data", {"config": config, "found": data.as_json()}, write)
 
 
 def _labels(split: Split) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from edgekd.measure.telemetry import hottest_c
 from edgekd.progress import progress
 
 SCHEMA = "edgekd.doctor/1"
-Status = Literal["ok", "warning", "missing", "unknown"]
+Status = Literal["ok", "warning", "missing", "not installed", "unknown"]
 
 _LEAST_FREE_BYTES = 500_000_000
 _PIP = "{python} -m pip install {package}"
@@ -38,7 +38,8 @@ class Check:
 
     Attributes:
         check: what.
-        status: `missing` fails the device if it is `required`; `unknown` if the device does not tell.
+        status: `missing` fails the device if it is `required`; `not installed` is optional and no fault; `unknown` if
+            the device does not tell.
         found: what there is.
         remedy: what to do; empty if nothing.
         required: whether the device's file asks for it.
@@ -144,20 +145,25 @@ def _libraries(told: dict[str, Any]) -> Iterator[Check]:
 
 
 def _runtime(device: Device, name: str, python: str) -> Iterator[Check]:
-    """A row for each that the device should have, and for what else it has."""
-    required = name in device.spec.runtimes
+    """A row for each that the device should or may have, and for what else it has."""
+    listed, optional = name in device.spec.runtimes, name in device.spec.optional
+    check = f"runtime {name}"
     remedy = _REMEDIES[name].format(python=python, package=_PACKAGES.get(name, name)) if name in _REMEDIES else ""
-    remedy += ", or take it out of the device's `runtimes`"
     try:
         told = _ask(device, "doctor", "--runtime", name)["runtime"]
     except DeviceFault as fault:
         if fault.kind != "crashed":
             raise
-        told = {"version": None, "unusable": f"kills the process that imports it ({fault.problems[0]})"}
+        told = {"unusable": f"kills the process that imports it ({fault.problems[0]})", "installed": True}
     if told["unusable"] is None:
-        yield Check(f"runtime {name}", "ok", str(told["version"]), required=required)
-    elif required:
-        yield Check(f"runtime {name}", "missing", told["unusable"], remedy, required=True)
+        yield Check(check, "ok", str(told["version"]), required=listed and not optional)
+    elif optional and not told["installed"]:
+        yield Check(check, "not installed", f"only targets of {name} need it", f"for targets of {name}: {remedy}")
+    elif optional:
+        yield Check(check, "warning", told["unusable"], f"for targets of {name}, install it again: {remedy}")
+    elif listed:
+        remedy += ", or take it out of the device's `runtimes`"
+        yield Check(check, "missing", told["unusable"], remedy, required=True)
 
 
 def _programs(spec: DeviceSpec, programs: dict[str, str | None]) -> Iterator[Check]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgekd.detectors.architectures import architecture
-from edgekd.detectors.contract import ClassMap
+from edgekd.detectors.class_map import ClassMap
+from edgekd.detectors.class_matching import ClassMatch, match_classes
 from edgekd.detectors.spec import Branch, Spec
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.distill.adapters import named_paths
 from edgekd.distill.contract import Distiller, DistillerConfig, FeatureConfig, distiller_type
 from edgekd.distill.contract import Pair as MethodPair
-from edgekd.distill.requirements import unmet
+from edgekd.distill.requirements import some, unmet
 from edgekd.errors import EdgekdError, InputError, unknown
 from edgekd.export.targets import check_size
 from edgekd.progress import say
@@ -33,12 +34,21 @@ class Pair:
         student: with its initial weights; `initialised` says whether these come from a file.
         teacher: None in a recipe without one.
         head: the student's branch that is selected, validated, exported and reported.
+        classes: those of the data, matched with the teacher's; empty without a teacher or data.
     """
 
     student: UltralyticsDetector
     teacher: UltralyticsDetector | None
     head: Branch | None
     initialised: bool
+    classes: tuple[ClassMatch, ...] = ()
+
+    def of_methods(self) -> MethodPair:
+        """The two sides as methods see them."""
+        assert self.teacher is not None, "the recipe's schema asks for a teacher"
+        names = tuple(match.name for match in self.classes)
+        known = [match.column is not None for match in self.classes]
+        return MethodPair.of(self.student.spec, self.teacher, known, names)
 
 
 def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, architecture_only: bool = False) -> Pair:
@@ -48,7 +58,8 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
         architecture_only: build from `model` alone, without opening weights.
 
     Raises:
-        InputError: a file is missing or foreign, a head does not exist, channels differ, a method cannot serve.
+        InputError: a file is missing or foreign, a head does not exist, channels differ, a method cannot serve, the
+            teacher knows no class of the data.
     """
     recipe, where = bound.recipe, bound.where
     guard_rng()
@@ -60,17 +71,34 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
     if recipe.teacher is not None:
         teacher_path = None if architecture_only and recipe.teacher.model else bound.weights_path(recipe.teacher)
         if teacher_path is None and not architecture_only:
-            raise InputError(f"{where}: teacher.weights: missing; a teacher with random weights teaches nothing")
+            raise InputError(
+                f"{where}: teacher.weights: missing; name a trained file, e.g. best.pt: random weights teach nothing"
+            )
         teacher = UltralyticsDetector.from_recipe(
             recipe.teacher.model, teacher_path, class_names, channels, f"{where}: teacher"
         )
         student, teacher = _with_taps(bound.distillers, student, teacher)
     _require_channels(channels, where, student=student, teacher=teacher)
     _require_model(where, student=(recipe.student, student), teacher=(recipe.teacher, teacher))
-    pair = Pair(student, teacher, head=_head(bound, student.spec), initialised=student_path is not None)
-    check_methods(bound, pair, class_names)
+    classes = _classes(bound, teacher.spec, class_names) if teacher and class_names else ()
+    pair = Pair(student, teacher, _head(bound, student.spec), student_path is not None, classes)
+    check_methods(bound, pair)
     _check_sizes(bound, student)
     return pair
+
+
+def _classes(bound: Bound, teacher: Spec, class_names: tuple[str, ...]) -> tuple[ClassMatch, ...]:
+    """The classes of the data, matched with the teacher's."""
+    assert bound.recipe.teacher is not None
+    where = f"{bound.where}: teacher.classes"
+    matches = match_classes(teacher.class_names, class_names, bound.recipe.teacher.classes, where)
+    if all(match.how in ("none", "ambiguous") for match in matches):
+        raise InputError(
+            f"{where}: teacher {teacher.name} knows none of the classes of the data ({some(class_names)}), its own are "
+            f"{some(teacher.class_names)}; name its class for each that it knows; to teach by feature maps alone, set "
+            "each to null"
+        )
+    return matches
 
 
 def _check_sizes(bound: Bound, student: UltralyticsDetector) -> None:
@@ -96,10 +124,11 @@ def quantization_pair(bound: Bound, pair: Pair, student: UltralyticsDetector) ->
     assert own or pair.teacher is not None, "the recipe's schema asks for a teacher"
     teacher = student if own else pair.teacher
     assert teacher is not None
-    return Pair(*_with_taps(bound.quantize_distillers, student, teacher), head=pair.head, initialised=True)
+    sides = _with_taps(bound.quantize_distillers, student, teacher)
+    return Pair(*sides, head=pair.head, initialised=True, classes=() if own else pair.classes)
 
 
-def check_methods(bound: Bound, pair: Pair, class_names: tuple[str, ...]) -> None:
+def check_methods(bound: Bound, pair: Pair) -> None:
     """Refuse impossible pairs, all at once.
 
     Raises:
@@ -109,28 +138,21 @@ def check_methods(bound: Bound, pair: Pair, class_names: tuple[str, ...]) -> Non
     runtime = recipe.teacher.runtime if recipe.teacher else "eager"
     problems: list[str] = []
     if pair.teacher is not None:
-        problems += _problems(pair, bound.distillers, f"{bound.where}: distill", class_names, runtime)
+        problems += _problems(pair, bound.distillers, f"{bound.where}: distill", runtime)
     if recipe.quantize.mode == "qat":
         runtime = runtime if recipe.quantize.teacher == "teacher" else "eager"
         second = quantization_pair(bound, pair, pair.student)
-        problems += _problems(
-            second, bound.quantize_distillers, f"{bound.where}: quantize.distill", class_names, runtime
-        )
+        problems += _problems(second, bound.quantize_distillers, f"{bound.where}: quantize.distill", runtime)
     if problems:
         raise InputError(*problems)
 
 
 def _problems(
-    pair: Pair,
-    methods: Sequence[tuple[str, DistillerConfig]],
-    where: str,
-    class_names: tuple[str, ...],
-    runtime: RuntimeName,
+    pair: Pair, methods: Sequence[tuple[str, DistillerConfig]], where: str, runtime: RuntimeName
 ) -> list[str]:
     """Why methods cannot serve a pair whose teacher is run so."""
     assert pair.teacher is not None
-    class_map = ClassMap.by_name(pair.teacher.spec.class_names, class_names)
-    sides = MethodPair.of(pair.student.spec, pair.teacher, class_names, class_map)
+    sides = pair.of_methods()
     guiding = [name for name, _ in methods if distiller_type(name).guides]
     problems = [f"{where}: {', '.join(guiding)} each steer the student's own loss; keep one"] if guiding[1:] else []
     for index, (name, config) in enumerate(methods):
@@ -170,8 +192,8 @@ def check_runtime(bound: Bound) -> None:
         EnvironmentFault: something is missing.
     """
     recipe = bound.recipe
-    device = torch_device(recipe.train.get("device"))
     try:
+        device = torch_device(recipe.train.get("device"))
         require_amp(recipe.train.get("amp"), device)
         teaches = recipe.distill or recipe.quantize.teacher == "teacher"
         if recipe.teacher is not None and teaches:
@@ -180,7 +202,7 @@ def check_runtime(bound: Bound) -> None:
         raise type(error)(*(f"{bound.where}: {problem}" for problem in error.problems)) from error
 
 
-def make_teacher(bound: Bound, pair: Pair, class_names: tuple[str, ...], here: Any = None) -> Teacher:
+def make_teacher(bound: Bound, pair: Pair, here: Any = None) -> Teacher:
     """The recipe's teacher, frozen, as it runs while it teaches.
 
     Args:
@@ -195,17 +217,7 @@ def make_teacher(bound: Bound, pair: Pair, class_names: tuple[str, ...], here: A
         except EdgekdError as error:
             say(f"note: {error}: the trial runs the teacher as it is")
             runtime, precision = "eager", None
-    return Teacher(pair.teacher.frozen(), class_names, runtime, precision)
-
-
-def warn_unknown_classes(teacher: Spec, class_names: tuple[str, ...]) -> int:
-    """Say which classes of the data the teacher does not know; returns how many it knows."""
-    known = {name.strip().lower() for name in teacher.class_names}
-    missing = [name for name in class_names if name.strip().lower() not in known]
-    if missing:
-        count = f"{len(missing)} of {len(class_names)} classes"
-        say(f"warning: teacher {teacher.name} does not know {count}: {', '.join(missing[:8])}")
-    return len(class_names) - len(missing)
+    return Teacher(pair.teacher.frozen(), ClassMap.of(pair.classes), runtime, precision)
 
 
 def _with_taps(

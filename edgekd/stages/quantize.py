@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from edgekd.detectors.class_map import ClassMap
 from edgekd.export.contract import TargetSpec
 from edgekd.progress import say
 from edgekd.stages.context import Context
 from edgekd.stages.models import check_runtime, make_teacher, quantization_pair
-from edgekd.stages.train import Training, file_hash, fit_plan, load_trained, train_stage
+from edgekd.stages.train import Training, fit_plan, load_trained, teacher_inputs, train_stage
 from edgekd.training.arguments import quantization_arguments
 from edgekd.training.fake_quantization import Grid
 from edgekd.training.teacher import Teacher
@@ -34,8 +35,7 @@ def quantize_stage(context: Context) -> None:
         "distill": [[method, config.model_dump(mode="json")] for method, config in bound.quantize_distillers],
     }
     if recipe.quantize.teacher == "teacher" and bound.quantize_distillers:
-        assert recipe.teacher is not None
-        inputs["teacher"] = [recipe.teacher.model_dump(), file_hash(bound.weights_path(recipe.teacher))]
+        inputs |= teacher_inputs(context)
     train_stage(context, NAME, inputs, lambda: _prepare(context))
 
 
@@ -46,14 +46,15 @@ def student_for(context: Context, target: TargetSpec) -> str:
 
 
 def _prepare(context: Context) -> Training:
-    recipe, names = context.bound.recipe, context.data.class_names
+    recipe = context.bound.recipe
     check_runtime(context.bound)
     pair = quantization_pair(context.bound, context.pair, load_trained(context, "student"))
     teacher: Teacher | None = None
     if context.bound.quantize_distillers:
         own = recipe.quantize.teacher == "student"
         assert pair.teacher is not None
-        teacher = Teacher(pair.teacher.frozen(), names) if own else make_teacher(context.bound, pair, names)
+        same = ClassMap.identity(len(context.data.class_names))
+        teacher = Teacher(pair.teacher.frozen(), same) if own else make_teacher(context.bound, pair)
     plan = replace(
         fit_plan(context, NAME),
         student=pair.student,

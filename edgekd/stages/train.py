@@ -17,14 +17,15 @@ from edgekd import ranks
 from edgekd.atomic import read_json, sha256_file, sha256_json, write_json
 from edgekd.data import train_view
 from edgekd.detectors import weights
-from edgekd.detectors.contract import ClassMap
+from edgekd.detectors.class_map import ClassMap, columns_of
+from edgekd.detectors.class_matching import unknown_warnings
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.progress import say
 from edgekd.ranks import agreement
 from edgekd.report.warn import comparison
 from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise, write_accuracy
 from edgekd.stages.context import Context
-from edgekd.stages.models import check_runtime, make_teacher, warn_unknown_classes
+from edgekd.stages.models import check_runtime, make_teacher
 from edgekd.training.arguments import split_arguments
 from edgekd.training.fit import FitPlan, fit
 from edgekd.training.placement import torch_device
@@ -39,7 +40,8 @@ def teacher_stage(context: Context) -> None:
         return
     weights_hash = file_hash(context.bound.weights_path(recipe.teacher))
     inputs = {
-        "teacher": recipe.teacher.model_dump(exclude={"runtime", "precision"}),  # of teaching, not of its AP
+        "teacher": recipe.teacher.model_dump(exclude={"runtime", "precision", "classes"}),  # the first: of teaching
+        "columns": columns_of(context.pair.classes),
         "validate": recipe.validate_.model_dump(),
         "size": list(context.size_px),
         "weights": weights_hash,
@@ -129,15 +131,25 @@ def _train_stage(context: Context, name: str) -> None:
         "threads": recipe.threads,
     }
     if distilling:
-        assert recipe.teacher is not None
         inputs["distill"] = [[method, config.model_dump(mode="json")] for method, config in context.bound.distillers]
-        inputs["teacher"] = [recipe.teacher.model_dump(), file_hash(context.bound.weights_path(recipe.teacher))]
+        inputs |= teacher_inputs(context)
     train_stage(context, name, inputs, lambda: _prepare(context, name, distilling))
+
+
+def teacher_inputs(context: Context) -> dict[str, Any]:
+    """What decides what the teacher says: its weights, how it is run, and which of its classes is which."""
+    recipe = context.bound.recipe.teacher
+    assert recipe is not None
+    weights_hash = file_hash(context.bound.weights_path(recipe))
+    return {
+        "teacher": [recipe.model_dump(exclude={"classes"}), weights_hash],
+        "columns": columns_of(context.pair.classes),
+    }
 
 
 def _prepare(context: Context, name: str, distilling: bool) -> Training:
     check_runtime(context.bound)  # before the control is trained, too
-    teacher = make_teacher(context.bound, context.pair, context.data.class_names) if distilling else None
+    teacher = make_teacher(context.bound, context.pair) if distilling else None
     title = "distilling the student" if distilling else f"training the {name}"
     return Training(fit_plan(context, name), teacher, title)
 
@@ -222,10 +234,11 @@ def _write_twin(context: Context, name: str, detector: UltralyticsDetector, summ
 def _validate_teacher(context: Context, weights_hash: str | None) -> list[str]:
     detector = context.pair.teacher
     assert detector is not None
-    known = warn_unknown_classes(detector.spec, context.data.class_names)
-    class_map = ClassMap.by_name(detector.spec.class_names, context.data.class_names)
-    same = detector.spec.class_names == context.data.class_names
-    columns = None if same else np.where(class_map.known.numpy(), class_map.index.numpy(), -1)
+    classes = context.pair.classes
+    for warning in unknown_warnings(classes, detector.spec.name):
+        say(f"warning: {warning}")
+    same = ClassMap.of(classes).is_identity(len(detector.spec.class_names))
+    columns = None if same else np.array(columns_of(classes))
     summary, written = _validate(context, detector, "teacher", columns)
     if not ranks.is_main():
         return []
@@ -235,7 +248,8 @@ def _validate_teacher(context: Context, weights_hash: str | None) -> list[str]:
         "family": spec.family,
         "weights_sha256": weights_hash,
         "parameters": spec.parameters,
-        "classes_known": known,
+        "classes_known": sum(match.column is not None for match in classes),
+        "classes": [asdict(match) for match in classes],
         "taps": [asdict(tap) for tap in spec.taps],
         **{key: summary[key] for key in ("ap", "ap50", "ap75")},
     }

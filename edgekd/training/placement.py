@@ -50,6 +50,9 @@ def torch_device(asked: Any) -> Any:
     name = parse_device(engine_device(asked))
     if name in ("", "cpu") or not name.isdigit():  # on others than CUDA's, validation stays on the CPU
         return torch.device("cuda" if name == "" and torch.cuda.is_available() else "cpu")
-    if int(name) >= torch.cuda.device_count():
-        raise InputError(f"train.device: {asked!r} is not on this machine; try cpu or 0")
+    count = torch.cuda.device_count()
+    if int(name) >= count:
+        there = f"torch sees {count} here (0 to {count - 1}); write one of these, or cpu"
+        none = "torch sees no GPU here; write 'device: cpu', or leave it out to take what there is"
+        raise InputError(f"train.device: got {asked!r}, but {there if count else none}")
     return torch.device("cuda", int(name))

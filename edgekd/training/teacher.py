@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgekd.detectors.contract import ClassMap, Detector
+from edgekd.detectors.class_map import ClassMap
+from edgekd.detectors.contract import Detector
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import Needs, Spec
 from edgekd.distill.contract import Pair
@@ -26,12 +27,12 @@ class Teacher:
     def __init__(
         self,
         detector: Detector,
-        class_names: tuple[str, ...],
+        class_map: ClassMap,
         runtime: RuntimeName = "eager",
         precision: PrecisionName | None = None,
     ) -> None:
-        self.detector, self.class_names = detector, class_names
-        self.class_map = ClassMap.by_name(detector.spec.class_names, class_names)
+        self.detector = detector
+        self.class_map = class_map
         self.runtime, self.precision = runtime, precision
         self.detector.module.eval().requires_grad_(False)
         self._programs: dict[Needs, Program] = {}
@@ -43,7 +44,7 @@ class Teacher:
 
     def pair(self, student: Spec) -> Pair:
         """With a student that learns from it."""
-        return Pair.of(student, self.detector, self.class_names, self.class_map)
+        return Pair.of(student, self.detector, self.class_map.known.tolist())
 
     def to(self, device: torch.device) -> Teacher:
         """Move to the student's device.
@@ -72,7 +73,7 @@ class Teacher:
         if images.device.type == "cpu":
             maps = {key: value.contiguous() for key, value in maps.items()}
         output = self.detector.assemble(tensors, maps, images)
-        same = self.class_map.is_identity and len(self.class_map.index) == len(self.spec.class_names)
+        same = self.class_map.is_identity(len(self.spec.class_names))
         return output if same or "class_logits" not in needs.head else self.class_map.apply(output)
 
     def _program(self, needs: Needs) -> Program:

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from edgekd.agent.postprocess import Settings, decode_dense, decode_end2end, decoder, postprocess
+from edgekd.agent.postprocess import (
+    Settings,
+    decode_dense,
+    decode_end2end,
+    decoder,
+    own_layout,
+    postprocess,
+    split_columns,
+)
 from edgekd.agent.protocol import AgentError
 
 
@@ -164,5 +172,28 @@ def test_end_to_end_rows_are_filtered_in_order():
 def test_decoder_refuses_what_the_model_does_not_give():
     with pytest.raises(AgentError, match="needs outputs boxes, scores; the model has output0"):
         decoder("dense", ["output0"])
-    with pytest.raises(AgentError, match="unknown kind 'anchors' \\(known: dense, end2end\\)"):
+    known = "dense, end2end, ultralytics, ultralytics_end2end"
+    with pytest.raises(AgentError, match=rf"unknown kind 'anchors' \(known: {known}\)"):
         decoder("anchors", ["boxes"])
+
+
+def test_columns_of_ultralytics_become_boxes_and_scores():
+    columns = np.array(
+        [[[10, 50], [20, 60], [4, 10], [8, 2], [0.1, 0.9], [0.7, 0.2]]], np.float32
+    )  # 2 points, 2 classes
+    boxes_px, scores = split_columns(columns)
+    np.testing.assert_array_equal(boxes_px, [[[8, 16, 12, 24], [45, 59, 55, 61]]])
+    np.testing.assert_array_equal(scores, np.float32([[[0.1, 0.7], [0.9, 0.2]]]))
+    found = decoder("ultralytics", ["output0"])({"output0": columns}, 0, Settings(0.25, 0.7, 300))
+    np.testing.assert_array_equal(found.boxes_px, [[45, 59, 55, 61], [8, 16, 12, 24]])
+    assert (found.scores.tolist(), found.class_ids.tolist()) == (np.float32([0.9, 0.7]).tolist(), [0, 1])
+    assert sorted(own_layout("ultralytics", {"output0": columns})) == ["boxes", "scores"]
+
+
+def test_ranked_rows_under_the_name_of_ultralytics():
+    rows = np.array([[[1, 2, 3, 4, 0.9, 1], [5, 6, 7, 8, 0.1, 0]]], np.float32)
+    found = decoder("ultralytics_end2end", ["output0"])({"output0": rows}, 0, Settings(0.25, 0.7, 300))
+    np.testing.assert_array_equal(found.boxes_px, [[1, 2, 3, 4]])
+    assert found.class_ids.tolist() == [1]
+    assert own_layout("ultralytics_end2end", {"output0": rows})["detections"] is rows
+    assert own_layout("end2end", {"detections": rows})["detections"] is rows

@@ -30,9 +30,9 @@ def label(root: Path, split: str, stem: str, *lines: str) -> None:
 
 def yolo_set(root: Path, text: str = "names: [ant, bee, cat]\n") -> Path:
     """Two pictures of 40 x 20 px per split, one box each."""
-    for split in ("train", "val"):
+    for number, split in enumerate(("train", "val")):
         for stem in ("a", "b"):
-            picture(root / "images" / split / f"{stem}.png")
+            picture(root / "images" / split / f"{stem}.png", seed=2 * number + (stem == "b"))
             label(root, split, stem, "1 0.5 0.5 0.5 0.5")
     (root / "data.yaml").write_text(f"train: images/train\nval: images/val\n{text}", encoding="utf-8")
     return root
@@ -68,13 +68,13 @@ def coco_content() -> dict[str, Any]:
 
 def coco_set(root: Path, change: Callable[[dict[str, Any]], None] = lambda _: None) -> CocoData:
     """Train is changed by `change`, val stays sound."""
-    for name in ("sub/a.png", "b.png"):
-        picture(root / "images" / name)
+    for seed, name in enumerate(("train/sub/a.png", "train/b.png", "val/sub/a.png", "val/b.png")):
+        picture(root / "images" / name, seed=seed)
     changed = copy.deepcopy(coco_content())
     change(changed)
     (root / "train.json").write_text(json.dumps(changed))
     (root / "val.json").write_text(json.dumps(coco_content()))
-    parts = {split: {"images": "images", "annotations": f"{split}.json"} for split in ("train", "val")}
+    parts = {split: {"images": f"images/{split}", "annotations": f"{split}.json"} for split in ("train", "val")}
     return CocoData.model_validate({"format": "coco", **parts})
 
 

@@ -49,5 +49,9 @@ def test_other_numbers_of_channels_are_checked(tmp_path: Path) -> None:
     Image.new("RGBA", (40, 20)).save(root / "images/train/b.png")
     Image.new("RGBA", (40, 20)).save(root / "images/val/b.png")
     data = read_yolo(root, tmp_path, "skip")
-    assert counts(data) == {("train", problems.WRONG_CHANNELS): 1, ("val", problems.WRONG_CHANNELS): 1}
+    assert counts(data) == {
+        ("train", problems.WRONG_CHANNELS): 1,
+        ("val", problems.WRONG_CHANNELS): 1,
+        ("val", problems.SHARED_IMAGE): 1,
+    }
     assert data.problems[0].examples == ("a.png (3 channels, not 4)",)

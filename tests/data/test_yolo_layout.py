@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from edgekd.data import problems
-from edgekd.data.yolo_layout import label_path
+from edgekd.data.config import DataSet
+from edgekd.data.yolo_labels import label_path
 from edgekd.errors import InputError
 from tests.data.small_sets import counts, label, picture, read_yolo, snapshot, yolo_set
 
@@ -37,33 +38,40 @@ def test_faulty_labels_are_counted_and_left_out(tmp_path: Path) -> None:
     root = yolo_set(tmp_path / "set")
     label(
         root, "train", "a",
-        "0 0.5 0.5 0.5 0.5", "0 0.5 0.5 0.5 0.5",       # repeated
+        "0 0.5 0.5 0.5 0.5", "0 0.50 .5 0.5 5e-1",       # repeated
         "3 0.5 0.5 0.5 0.5", "-1 0.5 0.5 0.5 0.5", "1.5 0.5 0.5 0.5 0.5", "12 0.5 0.5 0.1 0.1",  # class x 4
         "0 0.5 0.5 0.5", "0 0.5 0.5 0.5 0.5 0.5", "0 0.1 0.1 0.2 0.2 0.3 0.3 0.4",  # columns x 3
         "0 0.5 nan 0.5 0.5", "0 0.5 inf 0.5 0.5", "cat 0.5 0.5 0.5 0.5",  # numbers x 3
         "0 0.5 0.5 -0.5 0.5",                           # negative
         "0 0.5 0.5 0 0.5", "0 0.1 0.1 0.1 0.5 0.1 0.9",  # no area x 2
-        "0 0.9 0.5 0.5 0.5", "0 0.5 0.02 0.2 0.2",      # outside x 2: by 6 px, by 1.6 px
+        "0 0.9 0.5 0.5 0.5", "0 0.5 0.02 0.2 0.2",      # sticks out x 2: by 6 px of 20, by 1.6 px of 4
+        "0 0.9 0.01 0.3 0.6", "0 1.2 0.5 0.2 0.2",      # outside x 2: 0.34 of its area is inside, none
     )  # fmt: skip
+    label(root, "train", "b", "1 0.5 0.5 0.5 0.5", "0 0.5 0.5 0 0.5")  # no area: the image stays
     (root / "labels/val/a.txt").write_bytes(b"\xff\xfe\x00")
     data = read_yolo(root, tmp_path, "skip")
     assert counts(data) == {
-        ("train", problems.REPEATED_LINE): 1,
+        ("train", problems.REPEATED_BOX): 1,
         ("train", problems.CLASS_RANGE): 4,
         ("train", problems.WRONG_COLUMNS): 3,
         ("train", problems.NOT_A_NUMBER): 3,
         ("train", problems.NEGATIVE_SIZE): 1,
-        ("train", problems.NO_AREA): 2,
+        ("train", problems.NO_AREA): 3,
+        ("train", problems.STICKS_OUT): 2,
         ("train", problems.OUTSIDE): 2,
         ("val", problems.UNREADABLE_LABELS): 1,
     }
-    assert data.splits["train"].images[0].boxes_px.tolist() == [[10, 5, 30, 15]]
+    assert [(truth.file_name, truth.boxes_px.tolist()) for truth in data.splits["train"].images] == [
+        ("b.png", [[10, 5, 30, 15]])  # of a.png objects are not known: it would be taught as background
+    ]
+    assert [truth.file_name for truth in data.splits["val"].images] == ["b.png"]
+    assert {name: summary.left_out for name, summary in data.summaries.items()} == {"train": 1, "val": 1}
     by_kind = {problem.kind: problem for problem in data.problems}
     assert by_kind[problems.CLASS_RANGE].examples[3] == "labels/train/a.txt:6 (class 12, allowed 0..2)"
 
     with pytest.raises(InputError) as caught:
         read_yolo(root, tmp_path)
-    assert len(caught.value.problems) == 7  # the repeated line is a note
+    assert len(caught.value.problems) == 8  # the repeated line is a note
     assert caught.value.problems[0] == (
         f"{root}/data.yaml: train: class id out of range: 4 found, e.g. labels/train/a.txt:3 (class 3, allowed 0..2), "
         "labels/train/a.txt:4 (class -1, allowed 0..2), labels/train/a.txt:5 (class 1.5, allowed 0..2), "
@@ -73,7 +81,7 @@ def test_faulty_labels_are_counted_and_left_out(tmp_path: Path) -> None:
 
 def test_at_most_five_examples_are_kept(tmp_path: Path) -> None:
     root = yolo_set(tmp_path / "set")
-    label(root, "train", "a", *(f"9 0.5 0.5 0.{i}1 0.5" for i in range(8)), "0 0.5 0.5 0.5 0.5")
+    label(root, "train", "a", *(f"9 0.5 0.5 0.{i}1 0.5" for i in range(8)))
     (problem,) = read_yolo(root, tmp_path, "skip").problems
     assert (problem.count, len(problem.examples)) == (8, 5)
     assert problem.as_json()["kind"] == "class id out of range"
@@ -83,7 +91,7 @@ def test_a_repeated_line_is_no_error(tmp_path: Path) -> None:
     root = yolo_set(tmp_path / "set")
     label(root, "train", "a", "0 0.5 0.5 0.5 0.5", "0 0.5 0.5 0.5 0.5")
     data = read_yolo(root, tmp_path)
-    assert counts(data) == {("train", problems.REPEATED_LINE): 1}
+    assert counts(data) == {("train", problems.REPEATED_BOX): 1}
     assert len(data.splits["train"].images[0].class_ids) == 1
 
 
@@ -144,7 +152,6 @@ def test_a_changed_image_is_read_again(tmp_path: Path) -> None:
         ("names: [ant, bee]\nnc: 3\n", "nc: 3 does not match the 2 names"),
         ("names: []\n", "names: must list the class names"),
         ("names: [ant]\nchannels: many\n", "channels: 'many' is not a whole number of 1 or more"),
-        ("names: [ant]\ntest: nowhere\n", "test: .*/nowhere does not exist"),
         ("names: [ant]\ntest: {a: b}\n", "test: .* is neither a path nor a list of paths"),
         ("names: [ant]\nkpt_shape: 3\n", r"kpt_shape: 3 is not \[number, dimensions\]"),
         ("names: [ant]\n: [", r"not valid YAML \(line"),
@@ -187,23 +194,209 @@ def test_empty_and_unlabelled_sets_are_refused_even_when_skipping(tmp_path: Path
     with pytest.raises(InputError, match="train: none of its 2 images has a usable label"):
         read_yolo(root, tmp_path, "skip")
     for stem in ("a", "b"):
-        label(root, "train", stem, "0 0.9 0.5 0.9 0.5")
-    with pytest.raises(InputError, match="train: every label was skipped as faulty"):
+        label(root, "train", stem, "0 1.2 0.5 0.9 0.5")
+    with pytest.raises(InputError) as caught:
+        read_yolo(root, tmp_path, "skip")
+    assert [problem.partition(": ")[2] for problem in caught.value.problems] == [
+        "train: none of its 2 images is left; mend the data",
+        "train: box mostly outside its image: 2 found, e.g. labels/train/a.txt:1 (30.0 5.0 66.0 15.0 in 40x20), "
+        "labels/train/b.txt:1 (30.0 5.0 66.0 15.0 in 40x20)",
+    ]
+    for stem in ("a", "b"):
+        label(root, "train", stem, "0 0.5 0.5 0 0.5")
+    with pytest.raises(InputError, match="train: no box is left on its 2 images; mend the data"):
         read_yolo(root, tmp_path, "skip")
     for stem in ("a", "b"):
         (root / "images/train" / f"{stem}.png").write_text("no picture")
-    with pytest.raises(InputError, match="train: every image was skipped as faulty"):
+    with pytest.raises(InputError, match=r"train: none of its 2 images is left.*train: unreadable image: 2 found"):
         read_yolo(root, tmp_path, "skip")
     for stem in ("a", "b"):
         (root / "images/train" / f"{stem}.png").unlink()
-    with pytest.raises(InputError, match="train: no images under "):
+    with pytest.raises(
+        InputError, match=r"train: no images under .*; .*label file without an image: 2 found, e\.g\. a"
+    ):
         read_yolo(root, tmp_path, "skip")
+
+
+def test_boxes_that_stick_out_are_clipped_on_request(tmp_path: Path) -> None:
+    root = yolo_set(tmp_path / "set")
+    label(root, "train", "a", "0 0.9 0.5 0.5 0.5", "1 1.0 0.5 0.5 0.5")  # 0.7 and 0.5 of their areas are inside
+    with pytest.raises(
+        InputError, match=r"box that sticks out .*: 2 found.*; mend the data or set data.on_problem: clip"
+    ):
+        read_yolo(root, tmp_path)
+    for on_problem in ("clip", "skip"):
+        data = read_yolo(root, tmp_path, on_problem)
+        assert counts(data) == {("train", problems.STICKS_OUT): 2}
+        assert data.problems[0].handled == "clipped to the image"
+        np.testing.assert_allclose(data.splits["train"].images[0].boxes_px, [[26, 5, 40, 15], [30, 5, 40, 15]])
+    label(root, "train", "b", "0 1.01 0.5 0.5 0.5")
+    with pytest.raises(InputError) as caught:
+        read_yolo(root, tmp_path, "clip")
+    (problem,) = caught.value.problems
+    assert "train: box mostly outside its image: 1 found, e.g. labels/train/b.txt:1 (30.4 5.0 50.4 15.0 in" in problem
+    assert [truth.file_name for truth in read_yolo(root, tmp_path, "skip").splits["train"].images] == ["a.png"]
+
+
+def test_systematic_faults_are_named_by_their_cause(tmp_path: Path) -> None:
+    root = yolo_set(tmp_path / "set")
+    (root / "train.txt").write_text("images/gone/a.png\nimages/gone/b.png\n")
+    (root / "data.yaml").write_text("train: train.txt\nval: images/val\nnames: [ant, bee]\n")
+    with pytest.raises(InputError) as caught:
+        read_yolo(root, tmp_path)
+    assert caught.value.problems == (
+        f"{root}/data.yaml: train: missing image: 2 found, e.g. a.png, b.png; mend the data or set "
+        "data.on_problem: skip",
+    )
+    with pytest.raises(InputError, match=r"train: none of its 2 images has a usable label.*missing image: 2 found"):
+        read_yolo(root, tmp_path, "skip")
+
+
+def test_labels_of_another_suffix_are_named_where_none_is_left(tmp_path: Path) -> None:
+    root = yolo_set(tmp_path / "set")
+    for path in (root / "labels/train").iterdir():
+        path.rename(path.with_suffix(".TXT"))
+    with pytest.raises(InputError) as caught:
+        read_yolo(root, tmp_path)
+    assert [problem.partition(": ")[2] for problem in caught.value.problems] == [
+        "train: none of its 2 images has a usable label; check where the labels are",
+        "train: file of a suffix that is not read: 2 found, e.g. a.TXT, b.TXT",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("test", "said"),
+    [
+        ("images/nowhere", "{root}/images/nowhere does not exist"),
+        ("images/empty", "no images under {root}/images/empty; check the path"),
+        ("images/bare", "none of its 1 images has a usable label; check where the labels are"),
+        ("gone.txt", "none of its 1 images has a usable label; check where the labels are (test: missing image: 1 "
+                     "found, e.g. gone.png)"),
+    ],
+)  # fmt: skip
+def test_an_absent_test_split_is_a_warning(test: str, said: str, tmp_path: Path) -> None:
+    root = yolo_set(tmp_path / "set", f"names: [ant, bee]\ntest: {test}\n")
+    (root / "images/empty").mkdir()
+    picture(root / "images/bare/a.png", seed=9)
+    (root / "gone.txt").write_text("images/gone/gone.png\n")
+    data = read_yolo(root, tmp_path)
+    assert set(data.splits) == {"train", "val"}
+    assert data.problems == ()
+    assert data.warnings[-3] == f"test: {said.format(root=root)}; no stage uses test, so it is left out"
+
+
+def test_a_faulty_test_split_is_an_error(tmp_path: Path) -> None:
+    root = yolo_set(tmp_path / "set", "names: [ant, bee]\ntest: images/test\n")
+    picture(root / "images/test/a.png", seed=9)
+    label(root, "test", "a", "0 0.5 0.5 0.5")
+    with pytest.raises(InputError, match="test: label line with a wrong number of columns: 1 found"):
+        read_yolo(root, tmp_path)
+
+
+class TestOutlines:
+    """Lines of more than five columns: polygons, key points or rotated boxes."""
+
+    def read(
+        self, tmp_path: Path, *lines: str, split: str = "train", text: str = "names: [ant, bee, cat]\n"
+    ) -> DataSet:
+        root = yolo_set(tmp_path / "set", text)
+        label(root, split, "a", *lines)
+        (root / f"labels/{split}/b.txt").unlink()
+        return read_yolo(root, tmp_path)
+
+    def test_key_points_with_visibility_are_certain(self, tmp_path: Path) -> None:
+        line = "1 0.5 0.5 0.4 0.4 0.4 0.4 2 0.6 0.6 0"
+        with pytest.raises(InputError) as caught:
+            self.read(tmp_path, line)
+        assert caught.value.problems[0].endswith(
+            "train: label line with key points that the data.yaml does not state: 1 found, e.g. labels/train/a.txt:1 "
+            "(a box and 2 key points, kpt_shape: [2, 3]); state kpt_shape in the data.yaml or set data.on_problem: skip"
+        )
+        stated = self.read(tmp_path / "stated", line, text="names: [ant, bee]\nkpt_shape: [2, 3]\n")
+        assert stated.splits["train"].images[0].boxes_px.tolist() == [[12, 6, 28, 14]]
+
+    def test_an_even_number_of_columns_is_explained(self, tmp_path: Path) -> None:
+        found = ("1 0.5 0.5 0.4 0.4 0.4 0.4 2", "1 0.5 0.5 0.4 0.4 0.3", "1 0 0 1 0 1 1 0 1 1", "1 0.5 0.5 0.4")
+        with pytest.raises(InputError) as caught:
+            self.read(tmp_path, *found)
+        for said in (
+            "a.txt:1 (8 columns; a box and 1 key point, kpt_shape: [1, 3])",
+            "a.txt:2 (6 columns; a score or an angle behind the box?)",
+            "a.txt:3 (10 columns; corners of a rotated box before the class?)",
+            "a.txt:4 (4 columns)",
+        ):
+            assert said in caught.value.problems[0]
+
+    def test_many_boxes_with_points_inside_are_no_polygons(self, tmp_path: Path) -> None:
+        lines = [f"1 0.5 0.5 0.{n} 0.4 0.45 0.4 0.55 0.6 0.5 0.{n}" for n in range(40, 51)]
+        few = self.read(tmp_path, *lines[:3])
+        assert few.warnings[0] == (
+            "train: labels/train/a.txt:1 (a box and 3 key points, kpt_shape: [3, 2]): read as polygons; if these are "
+            "key points, state kpt_shape"
+        )
+        with pytest.raises(InputError, match=r"key points that the data\.yaml does not state: 11 found"):
+            self.read(tmp_path / "many", *lines)
+
+    def test_polygons_are_left_alone(self, tmp_path: Path) -> None:
+        lines = [f"1 0.{n} 0.4 0.{n} 0.5 0.{n + 9} 0.5 0.{n + 9} 0.4 0.{n + 5} 0.3" for n in range(20, 70)]
+        data = self.read(tmp_path, *lines)
+        assert len(data.splits["train"].images[0].boxes_px) == 50
+        assert not any("key point" in warning for warning in data.warnings)
+
+    def test_four_corners_everywhere_are_named(self, tmp_path: Path) -> None:
+        line = "1 0.5 0.25 0.75 0.5 0.5 0.75 0.25 0.5"
+        data = self.read(tmp_path, line)
+        assert data.warnings[0] == (
+            "train: all 1 labels have four corners, as rotated boxes have; the upright box around each is taught"
+        )
+        assert data.splits["train"].images[0].boxes_px.tolist() == [[10, 5, 30, 15]]
+        mixed = self.read(tmp_path / "mixed", line, "1 0.5 0.5 0.1 0.1")
+        assert not any("corners" in warning for warning in mixed.warnings)
+
+    def test_stated_key_points_bind_the_number_of_columns(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"a\.txt:1 \(7 columns; kpt_shape allows 5 or 11\)"):
+            self.read(tmp_path, "1 0.1 0.1 0.2 0.1 0.2 0.2", text="names: [ant, bee]\nkpt_shape: [2, 3]\n")
+
+
+def test_what_lies_with_the_set_and_is_not_read_is_counted(tmp_path: Path) -> None:
+    root = yolo_set(tmp_path / "set")
+    label(root, "train", "c", "1 0.5 0.5 0.5 0.5")
+    label(root, "val", "deep/c", "1 0.5 0.5 0.5 0.5")
+    (root / "labels/train/b.txt").rename(root / "labels/train/b.TXT")
+    (root / "labels/train.cache").touch()
+    for name in ("images/train/film.gif", "images/train/a.txt", "labels/val/classes.txt", "labels/val/a.xml"):
+        (root / name).touch()
+    data = read_yolo(root, tmp_path)
+    assert {(one.split, one.kind): one.examples for one in data.problems} == {
+        ("train", problems.UNREAD_FILE): ("a.txt", "film.gif", "b.TXT"),
+        ("train", problems.LABELS_ALONE): ("c.txt",),
+        ("val", problems.LABELS_ALONE): ("deep/c.txt",),
+        ("val", problems.UNREAD_FILE): ("a.xml",),
+    }
+    assert data.summaries["train"].without_labels == 1
+    assert data.warnings[-2].startswith("train: 1 of 2 images have no label file and count as background; add an empty")
+
+
+def test_labels_beside_their_images_and_splits_by_lists(tmp_path: Path) -> None:
+    """Lists of one folder: the labels of the other split, and of images that no list names, are not alone."""
+    root = tmp_path / "set"
+    for seed, stem in enumerate(("a", "b", "c")):
+        picture(root / f"pictures/{stem}.png", seed=seed)
+        (root / f"pictures/{stem}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (root / "pictures/d.txt").touch()
+    (root / "pictures/train.txt").write_text("a.png\n")
+    (root / "pictures/val.txt").write_text("b.png\n")
+    (root / "data.yaml").write_text("train: pictures/train.txt\nval: pictures/val.txt\nnc: 1\n")
+    data = read_yolo(root, tmp_path)
+    assert [(one.split, one.kind, one.examples) for one in data.problems] == [
+        ("train", problems.LABELS_ALONE, ("d.txt",))
+    ]
 
 
 def test_lists_of_images_and_of_folders(tmp_path: Path) -> None:
     root = tmp_path / "set"
-    for stem, folder in (("z", "images/one"), ("y", "images/one/deep"), ("x", "images/two")):
-        picture(root / folder / f"{stem}.png")
+    for seed, (stem, folder) in enumerate((("z", "images/one"), ("y", "images/one/deep"), ("x", "images/two"))):
+        picture(root / folder / f"{stem}.png", seed=seed)
         text = root / folder.replace("images", "labels") / f"{stem}.txt"
         text.parent.mkdir(parents=True, exist_ok=True)
         text.write_text("0 0.5 0.5 0.5 0.5\n")
@@ -212,7 +405,7 @@ def test_lists_of_images_and_of_folders(tmp_path: Path) -> None:
     data = read_yolo(root, tmp_path, "skip")
     assert [truth.file_name for truth in data.splits["train"].images] == ["one/deep/y.png", "one/z.png", "two/x.png"]
     assert [truth.file_name for truth in data.splits["val"].images] == ["one/z.png", "two/x.png"]
-    assert counts(data) == {("val", problems.DUPLICATE_FILE): 1}
+    assert counts(data) == {("val", problems.DUPLICATE_FILE): 1, ("val", problems.SHARED_IMAGE): 2}
     assert data.class_names == ("class_0",)
     (root / "val.txt").write_text("notes.doc\n")
     with pytest.raises(InputError, match=r"1 lines name no image, e\.g\. notes\.doc"):

@@ -6,8 +6,6 @@ import pytest
 import torch
 
 from edgekd.detectors.capture import Capture, run
-from edgekd.detectors.contract import ClassMap
-from edgekd.detectors.outputs import DensePredictions, DetectorOutput
 from edgekd.detectors.spec import Needs, Part, QueryHead, Tap
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.errors import InputError
@@ -142,18 +140,6 @@ def test_unknown_models_are_named(name: str, text: str) -> None:
     with pytest.raises(InputError) as error:
         UltralyticsDetector.from_recipe(name, None, NAMES, 3, "student")
     assert text in error.value.problems[0]
-
-
-def test_class_map_reorders_and_masks() -> None:
-    logits = torch.arange(6.0).reshape(1, 2, 3)  # teacher knows owl, cat, fox
-    mapping = ClassMap.by_name(("Owl", "cat ", "fox"), NAMES)
-    predictions = DensePredictions(torch.zeros(2, 2), torch.ones(2), ((1, 2),), lambda: logits, logits)
-    mapped = mapping.apply(DetectorOutput({}, {"one2many": predictions})).dense["one2many"]
-    assert mapped.known_classes is not None
-    assert mapped.known_classes.tolist() == [True, False, True]
-    assert mapped.class_logits[..., [0, 2]].tolist() == [[[1.0, 0.0], [4.0, 3.0]]]
-    assert not mapping.is_identity
-    assert ClassMap.by_name(NAMES, NAMES).is_identity
 
 
 def test_named_taps_inside_a_block_survive_fusion_and_in_place_activations() -> None:

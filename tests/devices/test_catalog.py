@@ -105,3 +105,22 @@ def test_the_current_folder_goes_before_what_is_built_in(tmp_path, monkeypatch):
     Path("devices").mkdir()
     Path("devices/local.yaml").write_text("runtimes: [openvino]\nthreads: 1\n")
     assert catalog.load("local").runtimes == ("openvino",)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[ncnn]", None),
+        ("[openvino]", "optional: openvino: is none of the device's runtimes (onnxruntime, ncnn)"),
+        ("[ncnn, onnxruntime]", "optional: names every runtime; a device needs one at least, leave it out here"),
+    ],
+)
+def test_what_is_optional_is_checked(tmp_path, text, problem):
+    path = tmp_path / "board.yaml"
+    path.write_text(f"runtimes: [onnxruntime, ncnn]\noptional: {text}\n")
+    if problem is None:
+        assert catalog.load(str(path)).optional == ("ncnn",)
+        return
+    with pytest.raises(InputError) as caught:
+        catalog.load(str(path))
+    assert caught.value.problems == (f"{path}: {problem}",)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgekd.detectors.contract import ClassMap
+from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.outputs import Batch, DensePredictions, DetectorOutput
 from edgekd.detectors.spec import DenseHead, Part, Role, Spec, Tap
 from edgekd.distill.contract import Distiller, Moment, Pair, distiller_type

@@ -182,6 +182,10 @@ def test_dense_teacher_serves_a_query_student() -> None:
     assert dense_teacher(pair_of(spec("rtdetr-l", head=DETR), spec())) is None
 
 
+def test_one_class_that_the_teacher_knows_is_enough() -> None:
+    assert shared_classes(pair_of(spec(), spec(class_names=(" Two ", "dog")))) is None
+
+
 def test_classes_are_not_checked_where_the_data_was_not_opened() -> None:
     assert shared_classes(pair_of(spec(), spec(class_names=("dog",)), ())) is None
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgekd.detectors.contract import ClassMap
+from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.distill.contract import Distiller, distiller_names
 

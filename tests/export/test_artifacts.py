@@ -14,6 +14,7 @@ from edgekd.atomic import read_json, sha256_file
 from edgekd.errors import InputError
 from edgekd.export.artifacts import METADATA_KEY, onnx_metadata, open_artifact
 from edgekd.export.contract import Artifact, Sidecar
+from edgekd.export.outputs import least_openvino
 from edgekd.export.targets import run_steps
 from tests.export.students import CLASS_NAMES, photographs, source, target
 
@@ -149,7 +150,7 @@ def test_openvino_carries_the_sidecar_and_the_names(made: Any) -> None:
     inside = Sidecar.model_validate_json(model.get_rt_info([METADATA_KEY]).astype(str))
     assert inside == artifact.sidecar.model_copy(update={"files": {}})
     assert [output.get_any_name() for output in model.outputs] == ["boxes", "scores"]
-    assert list(artifact.sidecar.files) == ["model.xml", "model.bin"]
+    assert list(artifact.sidecar.files) == ["model.xml", "model.bin", "metadata.yaml"]
 
 
 def test_sidecar_says_all_that_a_user_needs(made: Any) -> None:
@@ -162,7 +163,9 @@ def test_sidecar_says_all_that_a_user_needs(made: Any) -> None:
     assert sidecar.class_names == CLASS_NAMES
     assert sidecar.parent_sha256 == "5eed" * 16
     assert sorted(sidecar.tools) == ["edgekd", "onnx", "onnxslim", "openvino", "torch"]
-    assert sorted(path.name for path in artifact.folder.iterdir()) == ["edgekd.json", "model.bin", "model.xml"]
+    assert sorted(path.name for path in artifact.folder.iterdir()) == [
+        "edgekd.json", "metadata.yaml", "model.bin", "model.xml",
+    ]  # fmt: skip
     assert read_json(artifact.folder / "edgekd.json")["files"]["model.bin"] == sha256_file(
         artifact.folder / "model.bin"
     )
@@ -231,3 +234,33 @@ def test_export_is_quiet_and_leaves_the_student_alone(tmp_path: Path, capfd: pyt
     printed = capfd.readouterr()
     assert printed.out == ""
     assert [line for line in printed.err.splitlines() if not line.startswith("export onnx-fp32: ")] == []
+
+
+def test_the_sidecar_explains_what_the_file_says_itself(tmp_path: Path) -> None:
+    """Names, shapes and types are the graph's own; what they mean, and how an input is made, stands beside them."""
+    import onnxruntime
+
+    texts = {"boxes": "box x1 y1 x2 y2", "scores": "classes as in class_names", "detections": "score class, best first"}
+    for head, decode in ((("yolo11p", None), "dense"), (("yolo26p", "one2one"), "end2end")):
+        artifact = run_steps(source(*head), target("onnx-fp32", opset=18), tmp_path / decode)
+        sidecar = artifact.sidecar
+        session = onnxruntime.InferenceSession(artifact.model_path, providers=["CPUExecutionProvider"])
+        found = [(output.name, tuple(output.shape), output.type) for output in session.get_outputs()]
+        assert [(one.name, one.shape, f"tensor({one.dtype[:5]})") for one in sidecar.outputs] == found
+        assert all(texts[one.name] in one.meaning for one in sidecar.outputs)
+        assert all("px of the letterboxed input" in one.coordinates for one in sidecar.outputs if one.name != "scores")
+        assert (sidecar.size_multiple, sidecar.least_runtime) == (32, "onnxruntime 1.14")
+        assert "round((H - resized height) / 2 - 0.1)" in sidecar.letterbox
+
+
+@pytest.mark.parametrize(
+    ("opsets", "version"),
+    [
+        (("opset1", "opset8"), "2022.1"),
+        (("opset1",), "2022.1"),
+        (("opset15", "opset3"), "2024.5"),
+        (("opset99",), None),
+    ],
+)
+def test_least_version_of_openvino(opsets: tuple[str, ...], version: str | None) -> None:
+    assert least_openvino(opsets) == (version and f"openvino {version}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from edgekd.agent.runtimes import open_model
@@ -14,6 +15,7 @@ from edgekd.export import parity
 from edgekd.export.artifacts import onnx_metadata
 from edgekd.export.contract import Artifact, Suppression
 from edgekd.export.inputs import model_input, torch_input
+from edgekd.export.onnx_layout import as_ultralytics
 from edgekd.export.onnx_uint8 import take_uint8
 from edgekd.export.targets import load_target, run_steps
 from tests.export.graphs import given_predictions, spec
@@ -93,6 +95,39 @@ def test_parity_of_folded_artifacts(made: Any, target_name: str, over: dict[str,
     assert artifact.sidecar.nms == Suppression()
 
 
+@pytest.mark.parametrize(
+    ("target_name", "over", "decode", "shape"),
+    [
+        ("onnx-fp32", {"batch": "dynamic", "size": "dynamic"}, "ultralytics", ("batch", 7, "rows")),
+        ("openvino-fp16", {}, "ultralytics", (1, 7, 126)),
+        ("onnx-fp16", {"nms": "in_graph"}, "ultralytics_end2end", (1, 300, 6)),
+    ],
+)
+def test_parity_in_the_layout_of_ultralytics(
+    made: Any, target_name: str, over: dict[str, Any], decode: str, shape: tuple[Any, ...]
+) -> None:
+    artifact = made(target_name, layout="ultralytics", **over)
+    record = parity.require(source("yolo11p").module, artifact, photographs(3, 64, 96), target(target_name))
+    assert record["boxes"] > 100
+    assert record["matched"]["share"] == 1
+    (output,) = artifact.sidecar.outputs
+    assert (artifact.sidecar.decode, output.name, output.shape, output.dtype) == (decode, "output0", shape, "float32")
+
+
+def test_boxes_and_scores_in_one_output(tmp_path: Path) -> None:
+    """The operation, on given values: corners become centre and size, rows become columns."""
+    given = given_predictions(2, 3, tmp_path / "given")
+    (tmp_path / "joined").mkdir()
+    joined = as_ultralytics(given, spec(layout="ultralytics"), tmp_path / "joined")
+    boxes = np.array([[[8, 16, 12, 24], [45, 59, 55, 61]]], np.float32)
+    scores = np.arange(6, dtype=np.float32).reshape(1, 2, 3) / 8
+    session = onnxruntime.InferenceSession(joined.model_path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {"b": boxes, "s": scores})
+    expected = [[10, 50], [20, 60], [4, 10], [8, 2], [0, 0.375], [0.125, 0.5], [0.25, 0.625]]
+    np.testing.assert_array_equal(found, np.float32(expected)[None])
+    assert [(output.name, output.shape) for output in joined.sidecar.outputs] == [("output0", ("B", 7, 2))]
+
+
 def test_parity_finds_a_graph_that_suppresses_wrongly(made: Any, tmp_path: Path) -> None:
     import onnx
     from onnx import numpy_helper
@@ -140,12 +175,14 @@ def test_what_a_target_cannot_have(tmp_path: Path) -> None:
 
 
 def test_runtimes_that_do_not_take_it(tmp_path: Path) -> None:
-    found = problems(tmp_path, runtime="ncnn", **FOLDED)
+    found = problems(tmp_path, runtime="ncnn", layout="ultralytics", **FOLDED)
     assert found[1:] == [
         "nms: in_graph is for graphs that onnxruntime, openvino or tensorrt run, made from ONNX, not for ncnn; "
         "set nms: outside, the agent then does it",
         "input: uint8_nhwc is for graphs that onnxruntime, openvino or tensorrt run, made from ONNX, not for ncnn; set "
         "input: float32_nchw, the agent then does it",
+        "layout: ultralytics is for graphs that onnxruntime, openvino or tensorrt run, made from ONNX, not for ncnn; "
+        "set layout: edgekd",
     ]
 
 

@@ -94,7 +94,7 @@ def material(drop: float = 0.0) -> Material:
 @pytest.mark.parametrize(
     ("name", "files", "layout"),
     [
-        ("ncnn-fp16", ["model.param", "model.bin"], "NCHW"),
+        ("ncnn-fp16", ["model.param", "model.bin", "metadata.yaml"], "NCHW"),
         ("litert-fp32", ["model.tflite"], "NHWC"),
         ("litert-fp16", ["model.tflite"], "NHWC"),
         ("coreml", ["model.mlpackage.zip"], "NCHW"),

@@ -12,8 +12,9 @@ from edgekd.atomic import read_json
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.export import parity
 from edgekd.export.artifacts import seal
-from edgekd.export.contract import Artifact, Tolerance
+from edgekd.export.contract import Artifact
 from edgekd.export.targets import run_steps
+from edgekd.export.tolerance import Tolerance
 from tests.export.students import CLASS_NAMES, photographs, source, target
 
 TOLERANCE = Tolerance(max_abs_score=0.01, max_abs_box_px=0.5)

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from edgekd.errors import InputError
 from edgekd.export import parity
-from edgekd.export.contract import Artifact, Tolerance
+from edgekd.export.contract import Artifact
 from edgekd.export.targets import run_steps
+from edgekd.export.tolerance import Tolerance
 from tests.export.students import photographs, source, target
 from tests.export.test_parity import tampered
 

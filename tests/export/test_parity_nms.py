@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgekd.export.contract import Suppression, Tolerance
+from edgekd.export.contract import Suppression
 from edgekd.export.parity_nms import missing, nearest_predictions, not_suppressed
+from edgekd.export.tolerance import Tolerance
 
 TOLERANCE = Tolerance(max_abs_score=0.01, max_abs_box_px=0.5)
 NMS = Suppression(conf=0.001, iou=0.5, max_det=3)

@@ -53,7 +53,7 @@ def test_all_problems_of_a_file_at_once(tmp_path: Path) -> None:
         "'coreml', got 'tflite'",
         f"{name}: batch: must be a whole number of at least 1, or 'dynamic', got 0",
         f"{name}: size: must be [height, width] in pixels, 'dynamic' or null (the training size), got [640]",
-        f"{name}: opsett: unknown key 'opsett' (known: batch, input, name, nms, opset, options, parity_images, "
+        f"{name}: opsett: unknown key 'opsett' (known: batch, input, layout, name, nms, opset, options, parity_images, "
         "precision, runtime, simplify, size, steps, tolerance; did you mean 'opset'?)",
     ]
 

@@ -164,9 +164,12 @@ class TestModels:
             ),
             (
                 {"teacher": {"model": "yolo11n"}},
-                "teacher.weights: missing; a teacher with random weights teaches nothing",
+                "teacher.weights: missing; name a trained file, e.g. best.pt: random weights teach nothing",
             ),
-            (teacher("none.pt"), "teacher.weights: no file none.pt; put the weights there or correct the path"),
+            (
+                teacher("none.pt"),
+                "teacher.weights: no file none.pt; put the weights there (edgekd downloads none) or correct the path",
+            ),
             (
                 teacher("notes.txt"),
                 "teacher.weights: {here}/notes.txt: unknown suffix '.txt' (allowed: .pt, .safetensors)",

@@ -135,7 +135,7 @@ def test_a_method_that_reads_what_a_runtime_cannot_give() -> None:
     assert models._unreadable("openvino", build("pkd", spec(), spec()), teacher) == []
     assert models._unreadable("openvino", part, teacher) == [
         "reads class_logits of the teacher; teacher rtdetr-l has a query head, whose outputs runtime openvino "
-        "cannot give; set teacher.runtime to eager"
+        "cannot give; set teacher.runtime to eager or compile"
     ]
 
 

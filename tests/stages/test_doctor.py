@@ -79,6 +79,33 @@ def test_what_is_required_and_missing(server: Sshd, tmp_path: Path, monkeypatch:
     assert (found["power mode"]["status"], found["power mode"]["found"]) == ("unknown", "no nvpmodel here")
 
 
+def test_a_fresh_installation_is_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pip install edgekd` brings no runtime of phones."""
+    for name in ("ncnn", "ai_edge_litert"):
+        (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{name}'\", name='{name}')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    ended = edgekd("doctor", "--json")
+    found = by_name(ended.json)
+    assert (ended.code, ended.json["ok"]) == (0, True)
+    assert {check["status"] for check in found.values()} <= {"ok", "unknown", "not installed", "warning"}
+    for name in ("ncnn", "litert"):
+        assert (found[f"runtime {name}"]["status"], found[f"runtime {name}"]["required"]) == ("not installed", False)
+    assert found["runtime ncnn"]["found"] == "only targets of ncnn need it"
+    assert found["runtime litert"]["remedy"] == (
+        f"for targets of litert: {sys.executable} -m pip install ai-edge-litert"
+    )
+
+
+def test_what_is_optional_and_broken_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ncnn.py").write_text("raise ImportError('libvulkan.so.1: cannot open shared object file')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    ended = edgekd("doctor", "--json")
+    found = by_name(ended.json)["runtime ncnn"]
+    assert (ended.code, found["status"]) == (0, "warning")
+    assert "libvulkan.so.1" in found["found"]
+    assert found["remedy"].startswith("for targets of ncnn, install it again: ")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
@@ -115,7 +142,9 @@ class FakeDevice:
             raise DeviceFault("crashed", "device jetson: agent doctor: ended by SIGSEGV")
         else:
             usable = arguments[-1] == "tensorrt"
-            runtime = {"version": "10.3.0" if usable else None, "unusable": None if usable else "no module"}
+            runtime = {"version": "10.3.0", "unusable": None, "installed": True}
+            if not usable:
+                runtime = {"version": None, "unusable": "no module", "installed": False}
             on_event({"event": "doctor", "runtime": runtime})
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from edgekd.data.digits import CLASS_NAMES
+from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.distill.contract import DistillerConfig, distiller_type
 from edgekd.training.fit import FitPlan
@@ -17,6 +18,7 @@ TRAIN: dict[str, Any] = {
     "imgsz": 64, "epochs": 1, "batch": 8, "optimizer": "AdamW", "lr0": 0.002, "mosaic": 0.5, "amp": False,
     "patience": 0,
 }  # fmt: skip
+SAME_CLASSES = ClassMap.identity(len(CLASS_NAMES))
 
 
 def detector(name: str) -> UltralyticsDetector:
@@ -32,7 +34,7 @@ def teacher(name: str = "yolo11n") -> Teacher:
             value.data += 0.02 * torch.randn_like(value)
         if ".cv3." in key and key.endswith(".2.bias"):
             value.data += 6 * torch.rand_like(value)
-    return Teacher(built.frozen(), CLASS_NAMES)
+    return Teacher(built.frozen(), SAME_CLASSES)
 
 
 def methods(**named: dict[str, Any]) -> tuple[tuple[str, DistillerConfig], ...]:

@@ -13,13 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from edgekd.data.digits import CLASS_NAMES
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.training.distillation import DistillationModule
 from edgekd.training.fit import build_distillers
 from edgekd.training.memory import checkpointed
 from edgekd.training.teacher import Teacher
-from tests.training.helpers import detector, methods
+from tests.training.helpers import SAME_CLASSES, detector, methods
 
 WEIGHTS = Path(__file__).parents[2] / "recipes/weights/digits-yolo11n.safetensors"
 ALL = {"logit": {}, "ld": {}, "cwd": {}, "pkd": {}, "fitnet": {}, "score_l2": {}}
@@ -63,7 +62,7 @@ def module_of(
     student = detector("yolo11p")
     student.module.args = get_cfg()
     student.module.to(device).requires_grad_(True)
-    tutor = Teacher(trained().frozen(), CLASS_NAMES, runtime, precision).to(torch.device(device))
+    tutor = Teacher(trained().frozen(), SAME_CLASSES, runtime, precision).to(torch.device(device))
     torch.manual_seed(0)
     built = UltralyticsDetector(student.module, "yolo11p")
     parts = build_distillers(methods(**chosen), built, tutor)

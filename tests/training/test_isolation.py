@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from edgekd.data.digits import CLASS_NAMES
 from edgekd.training.distillation import DistillationModule
 from edgekd.training.fit import fit, make_trainer
 from edgekd.training.teacher import Teacher
-from tests.training.helpers import detector, methods, plan
+from tests.training.helpers import SAME_CLASSES, detector, methods, plan
 
 # Maps with adapters, a schedule, head outputs: everything a distiller may hold on to.
 METHODS = methods(fitnet={}, cwd={}, logit={}, ld={})
@@ -38,7 +37,7 @@ def with_batch_norms() -> Teacher:
     for name, value in built.module.named_buffers():
         if name.endswith("running_mean"):
             value.add_(0.1 * torch.randn_like(value))
-    return Teacher(built, CLASS_NAMES)
+    return Teacher(built, SAME_CLASSES)
 
 
 def tensors_of(content: Any) -> Iterator[Tensor]:

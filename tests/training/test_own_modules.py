@@ -19,7 +19,8 @@ from edgekd.errors import InputError
 from edgekd.training.distillation import DistillationModule
 from edgekd.training.fit import build_distillers
 from edgekd.training.teacher import Teacher
-from tests.training.steps import CLASS_NAMES, batch_of, detector, trained
+from tests.training.helpers import SAME_CLASSES, detector
+from tests.training.steps import batch_of, trained
 
 
 class ThroughTheTeacher(Distiller):
@@ -99,7 +100,7 @@ def module_of(monkeypatch: pytest.MonkeyPatch, *kinds: type[Distiller], seed: in
         monkeypatch.setitem(contract._REGISTRY, kind.__name__.lower(), kind)
     student = detector("yolo11p")
     student.module.args = get_cfg()
-    teacher = Teacher(trained().frozen(), CLASS_NAMES)
+    teacher = Teacher(trained().frozen(), SAME_CLASSES)
     chosen = [(kind.__name__.lower(), DistillerConfig(**config)) for kind in kinds]
     torch.manual_seed(0)
     parts = build_distillers(chosen, student, teacher)

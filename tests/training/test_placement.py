@@ -29,7 +29,9 @@ def test_alone_the_recipe_decides(gpus: pytest.MonkeyPatch) -> None:
     assert [str(torch_device(asked)) for asked in (None, "cpu", 2, "cuda:1", "mps")] == [
         "cuda", "cpu", "cuda:2", "cuda:1", "cpu",
     ]  # fmt: skip
-    with pytest.raises(InputError, match=r"^train\.device: 4 is not on this machine; try cpu or 0$"):
+    with pytest.raises(
+        InputError, match=r"^train\.device: got 4, but torch sees 4 here \(0 to 3\); write one of these, or cpu$"
+    ):
         torch_device(4)
 
 
@@ -37,6 +39,11 @@ def test_alone_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert str(torch_device(None)) == "cpu"
+    with pytest.raises(InputError) as caught:
+        torch_device(0)
+    assert caught.value.problems == (
+        "train.device: got 0, but torch sees no GPU here; write 'device: cpu', or leave it out to take what there is",
+    )
     be(monkeypatch, 1, 2, 1, 2)
     assert engine_device(None) == "cpu"
 

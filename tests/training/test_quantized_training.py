@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-from edgekd.data.digits import CLASS_NAMES
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.errors import Interrupted
 from edgekd.training.fake_quantization import Grid
@@ -20,7 +19,7 @@ from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import Teacher
 from tests.stages import tiny
 from tests.training import children
-from tests.training.helpers import methods, plan
+from tests.training.helpers import SAME_CLASSES, methods, plan
 
 BATCHES = 3  # per epoch
 
@@ -28,7 +27,7 @@ BATCHES = 3  # per epoch
 def quantised(data: Path, taught: bool = True, **train: Any) -> tuple[FitPlan, Teacher | None]:
     """A training that starts from weights, with the float student as the teacher."""
     student = tiny.detector("yolo11p")
-    teacher = Teacher(student.frozen(), CLASS_NAMES) if taught else None
+    teacher = Teacher(student.frozen(), SAME_CLASSES) if taught else None
     made = plan(data, distillers=methods(logit={}) if taught else (), mosaic=0.0, warmup_epochs=0.0, **train)
     return replace(made, student=student, initialised=True, grid=Grid(), compared=True), teacher
 

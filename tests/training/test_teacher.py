@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from edgekd.detectors.capture import run
+from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.spec import Needs
 from edgekd.training.teacher import Teacher
 from tests.training.helpers import detector
@@ -16,7 +17,7 @@ from tests.training.helpers import detector
 )
 def test_outputs_on_the_cpu_are_those_of_the_frozen_detector(name: str) -> None:
     built = detector(name)
-    teacher = Teacher(built.frozen(), built.spec.class_names).to(torch.device("cpu"))
+    teacher = Teacher(built.frozen(), ClassMap.identity(len(built.spec.class_names))).to(torch.device("cpu"))
     needs = Needs(built.spec.taps_of("neck"), frozenset({"class_logits", "boxes"}))
     images = torch.rand(2, 3, 96, 64)
     with torch.no_grad():

@@ -13,14 +13,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.data.digits import CLASS_NAMES
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import Needs, Part, Tap
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.training import teacher_runtime
 from edgekd.training.teacher import Teacher
 from edgekd.training.teacher_runtime import RUNTIMES, OpenVino
-from tests.training.helpers import detector
+from tests.training.helpers import SAME_CLASSES, detector
 from tests.training.steps import trained
 
 CPU = torch.device("cpu")
@@ -56,7 +55,7 @@ def assert_near(found: Tensor, expected: Tensor, relative: float) -> None:
 
 @pytest.fixture(scope="module")
 def converted() -> Teacher:
-    return Teacher(trained().frozen(), CLASS_NAMES, "openvino").to(CPU)
+    return Teacher(trained().frozen(), SAME_CLASSES, "openvino").to(CPU)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,7 @@ def converted() -> Teacher:
 def test_openvino_gives_what_torch_gives(name: str) -> None:
     built = detector(name)
     taps = tuple(tap.key for tap in built.spec.taps)
-    teachers = [Teacher(built.frozen(), CLASS_NAMES, runtime).to(CPU) for runtime in ("openvino", "eager")]
+    teachers = [Teacher(built.frozen(), SAME_CLASSES, runtime).to(CPU) for runtime in ("openvino", "eager")]
     for batch, height, width in SIZES:
         images = torch.rand(batch, 3, height, width)
         found, expected = (teacher.forward(images, built.spec.needs(*taps, parts=BOTH)) for teacher in teachers)
@@ -75,7 +74,7 @@ def test_openvino_gives_what_torch_gives(name: str) -> None:
 def test_streams_share_the_batch_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two threads with four images or more each; of a smaller batch each takes what there is, in order."""
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    teacher, eager = (Teacher(trained().frozen(), CLASS_NAMES, runtime).to(CPU) for runtime in ("openvino", "eager"))
+    teacher, eager = (Teacher(trained().frozen(), SAME_CLASSES, runtime).to(CPU) for runtime in ("openvino", "eager"))
     for batch in (9, 8, 3, 1):
         images = torch.rand(batch, 3, 64, 64)
         found, expected = (one.forward(images, NECK_AND_HEAD) for one in (teacher, eager))
@@ -102,7 +101,7 @@ def random_states() -> list[Any]:
 
 def test_only_the_needed_parts_are_converted() -> None:
     """And no random number is drawn, or the student would see other batches than the control."""
-    teacher = Teacher(trained().frozen(), CLASS_NAMES, "openvino").to(CPU)
+    teacher = Teacher(trained().frozen(), SAME_CLASSES, "openvino").to(CPU)
     teacher.detector.module.model[-1].cv2.register_forward_pre_hook(lambda *_: pytest.fail("the box head ran"))
     images = torch.rand(2, 3, 64, 64)
     before = random_states()
@@ -116,11 +115,11 @@ def test_only_the_needed_parts_are_converted() -> None:
 @pytest.mark.parametrize("runtime", ["eager", "openvino"])
 def test_bf16_is_another_teacher_in_the_third_digit(runtime: Any) -> None:
     try:
-        teacher = Teacher(trained().frozen(), CLASS_NAMES, runtime, "bf16").to(CPU)
+        teacher = Teacher(trained().frozen(), SAME_CLASSES, runtime, "bf16").to(CPU)
     except EnvironmentFault as fault:
         pytest.skip(str(fault))
     images = torch.rand(2, 3, 96, 96)
-    expected = Teacher(trained().frozen(), CLASS_NAMES).forward(images, NECK_AND_HEAD)
+    expected = Teacher(trained().frozen(), SAME_CLASSES).forward(images, NECK_AND_HEAD)
     found = teacher.forward(images, NECK_AND_HEAD)
     assert_same(found, expected, 0.05)
     with pytest.raises(AssertionError):
@@ -129,10 +128,10 @@ def test_bf16_is_another_teacher_in_the_third_digit(runtime: Any) -> None:
 
 def test_a_precision_of_its_own_is_not_the_students() -> None:
     images = torch.rand(2, 3, 64, 64)
-    expected = Teacher(trained().frozen(), CLASS_NAMES).forward(images, HEAD).dense["one2many"].class_logits
+    expected = Teacher(trained().frozen(), SAME_CLASSES).forward(images, HEAD).dense["one2many"].class_logits
     found = {}
     for precision in ("fp32", None):
-        teacher = Teacher(trained().frozen(), CLASS_NAMES, "eager", precision).to(CPU)  # type: ignore[arg-type]
+        teacher = Teacher(trained().frozen(), SAME_CLASSES, "eager", precision).to(CPU)  # type: ignore[arg-type]
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found[precision] = teacher.forward(images, HEAD).dense["one2many"].class_logits
     torch.testing.assert_close(found["fp32"], expected, rtol=1e-4, atol=1e-4)
@@ -141,7 +140,7 @@ def test_a_precision_of_its_own_is_not_the_students() -> None:
 
 @pytest.mark.parametrize("runtime", ["eager", "openvino"])
 def test_a_compiled_teacher_is_still_only_a_teacher(runtime: str, converted: Teacher) -> None:
-    teacher = {"eager": Teacher(trained().frozen(), CLASS_NAMES).to(CPU), "openvino": converted}[runtime]
+    teacher = {"eager": Teacher(trained().frozen(), SAME_CLASSES).to(CPU), "openvino": converted}[runtime]
     output = teacher.forward(torch.rand(2, 3, 64, 64), NECK_AND_HEAD)
     assert not output.taps["model.16"].requires_grad
     assert not output.taps["model.16"].is_inference(), "or the student could not save it for its backward pass"
@@ -171,8 +170,8 @@ class TestCompile:
     def test_a_smaller_batch_is_filled_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
         recorder = Recorder()
         monkeypatch.setattr(torch, "compile", recorder)
-        teacher = Teacher(trained().frozen(), CLASS_NAMES, "compile").to(CPU)
-        eager = Teacher(trained().frozen(), CLASS_NAMES).to(CPU)
+        teacher = Teacher(trained().frozen(), SAME_CLASSES, "compile").to(CPU)
+        eager = Teacher(trained().frozen(), SAME_CLASSES).to(CPU)
         for batch in (4, 4, 3, 1):
             images = torch.rand(batch, 3, 64, 64)
             found, expected = (one.forward(images, NECK_AND_HEAD) for one in (teacher, eager))
@@ -185,7 +184,7 @@ class TestCompile:
 
         monkeypatch.setattr(torch, "compile", Recorder(fail))
         with pytest.raises(EnvironmentFault) as error:
-            Teacher(trained().frozen(), CLASS_NAMES, "compile").forward(torch.rand(2, 3, 64, 64), HEAD)
+            Teacher(trained().frozen(), SAME_CLASSES, "compile").forward(torch.rand(2, 3, 64, 64), HEAD)
         assert error.value.problems == (
             "teacher.runtime: torch.compile failed (RuntimeError: Python.h: no such file); use eager",
         )
@@ -196,13 +195,13 @@ class TestCompile:
 
         monkeypatch.setattr(torch, "compile", Recorder(exhausted))
         with pytest.raises(torch.cuda.OutOfMemoryError):
-            Teacher(trained().frozen(), CLASS_NAMES, "compile").forward(torch.rand(2, 3, 64, 64), HEAD)
+            Teacher(trained().frozen(), SAME_CLASSES, "compile").forward(torch.rand(2, 3, 64, 64), HEAD)
 
     @pytest.mark.slow
     def test_for_real(self) -> None:
         built = detector("yolo11p")
         taps = tuple(tap.key for tap in built.spec.taps)
-        teachers = [Teacher(built.frozen(), CLASS_NAMES, runtime).to(CPU) for runtime in ("compile", "eager")]
+        teachers = [Teacher(built.frozen(), SAME_CLASSES, runtime).to(CPU) for runtime in ("compile", "eager")]
         before = torch._dynamo.utils.counters["stats"]["unique_graphs"]  # of the whole process
         for batch, height, width in [(4, 64, 64), (3, 64, 64), (4, 96, 64), (1, 128, 64)]:
             images = torch.rand(batch, 3, height, width)
@@ -225,7 +224,7 @@ class TestWhatIsRefused:
         self, change: Any, shown: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(torch, "compile", Recorder(change))
-        teacher = Teacher(trained().frozen(), CLASS_NAMES, "compile").to(CPU)
+        teacher = Teacher(trained().frozen(), SAME_CLASSES, "compile").to(CPU)
         with pytest.raises(EnvironmentFault) as error:
             teacher.forward(torch.rand(2, 3, 64, 96), NECK_AND_HEAD)
         (line,) = error.value.problems
@@ -239,7 +238,7 @@ class TestWhatIsRefused:
             raise RuntimeError("no translator for aten::foo\nand more")
 
         monkeypatch.setattr(openvino, "convert_model", fail)
-        teacher = Teacher(trained().frozen(), CLASS_NAMES, "openvino").to(CPU)
+        teacher = Teacher(trained().frozen(), SAME_CLASSES, "openvino").to(CPU)
         with pytest.raises(EnvironmentFault) as error:
             teacher.forward(torch.rand(2, 3, 64, 64), HEAD)
         assert error.value.problems == (
@@ -248,7 +247,7 @@ class TestWhatIsRefused:
 
     def test_fp16_on_a_cpu(self) -> None:
         with pytest.raises(InputError, match=r"teacher\.precision: fp16 is for a GPU; on a CPU use bf16 or fp32"):
-            Teacher(trained().frozen(), CLASS_NAMES, "eager", "fp16").to(CPU)
+            Teacher(trained().frozen(), SAME_CLASSES, "eager", "fp16").to(CPU)
 
     def test_openvino_beside_a_gpu(self) -> None:
         with pytest.raises(InputError, match="openvino is for a CPU, the student is trained on cuda:0; use compile"):

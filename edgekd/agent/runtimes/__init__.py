@@ -151,6 +151,15 @@ def unusable(name: str) -> Optional[str]:
         return error.message
 
 
+def installed(name: str) -> bool:
+    """Whether the runtime's library is there, in order or not."""
+    try:
+        runtime_class(name)
+    except AgentError as error:
+        return not isinstance(error.__cause__, ModuleNotFoundError)
+    return True
+
+
 def open_model(
     name: str,
     model_path: Path,

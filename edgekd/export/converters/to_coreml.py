@@ -16,7 +16,7 @@ def convert(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Write `model.mlpackage.zip`.
 
     Args:
-        job: `onnx`, `precision` (fp32, fp16), `metadata`: text that is kept inside the model.
+        job: `onnx`, `precision` (fp32, fp16), `metadata`: texts by key that are kept inside the model.
     """
     import coremltools  # type: ignore[import-not-found]
     import numpy as np
@@ -43,7 +43,8 @@ def convert(job: dict[str, Any], folder: Path) -> dict[str, Any]:
         compute_precision=precision,
         skip_model_load=True,
     )
-    program.user_defined_metadata["edgekd"] = job["metadata"]
+    for key, text in job["metadata"].items():
+        program.user_defined_metadata[key] = text
     package = folder / "model.mlpackage"
     program.save(str(package))
     with zipfile.ZipFile(folder / "model.mlpackage.zip", "w", zipfile.ZIP_DEFLATED) as archive:

@@ -1,0 +1,127 @@
+"""A data.yaml: names, channels, key points, and where the images of each split are."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekd.data.class_names import name_fault
+from edgekd.errors import InputError
+from edgekd.recipe.yaml_text import read_mapping
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class DataYaml:
+    """A data.yaml with its defaults filled in.
+
+    Attributes:
+        sources: split -> files and folders, absolute.
+        keypoint_columns: columns behind the box that belong to key points (`kpt_shape`), ignored.
+        warnings: what is wrong with a `test` split, which no stage uses.
+    """
+
+    path: Path
+    class_names: tuple[str, ...]
+    channels: int
+    sources: dict[str, tuple[Path, ...]]
+    keypoint_columns: int
+    warnings: tuple[str, ...] = ()
+
+
+def read_data_yaml(path: Path, base: Path) -> DataYaml:
+    """Read and check a data.yaml. Its `path:` is taken from the file's own folder, else from `base`.
+
+    Raises:
+        InputError: all faults of the file at once.
+    """
+    content = read_mapping(path, {"names": "all"}, "give the path of a data.yaml")
+    faults: list[str] = []
+    names = _class_names(content, faults)
+    channels = content.get("channels", 3)
+    if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
+        faults.append(f"channels: {channels!r} is not a whole number of 1 or more")
+        channels = 3
+    warnings: list[str] = []
+    sources = _sources(content, path, base, faults, warnings)
+    columns = _keypoint_columns(content, faults)
+    if faults:
+        raise InputError(*(f"{path}: {fault}" for fault in faults))
+    return DataYaml(path, names, channels, sources, columns, tuple(warnings))
+
+
+def _class_names(content: dict[str, Any], faults: list[str]) -> tuple[str, ...]:
+    names, count = content.get("names"), content.get("nc")
+    if names is None and isinstance(count, int) and count > 0:
+        return tuple(f"class_{number}" for number in range(count))
+    if isinstance(names, list):
+        names = {str(number): name for number, name in enumerate(names)}
+    if not isinstance(names, dict) or not names:
+        faults.append("names: must list the class names, or map 0, 1, ... to them")
+        return ()
+    if not all(isinstance(number, str) and number.isdecimal() for number in names):
+        faults.append(f"names: keys must be 0..{len(names) - 1}")
+        return ()
+    numbered = {int(number): name for number, name in names.items()}
+    if sorted(numbered) != list(range(len(names))):
+        faults.append(f"names: keys must be 0..{len(names) - 1}, found {sorted(numbered)}")
+    faults.extend(f"names[{number}]: {fault}" for number, name in numbered.items() if (fault := name_fault(name)))
+    found = tuple(str(numbered[number]) for number in sorted(numbered))
+    repeated = sorted({name for name in found if found.count(name) > 1})
+    if repeated:
+        faults.append(f"names: {', '.join(repeated)} given more than once; every class needs a name of its own")
+    if count is not None and count != len(found):
+        faults.append(f"nc: {count!r} does not match the {len(found)} names")
+    return found
+
+
+def _sources(
+    content: dict[str, Any], path: Path, base: Path, faults: list[str], warnings: list[str]
+) -> dict[str, tuple[Path, ...]]:
+    root_given = content.get("path") or "."
+    if not isinstance(root_given, str):
+        faults.append(f"path: {root_given!r} is not a path")
+        root_given = "."
+    roots = [(folder / root_given).resolve() for folder in (path.parent, base)]
+    root = next((folder for folder in roots if folder.is_dir()), roots[0])
+    if "val" not in content and "validation" in content:
+        content = {**content, "val": content["validation"]}
+    sources: dict[str, tuple[Path, ...]] = {}
+    for split in SPLITS:
+        given = content.get(split)
+        if given is None or given == "":
+            if split != "test":
+                faults.append(f"{split}: missing; name a folder of images or a list of them")
+            continue
+        entries = given if isinstance(given, list) else [given]
+        if not entries or not all(isinstance(entry, str) and entry for entry in entries):
+            faults.append(f"{split}: {given!r} is neither a path nor a list of paths")
+            continue
+        found = tuple(_resolved(root, entry) for entry in entries)
+        missing = [source for source in found if not source.exists()]
+        if missing and split == "test":
+            warnings.append(f"test: {missing[0]} does not exist; no stage uses test, so it is left out")
+            continue
+        sources[split] = found
+        faults.extend(f"{split}: {source} does not exist; correct the path" for source in missing)
+    return sources
+
+
+def _resolved(root: Path, entry: str) -> Path:
+    """Some exporters write `../train/images` for a folder beside the data.yaml; the training engine allows it."""
+    path = Path(os.path.normpath(root / entry))
+    beside = Path(os.path.normpath(root / entry.removeprefix("../")))
+    return beside if not path.exists() and beside.exists() else path
+
+
+def _keypoint_columns(content: dict[str, Any], faults: list[str]) -> int:
+    shape = content.get("kpt_shape")
+    if shape is None:
+        return 0
+    if not (isinstance(shape, list) and len(shape) == 2 and all(isinstance(size, int) and size > 0 for size in shape)):
+        faults.append(f"kpt_shape: {shape!r} is not [number, dimensions]")
+        return 0
+    return int(shape[0] * shape[1])
