@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeAlias, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from edgekd import plugins
 from edgekd.detectors.contract import Detector
 from edgekd.detectors.outputs import Batch, DetectorOutput, Guidance
 from edgekd.detectors.spec import NOTHING, Branch, Needs, Part, Spec
@@ -22,6 +23,17 @@ from edgekd.distill.frozen import Frozen, no_parts
 from edgekd.errors import unknown
 
 Taps: TypeAlias = str | tuple[str, ...]
+
+
+def _weight(given: object) -> object:
+    """One message where a union of types would give two."""
+    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if given != "auto" and not (is_number and 0 <= given < math.inf):  # type: ignore[operator]
+        raise ValueError("must be a number from 0 on, or auto")
+    return given
+
+
+Weight: TypeAlias = Annotated[float | Literal["auto"], BeforeValidator(_weight)]
 
 
 class Schedule(BaseModel):
@@ -67,13 +79,30 @@ class Schedule(BaseModel):
         return 1.0 if self.decay == "none" else self.final
 
 
+DEFAULT_SHARE = 0.2
+
+
 class DistillerConfig(BaseModel):
     """Keys that every method has. Subclasses add the paper's parameters with its defaults and bounds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    weight: float = Field(1.0, ge=0, description="factor on all terms of this method")
+    weight: Weight = Field(1.0, description="factor on all terms of this method")
+    share: float | None = Field(
+        None, gt=0, le=1, description="with 'weight: auto': the method's part, relative to the detection loss"
+    )
     schedule: Schedule = Schedule()
+
+    @model_validator(mode="after")
+    def _share_of_auto(self) -> DistillerConfig:
+        if self.share is not None and self.weight != "auto":
+            raise ValueError("share: only with 'weight: auto'; set it, or leave share out")
+        return self
+
+    @property
+    def wanted_share(self) -> float:
+        """Of a method whose weight is automatic."""
+        return self.share if self.share is not None else DEFAULT_SHARE
 
 
 class FeatureConfig(DistillerConfig):
@@ -248,8 +277,7 @@ def distiller_type(name: str) -> type[Distiller]:
     Raises:
         KeyError: with the text for the user; the caller adds where the name stood.
     """
-    import edgekd.distill.methods  # noqa: F401  (registers every method)
-
+    _load()
     if name not in _REGISTRY:
         raise KeyError(unknown("method", name, _REGISTRY))
     return _REGISTRY[name]
@@ -257,6 +285,12 @@ def distiller_type(name: str) -> type[Distiller]:
 
 def distiller_names() -> list[str]:
     """Names of all methods."""
+    _load()
+    return sorted(_REGISTRY)
+
+
+def _load() -> None:
+    """Register every method: our own first, so that none of another package takes a name of theirs."""
     import edgekd.distill.methods  # noqa: F401
 
-    return sorted(_REGISTRY)
+    plugins.load("edgekd.methods")

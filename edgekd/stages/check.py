@@ -11,7 +11,7 @@ from typing import Any
 from edgekd.detectors.class_matching import unknown_warnings
 from edgekd.detectors.spec import Spec
 from edgekd.devices.tools.spec import without_agent
-from edgekd.distill.contract import DistillerConfig, distiller_type
+from edgekd.distill.contract import DEFAULT_SHARE, DistillerConfig, distiller_type
 from edgekd.errors import InputError
 from edgekd.export.onnx_nms import end_to_end_problem
 from edgekd.gate import baseline as releases
@@ -170,7 +170,7 @@ def _print_classes(classes: list[dict[str, Any]]) -> None:
 def _print_methods(title: str, methods: list[dict[str, Any]]) -> None:
     for entry in methods:
         pairs = "; ".join(f"{student} <- {teacher}" for student, teacher in entry["taps"]) or "head outputs"
-        print_lines([f"{title} {entry['method']} (weight {entry['weight']:g}): {pairs}"])
+        print_lines([f"{title} {entry['method']} (weight {_weight(entry)}): {pairs}"])
 
 
 def _print_quantize(quantize: dict[str, Any]) -> None:
@@ -209,6 +209,12 @@ def _describe(spec: Spec, head: str | None) -> dict[str, Any]:
         "classes": len(spec.class_names),
         "taps": [asdict(tap) for tap in spec.taps],
     }
+
+
+def _weight(entry: dict[str, Any]) -> str:
+    if entry["weight"] != "auto":
+        return f"{entry['weight']:g}"
+    return f"auto, {entry['share'] or DEFAULT_SHARE:g} of the detection loss"
 
 
 def _in_words(spec: dict[str, Any]) -> str:

@@ -151,22 +151,29 @@ def _problems(
     pair: Pair, methods: Sequence[tuple[str, DistillerConfig]], where: str, runtime: RuntimeName
 ) -> list[str]:
     """Why methods cannot serve a pair whose teacher is run so."""
-    assert pair.teacher is not None
-    sides = pair.of_methods()
     guiding = [name for name, _ in methods if distiller_type(name).guides]
     problems = [f"{where}: {', '.join(guiding)} each steer the student's own loss; keep one"] if guiding[1:] else []
     for index, (name, config) in enumerate(methods):
-        place, kind = f"{where}[{index}]: {name}", distiller_type(name)
-        reasons = unmet(kind.requires, sides)
-        problems += [f"{place} {reason}" for reason in reasons]
-        if not reasons:
-            try:
-                part = kind(config, sides)
-            except EdgekdError as error:
-                problems += [f"{where}[{index}]: {problem}" for problem in error.problems]
-            else:
-                problems += [f"{place} {reason}" for reason in _unreadable(runtime, part, pair.teacher.spec)]
+        problems += [f"{where}[{index}]: {reason}" for reason in method_problems(pair, name, runtime, config)]
     return problems
+
+
+def method_problems(pair: Pair, name: str, runtime: RuntimeName, config: DistillerConfig | None = None) -> list[str]:
+    """Every reason why a method cannot serve a pair whose teacher is run so; empty if it can.
+
+    Args:
+        config: None: the method's defaults.
+    """
+    assert pair.teacher is not None
+    kind, sides = distiller_type(name), pair.of_methods()
+    reasons = unmet(kind.requires, sides)
+    if reasons:
+        return [f"{name} {reason}" for reason in reasons]
+    try:
+        part = kind(config or kind.config_type.model_validate({}), sides)
+    except EdgekdError as error:
+        return list(error.problems)
+    return [f"{name} {reason}" for reason in _unreadable(runtime, part, pair.teacher.spec)]
 
 
 def _unreadable(runtime: RuntimeName, part: Distiller, teacher: Spec) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from edgekd import ranks
 from edgekd.detectors.contract import Trainable
-from edgekd.detectors.outputs import Batch, DetectorOutput, Guidance
+from edgekd.detectors.outputs import Batch, Guidance, TrainingPass
 from edgekd.detectors.spec import Needs
 from edgekd.distill.contract import Distiller, Moment
 from edgekd.errors import InputError
@@ -19,6 +19,7 @@ from edgekd.report.warn import DETECTION
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
 from edgekd.training.knowledge import Knowledge, Online
 from edgekd.training.teacher import Teacher
+from edgekd.training.weighting import AutoWeight
 
 
 class DistillationModule(nn.Module):
@@ -46,6 +47,11 @@ class DistillationModule(nn.Module):
         self._needs = Needs.merged(part.wiring.student for part in distillers)
         self._labels = _labels(distillers)
         self._names: dict[str, list[str]] = {}  # label -> names of its terms
+        self._auto = {
+            label: AutoWeight(part.config.wanted_share)
+            for part, label in zip(distillers, self._labels, strict=True)
+            if part.config.weight == "auto"
+        }
 
     @property
     def student_model(self) -> nn.Module:
@@ -71,12 +77,15 @@ class DistillationModule(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """What `state_dict` holds beside tensors: where the schedules are, and what was logged."""
-        return {"step": self.step, "terms_of": self._names, "balance": self.balance.state()}
+        weights = {label: auto.state() for label, auto in self._auto.items()}
+        return {"step": self.step, "terms_of": self._names, "weights": weights, "balance": self.balance.state()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self.step, self._names = state["step"], state.get("terms_of", {})
         self.balance = Balance.from_state(state["balance"])
+        for label, kept in state.get("weights", {}).items():
+            self._auto[label].restore(kept)
 
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Loss for a batch, predictions for images."""
@@ -100,7 +109,7 @@ class DistillationModule(nn.Module):
         knowledge = self.source.of(list(self._parts()), facts, acting)
         found = student.training_pass(facts, self._needs, self._guidance(knowledge, facts))
         scale = student.loss_scale(facts.size)
-        terms = self._terms(found.output, knowledge, facts, factors, scale)
+        terms = self._terms(found, knowledge, facts, factors, scale)
         if self.step < REPORT_STEPS or self.step % _log_every(self.steps_per_epoch) == 0:
             self.balance.observe(self.step, self._epoch, [Term(DETECTION, found.loss.sum()), *terms], found.anchors)
         self.step += 1
@@ -121,7 +130,7 @@ class DistillationModule(nn.Module):
 
     def _terms(
         self,
-        student: DetectorOutput,
+        student: TrainingPass,
         knowledge: Sequence[Knowledge | None],
         batch: Batch,
         factors: Sequence[float],
@@ -133,16 +142,23 @@ class DistillationModule(nn.Module):
             if kept is None:  # it has ended: the log keeps its columns
                 terms += [Term(name, batch.images.new_zeros(()), 0.0, ended=True) for name in self._names[label]]
                 continue
-            values = part.terms(student, kept, batch, self._moment(index, batch))
+            values = part.terms(student.output, kept, batch, self._moment(index, batch))
+            weight = self._weight(part, label, student.loss.sum() / scale, values)
             own = [
                 Term(f"{label}.{name}", value, 1.0, 1.0, scale, auxiliary=True)
                 if name in part.auxiliary
-                else Term(f"{label}.{name}", value, part.config.weight, factors[index], scale)
+                else Term(f"{label}.{name}", value, weight, factors[index], scale)
                 for name, value in values.items()
             ]
             self._names[label] = [term.name for term in own]
             terms += own
         return terms
+
+    def _weight(self, part: Distiller, label: str, detection: Tensor, values: Mapping[str, Tensor]) -> float | Tensor:
+        if part.config.weight != "auto":
+            return part.config.weight
+        taught = torch.stack([value for name, value in values.items() if name not in part.auxiliary]).sum()
+        return self._auto[label].of(detection, taught)
 
     def _moment(self, index: int, batch: Batch) -> Moment:
         """Seeded anew in each step, so that there is no state to keep."""

@@ -20,7 +20,9 @@ def dense(logits: torch.Tensor) -> DetectorOutput:
 
 
 def query(logits: torch.Tensor) -> DetectorOutput:
-    return DetectorOutput({}, {}, QueryPredictions(logits, torch.zeros(*logits.shape[:3], 4), tuple(range(len(logits)))))
+    return DetectorOutput(
+        {}, {}, QueryPredictions(logits, torch.zeros(*logits.shape[:3], 4), tuple(range(len(logits))))
+    )
 
 
 @pytest.mark.parametrize("kind", ["dense", "query"])

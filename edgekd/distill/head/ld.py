@@ -30,7 +30,7 @@ from torch import Tensor
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.detectors.spec import Needs
 from edgekd.distill.adapters import fp32_island, match_branches
-from edgekd.distill.contract import Card, Distiller, DistillerConfig, Moment, Pair, Wiring, register
+from edgekd.distill.contract import Card, Distiller, DistillerConfig, Moment, Pair, Weight, Wiring, register
 from edgekd.distill.masks import confidence, inside_boxes
 from edgekd.distill.points import SharedPoints
 from edgekd.distill.requirements import box_distributions, dense_heads, shared_classes, shared_points
@@ -39,7 +39,7 @@ from edgekd.distill.requirements import box_distributions, dense_heads, shared_c
 class LDConfig(DistillerConfig):
     """Keys of `ld`."""
 
-    weight: float = Field(1.0, ge=0, description="factor; 1..4 at temperature 1, 0.05..0.5 at 10")
+    weight: Weight = Field(1.0, description="factor; 1..4 at temperature 1, 0.05..0.5 at 10")
     temperature: float = Field(1.0, gt=0, le=100)
     region: Literal["confidence", "foreground"] = Field(
         "confidence", description="where the teacher is confident, or only there inside ground-truth boxes"

@@ -28,7 +28,7 @@ from torch import Tensor
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.detectors.spec import Needs
 from edgekd.distill.adapters import fp32_island, match_branches
-from edgekd.distill.contract import Card, Distiller, DistillerConfig, Moment, Pair, Wiring, register
+from edgekd.distill.contract import Card, Distiller, DistillerConfig, Moment, Pair, Weight, Wiring, register
 from edgekd.distill.masks import confidence
 from edgekd.distill.points import SharedPoints
 from edgekd.distill.requirements import dense_heads, shared_classes, shared_points
@@ -37,7 +37,7 @@ from edgekd.distill.requirements import dense_heads, shared_classes, shared_poin
 class LogitConfig(DistillerConfig):
     """Keys of `logit`."""
 
-    weight: float = Field(0.5, ge=0, description="factor; 0.5 is the gain of YOLO's own class loss")
+    weight: Weight = Field(0.5, description="factor; 0.5 is the gain of YOLO's own class loss")
     beta: float = Field(0.0, ge=0, le=4, description="power of |p_S - p_T|; 0: plain BCE, 1: CrossKD, 2: focal")
 
 

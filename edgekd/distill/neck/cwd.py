@@ -29,13 +29,13 @@ from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.distill.adapters import Levels, fp32_island, standardise
-from edgekd.distill.contract import Card, Distiller, FeatureConfig, Moment, Pair, Wiring, register
+from edgekd.distill.contract import Card, Distiller, FeatureConfig, Moment, Pair, Weight, Wiring, register
 
 
 class CWDConfig(FeatureConfig):
     """Keys of `cwd`."""
 
-    weight: float = Field(10.0, ge=0, description="factor on the sum over levels; with 'normalise: channel' 1 is usual")
+    weight: Weight = Field(10.0, description="factor on the sum over levels; with 'normalise: channel' 1 is usual")
     tau: float = Field(1.0, gt=0, description="temperature of the softmax over positions")
     normalise: Literal["none", "channel"] = "none"
     per_image_below: int = Field(8, ge=0, description="batches smaller than this are normalised per image")
@@ -62,6 +62,7 @@ class CWD(Distiller):
         level="neck",
         arxiv="2011.13256",
         code="github.com/irfanICMLL/TorchDistiller",
+        gain="GFL R101 to R50 on COCO 40.2 to 41.9 AP (class head); RetinaNet X101 to R50 37.4 to 40.8",
     )
     config: CWDConfig
     levels: Levels

@@ -23,13 +23,13 @@ from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.distill.adapters import Levels, fp32_island
-from edgekd.distill.contract import Card, Distiller, FeatureConfig, Moment, Pair, Wiring, register
+from edgekd.distill.contract import Card, Distiller, FeatureConfig, Moment, Pair, Weight, Wiring, register
 
 
 class FitNetConfig(FeatureConfig):
     """Keys of `fitnet`."""
 
-    weight: float = Field(1.0, ge=0, description="factor on the sum over levels; 1..10 is usual")
+    weight: Weight = Field(1.0, description="factor on the sum over levels; 1..10 is usual")
     adapter: Literal["conv1x1", "mlp", "none"] = Field("conv1x1", description="'none' needs equal channels")
 
 
@@ -50,6 +50,8 @@ class FitNet(Distiller):
         venue="ICLR 2015",
         level="neck",
         arxiv="1412.6550",
+        code="github.com/adri-romsor/FitNets",
+        gain="Faster R-CNN R101 to R50 on COCO 38.4 to 38.9 AP, RetinaNet 37.4 to 37.4 (as a baseline of later papers)",
     )
     config: FitNetConfig
     levels: Levels

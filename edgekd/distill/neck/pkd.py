@@ -23,13 +23,13 @@ from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.distill.adapters import Levels, fp32_island, standardise
-from edgekd.distill.contract import Card, Distiller, FeatureConfig, Moment, Pair, Wiring, register
+from edgekd.distill.contract import Card, Distiller, FeatureConfig, Moment, Pair, Weight, Wiring, register
 
 
 class PKDConfig(FeatureConfig):
     """Keys of `pkd`."""
 
-    weight: float = Field(10.0, ge=0, description="factor on the sum over levels; 10 one-stage, 6 two-stage students")
+    weight: Weight = Field(10.0, description="factor on the sum over levels; 10 one-stage, 6 two-stage students")
 
 
 @fp32_island
@@ -52,6 +52,7 @@ class PKD(Distiller):
         level="neck",
         arxiv="2207.02039",
         code="github.com/open-mmlab/mmrazor",
+        gain="RetinaNet X101 to R50 on COCO 37.4 to 40.8 AP; from Mask R-CNN with Swin-S 37.4 to 41.5",
     )
     config: PKDConfig
     levels: Levels

@@ -27,7 +27,7 @@ from torch import Tensor
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.detectors.spec import DenseHead
 from edgekd.distill.adapters import Levels, fp32_island
-from edgekd.distill.contract import Card, Distiller, FeatureConfig, Moment, Pair, Wiring, register
+from edgekd.distill.contract import Card, Distiller, FeatureConfig, Moment, Pair, Weight, Wiring, register
 from edgekd.distill.masks import confidence
 from edgekd.distill.requirements import dense_teacher, shared_classes
 from edgekd.errors import InputError
@@ -36,7 +36,7 @@ from edgekd.errors import InputError
 class ScoreL2Config(FeatureConfig):
     """Keys of `score_l2`."""
 
-    weight: float = Field(6.0, ge=0, description="factor on the sum over levels; Ultralytics' 'dis'")
+    weight: Weight = Field(6.0, description="factor on the sum over levels; Ultralytics' 'dis'")
     adapter: Literal["mlp", "conv1x1"] = "mlp"
 
 
