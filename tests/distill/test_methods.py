@@ -16,16 +16,11 @@ from .helpers import batch_of, build, moment, random_output, spec, terms
 
 STUDENT = spec("small", (4, 6))
 TEACHER = spec("large", (5, 6))  # wider on one level only
-METHODS = {
-    "cwd": {},
+METHODS: dict[str, dict[str, object]] = {
+    **{name: {} for name in distiller_names()},
     "cwd normalised": {"normalise": "channel"},
-    "fitnet": {},
     "fitnet mlp": {"adapter": "mlp"},
-    "pkd": {},
-    "score_l2": {},
-    "logit": {},
     "logit focal": {"beta": 2.0},
-    "ld": {},
     "ld foreground": {"region": "foreground"},
 }
 
@@ -45,10 +40,6 @@ def leaves(output: DetectorOutput, method: Distiller) -> list[Tensor]:
     return read
 
 
-def test_every_method_is_tested_here() -> None:
-    assert {name.split()[0] for name in METHODS} == set(distiller_names())
-
-
 def test_gradients_reach_student_and_adapters_but_not_the_teacher(method: Distiller) -> None:
     student, teacher = random_output(STUDENT), random_output(TEACHER, seed=1)
     sum(terms(method, student, teacher).values()).backward()  # type: ignore[union-attr]
@@ -66,8 +57,7 @@ def test_terms_are_scalars_and_the_student_is_not_changed(method: Distiller) -> 
     student = random_output(STUDENT)
     before = [tensor.detach().clone() for tensor in leaves(student, method)]
     result = terms(method, student, random_output(TEACHER, seed=1))
-    assert list(result) in (["feature"], ["class"], ["box"])
-    assert all(value.shape == () and value.dtype == torch.float32 and value > 0 for value in result.values())
+    assert result and all(value.shape == () and value.dtype == torch.float32 and value > 0 for value in result.values())
     after = leaves(student, method)
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
