@@ -1,4 +1,4 @@
-"""What does the interval of an AP difference cost, and is it pycocotools' AP that is resampled? Under a minute.
+"""What does the interval of an AP difference cost, and is it the AP of `evaluate` that is resampled? Under a minute.
 
     python benchmarks/bootstrap.py                       # 1,000 images, 10 classes, 2,000 replicates of both models
     python benchmarks/bootstrap.py --images 5000
@@ -64,10 +64,10 @@ def main() -> None:
     interval = difference(truths, reference, candidate, names, replicates=options.replicates).interval(0.95)
     resampling = time.perf_counter() - began - 2 * matching
     print(json.dumps({
-        "benchmark": "bootstrap", "settings": vars(options), "environment": environment("numpy", "pycocotools"),
+        "benchmark": "bootstrap", "settings": vars(options), "environment": environment("numpy", "hotcoco"),
         "ms_per_replicate": round(1e3 * resampling / options.replicates, 3), "goal_at_most_ms": 5,
         "matching_seconds": round(matching, 2),
-        "ap": own, "ap_minus_pycocotools": own - evaluate(truths, reference, names).ap, "goal_within": 1e-6,
+        "ap": own, "ap_minus_evaluated": own - evaluate(truths, reference, names).ap, "goal_within": 1e-6,
         "difference": [round(value, 5) for value in (interval.low, interval.estimate, interval.high)],
     }, indent=2))  # fmt: skip
 

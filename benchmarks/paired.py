@@ -56,7 +56,8 @@ def use_cores(threads: int, pin: bool) -> None:
 
     Call it before anything else is imported: the pools read their variables only once.
     """
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)))
+    pools = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+    os.environ.update(dict.fromkeys(pools, str(threads)))
     if pin:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
     sys.path.insert(0, str(ROOT))

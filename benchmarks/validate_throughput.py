@@ -213,7 +213,7 @@ def main() -> None:
     text = json.dumps({
         "benchmark": "validate_throughput",
         "settings": {**vars(options), "weights": options.weights.name},
-        "environment": environment("torch", "ultralytics", "onnxruntime", "pycocotools", "numpy"),
+        "environment": environment("torch", "ultralytics", "onnxruntime", "hotcoco", "numpy"),
         "results": results,
         "seconds": round(time.monotonic() - started, 1),
     }, indent=2)  # fmt: skip

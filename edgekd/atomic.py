@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.errors import EnvironmentFault
+from edgekd.files import open_regular, read_text
 from edgekd.plain import json_text
 
 _LEFTOVER = re.compile(r"\..+\.\d+\.tmp")
@@ -78,13 +79,13 @@ def write_json(path: Path, content: Any) -> None:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+    return json.loads(read_text(path))
 
 
 def sha256_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
-    with Path(path).open("rb") as stream:
+    with open_regular(path) as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()

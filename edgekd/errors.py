@@ -8,13 +8,10 @@ A line says where, what was given, what is allowed and how to mend it::
 from __future__ import annotations
 
 import difflib
-import errno
 from collections.abc import Iterable
 
 from edgekd.plain import MOST_LISTED, NAME_LIMIT, line, listed
 
-# ... of torch's allocator, of a library that is loaded, of ONNX Runtime's.
-_NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "failed to map segment", "bad allocation", "bad_alloc")
 _COMPARED = 2000  # names that a guess is taken from: its cost grows with them
 
 
@@ -28,9 +25,9 @@ class EdgekdError(Exception):
     exit_code = 70
 
     def __init__(self, *problems: str) -> None:
-        rest = len(problems) - MOST_LISTED
         told = tuple(line(" ".join(str(problem).split())) for problem in problems[:MOST_LISTED])
-        self.problems = (*told, f"and {rest:,} more problems; mend these first") if rest > 0 else told
+        rest = len(problems) - len(told)
+        self.problems = (*told, f"and {rest:,} more; mend these first") if rest else told
         super().__init__("; ".join(self.problems))
 
 
@@ -70,14 +67,3 @@ def unknown(kind: str, given: str, known: Iterable[str], meant: str | None = Non
     near = [meant] if meant in names else near
     guess = f"; did you mean '{near[0]}'?" if near else ""
     return f"unknown {kind} '{line(given, NAME_LIMIT)}' (known: {listed(names)}{guess})"
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether the machine has no memory left, in the words of Python, torch or the loader of libraries."""
-    said = str(error).lower()
-    return (
-        isinstance(error, MemoryError)
-        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-        or type(error).__name__ in ("OutOfMemoryError", "_ArrayMemoryError")
-        or any(words in said for words in _NO_MEMORY)
-    )

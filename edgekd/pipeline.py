@@ -11,6 +11,8 @@ from typing import Any
 from edgekd import ranks
 from edgekd.atomic import read_json
 from edgekd.errors import InputError
+from edgekd.gate.verdict import EXIT_CODES
+from edgekd.measure.withheld import is_unusable
 from edgekd.run_dir import LOCKED_RECIPE, RunDir
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.bisect import bisect_target
@@ -63,6 +65,7 @@ def run(
     *,
     fresh: bool = False,
     allow_changed: bool = False,
+    turn_seconds: float = 0.0,
     last: str = "report",
 ) -> Outcome:
     """Do all stages up to `last`; what is done already is kept.
@@ -70,22 +73,27 @@ def run(
     Args:
         fresh: delete the run directory first.
         allow_changed: go on from the saved state of a training that has changed since.
+        turn_seconds: how long to wait for another run that is on a device.
     """
     names = list(STAGES)
     options = [part for override in overrides for part in ("--set", override)]
     command = shlex.join(["edgekd", "run", str(recipe), "--out", str(out), *options])
     stages = names[: names.index(last) + 1]
     bound = bind_recipe(recipe, overrides)
-    return _do(bound, out, stages, fresh=fresh, allow_changed=allow_changed, command=command)
+    return _do(bound, out, stages, fresh=fresh, allow_changed=allow_changed, turn_seconds=turn_seconds, command=command)
 
 
-def again(path: Path, overrides: tuple[str, ...], stage: str) -> Outcome:
+def again(path: Path, overrides: tuple[str, ...], stage: str, *, turn_seconds: float = 0.0) -> Outcome:
     """Do one stage of an existing run directory, from its locked recipe.
+
+    Args:
+        turn_seconds: as in `run`.
 
     Raises:
         InputError: no run directory, or a stage before this one has not been done.
     """
-    return _do(_bound_again(path, overrides, needs_student=stage != "report"), path, [stage])
+    bound = _bound_again(path, overrides, needs_student=stage != "report")
+    return _do(bound, path, [stage], turn_seconds=turn_seconds)
 
 
 def bisect(path: Path, overrides: tuple[str, ...], target: str) -> Outcome:
@@ -114,11 +122,12 @@ def _do(
     *,
     fresh: bool = False,
     allow_changed: bool = False,
+    turn_seconds: float = 0.0,
     command: str | None = None,
 ) -> Outcome:
     locked = bound.locked()
     with RunDir.held(path, bound.recipe.name, bound.base, locked, fresh=fresh, command=command) as run_dir:
-        context = Context(bound, run_dir, allow_changed)
+        context = Context(bound, run_dir, allow_changed, turn_seconds)
         check_budgets(bound, context.data.class_names)  # a typing error must not cost a training
         if "student" in names:
             check_loggers(bound)
@@ -132,6 +141,13 @@ def _do(
 
 def _outcome(path: Path, names: list[str]) -> Outcome:
     """The last stage's own file, shown; where the gate was asked, its verdict decides the exit code."""
-    codes = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
     result, text = show(path, names[-1])
-    return Outcome(result, text, codes[read_json(path / "verdict.json")["status"]] if "gate" in names else 0)
+    if "gate" in names:
+        return Outcome(result, text, EXIT_CODES[read_json(path / "verdict.json")["status"]])
+    return Outcome(result, text, _of_profiles(result) if names == ["profile"] else 0)
+
+
+def _of_profiles(rows: list[dict[str, Any]]) -> int:
+    """Exit code of measurements: that of an invalid one; of an emulated device nobody expects another."""
+    measured = [one for row in rows for one in (row, *row["throughput"])]
+    return EXIT_CODES["invalid" if any(is_unusable(one) for one in measured) else "pass"]

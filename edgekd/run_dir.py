@@ -133,6 +133,11 @@ class RunDir:
             self.manifest = ranks.broadcast(self.manifest)
         return True
 
+    def forget(self, name: str) -> None:
+        """Do a stage again, whatever its inputs."""
+        if self.manifest["stages"].pop(name, None) is not None:
+            self._save()
+
     def output_hash(self, stage: str, output: str) -> str:
         """Hash of a finished stage's file, for the inputs of the stages behind it.
 

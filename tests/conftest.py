@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import pytest
+
+_BEHIND_MULTIPROCESSING = -200  # its own clean-up has -100
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes run side by side
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -29,10 +33,14 @@ def engine_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A folder for each test process: they run side by side, and the lock of this machine lies there. A short path."""
+    """A folder for each test process: they run side by side, and the lock of this machine lies there. A short path.
+
+    It goes last of all: multiprocessing has a folder of its own there, which it removes when the process ends.
+    """
     tmp_path_factory.getbasetemp()  # made elsewhere
-    with tempfile.TemporaryDirectory(prefix="edgekd-", ignore_cleanup_errors=True) as folder:
-        os.environ["TMPDIR"] = tempfile.tempdir = folder
-        yield
-        tempfile.tempdir = None
-        del os.environ["TMPDIR"]
+    folder = tempfile.mkdtemp(prefix="edgekd-")
+    Finalize(None, shutil.rmtree, args=(folder, True), exitpriority=_BEHIND_MULTIPROCESSING)
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    yield
+    tempfile.tempdir = None
+    del os.environ["TMPDIR"]

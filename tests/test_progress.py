@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 
 import pytest
 
@@ -60,6 +59,31 @@ def test_several_steps_at_once_and_none(clock: Clock, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err.splitlines()[1:] == ["cooling: 50/100, about 22 s left", "cooling: 50/100 in 22 s"]
 
 
+def test_what_was_done_before_says_nothing_of_the_rest(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("profile", 100, done=90) as advance:
+        clock.now += 12
+        advance(2)
+        clock.now += 36
+        advance(8)
+    assert capsys.readouterr().err.splitlines() == [
+        "profile: 92/100, about 48 s left",
+        "profile: 100/100 in 48 s",
+    ]
+
+
+def test_a_training_that_was_resumed_beside_a_load(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """Step 12 of 20 takes 40 s instead of 1 s."""
+    with progress("training", 20, done=10, round_steps=10) as advance:
+        for passed in (11, 1, 40, 1, 1, 1, 1, 1, 1, 1):
+            clock.now += passed
+            advance(note="loss 1.50")
+    assert capsys.readouterr().err.splitlines() == [
+        "training: 11/20, about 99 s left loss 1.50",
+        "training: 13/20, about 77 s left loss 1.50",
+        "training: 20/20 in 59 s",
+    ]
+
+
 def test_an_error_ends_it_without_a_last_line(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(ZeroDivisionError), progress("packing", 2) as advance:
         clock.now += 5
@@ -77,14 +101,13 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr("sys.stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "200")
-    with progress("packing", 2) as advance:
+    with progress("packing", 5, done=2) as advance:
         advance(note="loss 1.50")
-        advance()
-        time.sleep(0.15)
+        advance(note="loss 1.40")
     shown = terminal.getvalue()
     assert "packing" in shown
-    assert "2/2" in shown
-    assert "left" in shown
+    assert "4/5" in shown
+    assert "about 0 s left loss 1.40" in shown
     assert capsys.readouterr().out == ""
 
 

@@ -105,6 +105,9 @@ def _timed(parser: argparse.ArgumentParser, warmup_s: float) -> None:
     )
     parser.add_argument("--warmup-cap-seconds", type=_positive, default=30.0, metavar="S", help="at most (30)")
     parser.add_argument("--telemetry-seconds", type=_seconds, default=0.5, metavar="S", help="interval (0.5); 0: off")
+    parser.add_argument(
+        "--quiet-seconds", type=_seconds, default=0.0, metavar="S", help="wait so long for others to end (0)"
+    )
 
 
 def _common(parser: argparse.ArgumentParser, conf: float) -> None:

@@ -18,7 +18,8 @@ from .clock import now_ns, warm_up
 from .pipeline import Pipeline, announce_end
 from .profile import Loop, emit_telemetry
 from .protocol import Writer, heartbeats
-from .telemetry import Sampler
+from .quiet import wait_for_quiet
+from .telemetry import Contention, Sampler
 
 VARIANTS = ("reference", "copy", "candidate")
 # Before a block counts: caches have to fill, and threads that wake up share a core until the system spreads them, which
@@ -29,6 +30,7 @@ _LEAST_SAMPLES = 5
 
 def compare(arguments: Namespace, writer: Writer) -> None:
     """Write a `block` event per variant and round (end-to-end ns, in order), in the order in which they ran."""
+    wait_for_quiet(writer, arguments.quiet_seconds)
     order = random.Random(arguments.seed)
     opening = order.sample(VARIANTS, len(VARIANTS))  # the first model of a process is some half percent slower
     lanes = {variant: _Lane(_opened(variant, arguments, writer)) for variant in opening}
@@ -39,6 +41,7 @@ def compare(arguments: Namespace, writer: Writer) -> None:
         lane.usual_ns = warmup["window_medians_ns"][-1]
         writer.emit("warmup", variant=variant, **warmup)
     number, started = 0, now_ns()
+    contention = Contention()
     with Sampler(arguments.telemetry_seconds, clock=now_ns) as sampler:
         while number < arguments.rounds or now_ns() - started < arguments.min_seconds * 1e9:
             for variant in order.sample(VARIANTS, len(VARIANTS)):
@@ -46,6 +49,7 @@ def compare(arguments: Namespace, writer: Writer) -> None:
                 writer.emit("block", variant=variant, round=number, end_to_end_ns=samples)
             number += 1
             emit_telemetry(writer, sampler)
+        writer.emit("contention", **contention.take())
     emit_telemetry(writer, sampler)
     announce_end(writer)
 

@@ -6,19 +6,23 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
-from typing import IO, Iterator, Optional
+from typing import IO, Callable, Iterator, Optional
 
-_POLL_SECONDS = 0.1
+# Seldom after a while: who waits shares the device with a measurement.
+_POLL_SECONDS, _LATER_SECONDS, _SOON_SECONDS = 0.1, 1.0, 5.0
 
 
 @contextlib.contextmanager
-def held(path: Path, label: str, wait_s: float) -> Iterator[Optional[str]]:
+def held(
+    path: Path, label: str, wait_s: float, meanwhile: Callable[[], None] = lambda: None
+) -> Iterator[Optional[str]]:
     """Hold the device; yields None, or who holds it.
 
     Args:
         path: of the lock file; its folder has to exist.
         label: who asks, for those who come later.
         wait_s: the run before this one may be about to end.
+        meanwhile: is called now and then while waiting.
 
     Raises:
         OSError: the file cannot be written.
@@ -26,16 +30,18 @@ def held(path: Path, label: str, wait_s: float) -> Iterator[Optional[str]]:
     import fcntl
 
     with path.open("a+") as stream:
-        deadline = time.monotonic() + wait_s
+        asked = time.monotonic()
         while True:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                if time.monotonic() > deadline:
+                waited_s = time.monotonic() - asked
+                if waited_s > wait_s:
                     yield _holder(stream)
                     return
-                time.sleep(_POLL_SECONDS)
+                meanwhile()
+                time.sleep(_POLL_SECONDS if waited_s < _SOON_SECONDS else _LATER_SECONDS)
         stream.truncate(0)
         stream.write(f"{label}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         stream.flush()

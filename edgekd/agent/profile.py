@@ -12,7 +12,8 @@ from .clock import now_ns, sample, warm_up
 from .pipeline import Pipeline, announce_end
 from .preprocess import Letterbox, best_resize, frame_from_image
 from .protocol import Writer, heartbeats
-from .telemetry import Sampler
+from .quiet import wait_for_quiet
+from .telemetry import Contention, Sampler
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -22,6 +23,7 @@ _FRAMES = 16
 
 def profile(arguments: Namespace, writer: Writer) -> None:
     """Write warm-up, `samples` events (ns, in order, none left out), peak memory and telemetry."""
+    wait_for_quiet(writer, arguments.quiet_seconds)
     with heartbeats(writer, "loading the model"):
         pipeline = Pipeline(arguments)
     loop = Loop(pipeline, arguments)
@@ -41,10 +43,12 @@ def profile(arguments: Namespace, writer: Writer) -> None:
     )
     writer.emit("warmup", **warmup)
     with Sampler(arguments.telemetry_seconds, clock=now_ns) as sampler:
+        contention = Contention()
 
         def on_chunk(chunk: Dict[str, List[int]]) -> None:
             writer.emit("samples", **chunk)
             emit_telemetry(writer, sampler)
+            writer.emit("contention", **contention.take())
 
         sample(loop.step, arguments.min_seconds, arguments.min_count, on_chunk)
     emit_telemetry(writer, sampler)

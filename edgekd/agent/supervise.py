@@ -22,7 +22,7 @@ from typing import Any, Callable, Iterator, List, Optional
 
 from .lock import held
 
-_SIGNALLED = 128
+_SIGNALLED, _ALONE = 128, 1
 _PR_SET_PDEATHSIG = 1
 
 
@@ -31,12 +31,13 @@ def supervise(arguments: Namespace) -> int:
 
     A device that is taken is an `error` event of kind `busy`.
     """
-    with held(Path(arguments.lock), arguments.label, arguments.wait_seconds) as holder:
+    host = _Host(arguments.silence_seconds, arguments.beat_seconds)
+    with held(Path(arguments.lock), arguments.label, arguments.wait_seconds, host.require) as holder:
         if holder is not None:
             event = {"event": "error", "kind": "busy", "message": f"in use by {holder}; wait for it to end"}
             print(json.dumps(event), flush=True)
             return 1
-        return _watched([*_agent(), *json.loads(arguments.line)], arguments.silence_seconds, arguments.beat_seconds)
+        return _watched([*_agent(), *json.loads(arguments.line)], host)
 
 
 def _agent() -> List[str]:
@@ -45,7 +46,47 @@ def _agent() -> List[str]:
     return [sys.executable, str(archive)] if archive.is_file() else [sys.executable, "-m", str(__package__)]
 
 
-def _watched(command: List[str], silence_s: float, beat_s: float) -> int:
+class _Host:
+    """At the other end of standard input and error: it is heard now and then, and hears of this side as often.
+
+    Args:
+        silence_s: after which it is taken for gone.
+        beat_s: between two signs of life of this side.
+    """
+
+    def __init__(self, silence_s: float, beat_s: float) -> None:
+        self.beat_s = beat_s
+        self._silence_s = silence_s
+        self._heard = self._beaten = time.monotonic()
+
+    def is_gone(self, spoke: bool) -> bool:
+        """Whether nobody waits any more.
+
+        Args:
+            spoke: its end can be read from.
+        """
+        now = time.monotonic()
+        if spoke:
+            if not os.read(0, 4096):
+                return True
+            self._heard = now
+        elif now - self._heard >= self._silence_s:
+            return True
+        if now - self._beaten >= self.beat_s:
+            self._beaten = now
+            try:
+                os.write(2, b"\n")
+            except OSError:
+                return True
+        return False
+
+    def require(self) -> None:
+        """End this process if nobody waits any more."""
+        if self.is_gone(bool(select.select([0], [], [], 0)[0])):
+            sys.exit(_ALONE)
+
+
+def _watched(command: List[str], host: _Host) -> int:
     with _woken_by_children() as woken:
         child = subprocess.Popen(
             command,
@@ -54,7 +95,7 @@ def _watched(command: List[str], silence_s: float, beat_s: float) -> int:
             preexec_fn=_dies_with_parent(),  # noqa: PLW1509  # there are no threads
         )
         try:
-            _wait(child, woken, silence_s, beat_s)
+            _wait(child, woken, host)
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -66,26 +107,14 @@ def _watched(command: List[str], silence_s: float, beat_s: float) -> int:
     return code
 
 
-def _wait(child: subprocess.Popen[Any], woken: int, silence_s: float, beat_s: float) -> None:
+def _wait(child: subprocess.Popen[Any], woken: int, host: _Host) -> None:
     """Return when the child has ended, or nobody waits for it any more; wakes only to beat: it is being timed."""
-    heard = beaten = time.monotonic()
     while child.poll() is None:
-        ready, _, _ = select.select([0, woken], [], [], beat_s)
-        now = time.monotonic()
+        ready, _, _ = select.select([0, woken], [], [], host.beat_s)
         if woken in ready:
             os.read(woken, 4096)
-        if 0 in ready:
-            if not os.read(0, 4096):
-                return
-            heard = now
-        elif now - heard >= silence_s:
+        if host.is_gone(0 in ready):
             return
-        if now - beaten >= beat_s:
-            beaten = now
-            try:
-                os.write(2, b"\n")
-            except OSError:
-                return
 
 
 @contextlib.contextmanager

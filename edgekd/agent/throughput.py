@@ -17,7 +17,8 @@ from .clock import now_ns, sample, warm_up
 from .pipeline import Pipeline, announce_end
 from .profile import Loop, emit_telemetry
 from .protocol import Writer, heartbeats
-from .telemetry import Sampler
+from .quiet import wait_for_quiet
+from .telemetry import Contention, Sampler
 
 _POLL_S = 0.01  # how often completions are collected: rarely enough to leave the streams alone
 
@@ -28,6 +29,7 @@ def throughput(arguments: Namespace, writer: Writer) -> None:
     Completions come in chunks and in order of their end but for a few microseconds; those after the window's end are
     of inferences that were under way when it closed.
     """
+    wait_for_quiet(writer, arguments.quiet_seconds)
     with heartbeats(writer, "loading the model"):
         pipeline = Pipeline(arguments)
         first = Loop(pipeline, arguments)
@@ -50,10 +52,12 @@ def throughput(arguments: Namespace, writer: Writer) -> None:
         )
         writer.emit("warmup", **warmup)
         with Sampler(arguments.telemetry_seconds, clock=now_ns) as sampler:
+            contention = Contention()
 
             def on_chunk(chunk: Dict[str, List[int]]) -> None:
                 writer.emit("completions", **chunk)
                 emit_telemetry(writer, sampler)
+                writer.emit("contention", **contention.take())
 
             opened_ns = now_ns()
             sample(

@@ -34,6 +34,10 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _patience(text: str) -> float:
+    return 0.0 if text in ("0", "0s") else _seconds(text)
+
+
 RecipePath = Annotated[
     Path, typer.Argument(help="recipe: a YAML file, or the name of a built-in one", show_default=False)
 ]
@@ -59,6 +63,11 @@ Streams = Annotated[
 Batch = Annotated[
     int | None, typer.Option("--batch", metavar="N", min=1, help="images per inference of --streams, or of one stream")
 ]
+Wait = Annotated[
+    float | None,
+    typer.Option("--wait", metavar="TIME", parser=_patience, help="for another run to leave a device  [default: 10m]"),
+]
+WAIT_SECONDS = 600.0
 Store = Annotated[Path, typer.Option("--store", help="folder of the baselines")]
 Junit = Annotated[Path | None, typer.Option("--junit", help="also write the verdict as JUnit XML to this file")]
 Markdown = Annotated[Path | None, typer.Option("--markdown", help="also write it as Markdown to this file")]
@@ -75,6 +84,11 @@ def _options(
     if version:
         put(__version__)
         raise typer.Exit
+
+
+def turn_seconds(wait: float | None) -> float:
+    """How long to wait for another run to leave a device."""
+    return WAIT_SECONDS if wait is None else wait
 
 
 def recipe_file(path: Path) -> Path:

@@ -15,7 +15,8 @@ import typer
 from edgekd import ranks
 from edgekd.cli import streams
 from edgekd.cli.app import app
-from edgekd.errors import EdgekdError, out_of_memory
+from edgekd.cli.blame import blame
+from edgekd.errors import EdgekdError
 from edgekd.plain import line
 
 _HELP = "see 'edgekd --help'"
@@ -68,10 +69,8 @@ def _unexpected(error: Exception, arguments: list[str]) -> NoReturn:
     """Usage errors of the command line parser, faults of the machine, processes that went away, and bugs."""
     if hasattr(error, "format_message"):  # the parser's usage errors, whichever click made them
         fail(_usage_problem(error), 2, arguments)
-    if isinstance(error, OSError) and error.errno in (28, 30, 122):  # full, read-only, over quota
-        fail((f"{error.filename or 'disk'}: {error.strerror}; free space or choose another --out",), 4, arguments)
-    if out_of_memory(error):
-        fail((f"memory: not enough of it ({_said(error)}); free some, or lower train.batch or imgsz",), 4, arguments)
+    if blamed := blame(error):
+        fail(blamed.problems, blamed.exit_code, arguments)
     if ranks.is_loss(error):
         fail(("another process ended without a word (killed?); the same command goes on",), 4, arguments)
     _show_traceback(arguments)

@@ -21,11 +21,13 @@ from edgekd.cli.app import (
     Set,
     Streams,
     Sustained,
+    Wait,
     app,
     finish,
     print_json,
     print_pairs,
     recipe_file,
+    turn_seconds,
 )  # fmt: skip
 from edgekd.terminal import print_lines
 
@@ -38,10 +40,12 @@ def run(
     set_: Set = None,
     fresh: Fresh = False,
     allow_changed: AllowChanged = False,
+    wait: Wait = None,
     as_json: Json = False,
 ) -> None:
     """Go the whole road: data, teacher, distillation, export, validation, profile, gate, report."""
-    _road(context, recipe, out, set_, as_json, fresh=fresh, allow_changed=allow_changed)
+    options = {"fresh": fresh, "allow_changed": allow_changed, "turn_seconds": turn_seconds(wait)}
+    _road(context, recipe, out, set_, as_json, **options)
 
 
 @app.command()
@@ -65,9 +69,9 @@ def export(run_dir: RunPath, set_: Set = None, bisect: Bisect = None, as_json: J
 
 
 @app.command()
-def validate(run_dir: RunPath, set_: Set = None, as_json: Json = False) -> None:
+def validate(run_dir: RunPath, set_: Set = None, wait: Wait = None, as_json: Json = False) -> None:
     """Measure COCO AP of every artifact of a run on every device."""
-    _single(run_dir, set_, "validate", as_json)
+    _single(run_dir, set_, "validate", as_json, wait=wait)
 
 
 @app.command()
@@ -77,6 +81,7 @@ def profile(
     sustained: Sustained = None,
     streams: Streams = None,
     batch: Batch = None,
+    wait: Wait = None,
     as_json: Json = False,
 ) -> None:
     """Measure latency of every artifact of a run on every device, and throughput where it is asked for."""
@@ -85,7 +90,7 @@ def profile(
         set_ = [*(set_ or ()), f"profile.throughput={json.dumps(loads)}"]
     if sustained is not None:
         set_ = [*(set_ or ()), "profile.protocol=sustained", f"profile.sustained_minutes={sustained / 60}"]
-    _single(run_dir, set_, "profile", as_json)
+    _single(run_dir, set_, "profile", as_json, wait=wait)
 
 
 @app.command()
@@ -142,12 +147,14 @@ def data(
 ) -> None:
     """Write the embedded data set, or validate the data of a recipe."""
     from edgekd.stages.data import describe_recipe_data, write_digits
+    from edgekd.stages.data_text import print_data
 
     if name == "digits":
         result = write_digits(out or Path("digits"), imgsz=imgsz, train=train, val=val, test=test, seed=seed)
+        print_json(result) if as_json else print_pairs(result)
     else:
         result = describe_recipe_data(recipe_file(Path(name)), out, tuple(set_ or ()))
-    print_json(result) if as_json else print_pairs(result)
+        print_json(result) if as_json else print_data(result)
 
 
 def _enter(context: typer.Context, recipe: Path, set_: list[str] | None) -> None:
@@ -168,8 +175,17 @@ def _road(
     finish(pipeline.run(recipe_file(recipe), out, tuple(set_ or ()), **options), as_json)
 
 
-def _single(run_dir: Path, set_: list[str] | None, stage: str, as_json: bool, bisect: str | None = None) -> None:
+def _single(
+    run_dir: Path,
+    set_: list[str] | None,
+    stage: str,
+    as_json: bool,
+    bisect: str | None = None,
+    wait: float | None = None,
+) -> None:
     from edgekd import pipeline
 
-    action, what = (pipeline.bisect, bisect) if bisect else (pipeline.again, stage)
-    finish(action(run_dir, tuple(set_ or ()), what), as_json)
+    overrides = tuple(set_ or ())
+    if bisect:
+        finish(pipeline.bisect(run_dir, overrides, bisect), as_json)
+    finish(pipeline.again(run_dir, overrides, stage, turn_seconds=turn_seconds(wait)), as_json)

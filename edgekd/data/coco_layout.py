@@ -17,6 +17,7 @@ from edgekd.data.coco_records import field_of, images_of, listed_paths, shown, w
 from edgekd.data.labels import Checked, assemble
 from edgekd.data.problems import ProblemLog
 from edgekd.errors import InputError
+from edgekd.files import read_text
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def read_file(split: str, images: Path, annotations: Path) -> CocoFile:
         faults.append(f"data.{split}.images: {images} is not a folder; give the folder of the images")
     content: Any = None
     try:
-        content = json.loads(annotations.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(annotations, encoding="utf-8-sig"))
     except OSError as error:
         faults.append(f"data.{split}.annotations: {annotations} cannot be read ({error.strerror}); give a COCO JSON")
     except (ValueError, RecursionError) as error:

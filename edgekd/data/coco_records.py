@@ -16,6 +16,7 @@ from edgekd import plain
 from edgekd.data import problems
 from edgekd.data.labels import Corners, RawBox, RawImage, finite
 from edgekd.data.problems import ProblemLog
+from edgekd.files import path_fault
 
 _LARGEST_EXACT = 2**53  # of whole numbers in a float
 _LARGEST_ID = 2**63
@@ -100,6 +101,8 @@ def _path(folder: Path, name: Any) -> Path | str:
         os.fsencode(name)
     except UnicodeEncodeError:
         return f"file_name {name!a} holds half of a surrogate pair"
+    if fault := path_fault(name):
+        return f"file_name {shown(name)} {fault}"
     path = Path(os.path.normpath(folder / name))
     if path.is_relative_to(folder):
         return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,13 +10,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgekd.data import coco_layout, digits, yolo_layout
-from edgekd.data.data_yaml import read_data_yaml
+from edgekd.data.data_yaml import MOST_CHANNELS, read_data_yaml
 from edgekd.data.labels import Checked, content_fault
 from edgekd.data.problems import OnProblem, Problem, ProblemLog
 from edgekd.data.summary import SplitSummary, summarise
 from edgekd.errors import InputError
+from edgekd.recipe.schema import SEEDS, PathText
 from edgekd.types import Split
 
+_MOST_IMAGES = 1_000_000
 _ON_PROBLEM = (
     "error: refuse faulty data; clip: clip boxes that stick out of their image and are mostly inside, refuse the rest; "
     "skip: clip these, and leave images with other faults out"
@@ -30,26 +33,26 @@ class DigitsData(_Section):
     """The embedded data set, generated into the run directory."""
 
     format: Literal["digits"]
-    imgsz: int = Field(96, ge=32, description="side of the square images in px")
-    train: int = Field(800, ge=1, description="number of training images")
-    val: int = Field(200, ge=1, description="number of validation images")
-    test: int = Field(200, ge=1, description="number of test images")
-    seed: int = Field(0, ge=0, description="seed of everything that is drawn at random")
+    imgsz: int = Field(96, ge=32, le=4096, description="side of the square images in px")
+    train: int = Field(800, ge=1, le=_MOST_IMAGES, description="number of training images")
+    val: int = Field(200, ge=1, le=_MOST_IMAGES, description="number of validation images")
+    test: int = Field(200, ge=1, le=_MOST_IMAGES, description="number of test images")
+    seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn at random")
 
 
 class YoloData(_Section):
     """A data set in the YOLO layout."""
 
     format: Literal["yolo"]
-    path: str = Field(description="the data.yaml, from the recipe's folder, else the current one")
+    path: PathText = Field(description="the data.yaml, from the recipe's folder, else the current one")
     on_problem: OnProblem = Field("error", description=_ON_PROBLEM)
 
 
 class CocoFiles(_Section):
     """One split in the COCO layout."""
 
-    images: str = Field(description="folder of the images, from the recipe's folder")
-    annotations: str = Field(description="the JSON file, from the recipe's folder")
+    images: PathText = Field(description="folder of the images, from the recipe's folder")
+    annotations: PathText = Field(description="the JSON file, from the recipe's folder")
 
 
 class CocoData(_Section):
@@ -60,7 +63,7 @@ class CocoData(_Section):
     val: CocoFiles
     test: CocoFiles | None = None
     on_problem: OnProblem = Field("error", description=_ON_PROBLEM)
-    channels: int = Field(3, ge=1, description="channels that the images are read with")
+    channels: int = Field(3, ge=1, le=MOST_CHANNELS, description="channels that the images are read with")
 
 
 DataConfig = Annotated[DigitsData | YoloData | CocoData, Field(discriminator="format")]
@@ -83,10 +86,6 @@ class DataSet:
     summaries: dict[str, SplitSummary]
     warnings: tuple[str, ...]
 
-    def notices(self) -> tuple[str, ...]:
-        """What the user should know, a sentence each, the set as a whole first."""
-        return (*self.warnings, *(f"{problem} ({problem.handled})" for problem in self.problems))
-
     def as_json(self) -> dict[str, Any]:
         """The content of RUN/data/split.json."""
         return {
@@ -97,6 +96,21 @@ class DataSet:
             "problems": [problem.as_json() for problem in self.problems],
             "warnings": list(self.warnings),
         }
+
+
+def notices(record: Mapping[str, Any]) -> list[str]:
+    """What the user should know of a data set, a sentence each, the set as a whole first.
+
+    Args:
+        record: the content of RUN/data/split.json.
+    """
+    found = [str(sentence) for sentence in record.get("warnings") or []]
+    for problem in record.get("problems") or []:
+        examples = [str(example) for example in problem.get("examples") or []]
+        shown = f", e.g. {', '.join(examples)}" if examples else ""
+        handled = f" ({problem['handled']})" if problem.get("handled") else ""
+        found.append(f"{problem.get('split')}: {problem.get('kind')}: {problem.get('count')} found{handled}{shown}")
+    return found
 
 
 def load(config: DataConfig, folder: Path, base: Path) -> DataSet:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgekd.data.class_names import name_fault
 from edgekd.errors import InputError
+from edgekd.files import path_fault
+from edgekd.plain import listed, value
 from edgekd.recipe.yaml_text import read_mapping
 
 SPLITS = ("train", "val", "test")
+MOST_CLASSES, MOST_CHANNELS = 30_000, 64
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,8 @@ def read_data_yaml(path: Path, base: Path) -> DataYaml:
     faults: list[str] = []
     names = _class_names(content, faults)
     channels = content.get("channels", 3)
-    if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
-        faults.append(f"channels: {channels!r} is not a whole number of 1 or more")
+    if type(channels) is not int or not 1 <= channels <= MOST_CHANNELS:
+        faults.append(f"channels: {value(channels)} is not a whole number of 1 to {MOST_CHANNELS}")
         channels = 3
     warnings: list[str] = []
     sources = _sources(content, path, base, faults, warnings)
@@ -55,26 +59,31 @@ def read_data_yaml(path: Path, base: Path) -> DataYaml:
 
 def _class_names(content: dict[str, Any], faults: list[str]) -> tuple[str, ...]:
     names, count = content.get("names"), content.get("nc")
-    if names is None and isinstance(count, int) and count > 0:
-        return tuple(f"class_{number}" for number in range(count))
+    if names is None and type(count) is int and count > 0:
+        if count > MOST_CLASSES:
+            faults.append(f"nc: {count} classes are more than {MOST_CLASSES:,}; correct it")
+        return tuple(f"class_{number}" for number in range(min(count, MOST_CLASSES)))
     if isinstance(names, list):
         names = {str(number): name for number, name in enumerate(names)}
     if not isinstance(names, dict) or not names:
         faults.append("names: must list the class names, or map 0, 1, ... to them")
         return ()
-    if not all(isinstance(number, str) and number.isdecimal() for number in names):
+    if len(names) > MOST_CLASSES:
+        faults.append(f"names: {len(names):,} classes are more than {MOST_CLASSES:,}; leave most of them out")
+        return ()
+    if not all(isinstance(number, str) and number.isdecimal() and len(number) < 10 for number in names):
         faults.append(f"names: keys must be 0..{len(names) - 1}")
         return ()
     numbered = {int(number): name for number, name in names.items()}
     if sorted(numbered) != list(range(len(names))):
-        faults.append(f"names: keys must be 0..{len(names) - 1}, found {sorted(numbered)}")
+        faults.append(f"names: keys must be 0..{len(names) - 1}, found {value(sorted(numbered))}")
     faults.extend(f"names[{number}]: {fault}" for number, name in numbered.items() if (fault := name_fault(name)))
     found = tuple(str(numbered[number]) for number in sorted(numbered))
-    repeated = sorted({name for name in found if found.count(name) > 1})
+    repeated = sorted(name for name, times in Counter(found).items() if times > 1)
     if repeated:
-        faults.append(f"names: {', '.join(repeated)} given more than once; every class needs a name of its own")
+        faults.append(f"names: {listed(repeated)} given more than once; every class needs a name of its own")
     if count is not None and count != len(found):
-        faults.append(f"nc: {count!r} does not match the {len(found)} names")
+        faults.append(f"nc: {value(count)} does not match the {len(found)} names")
     return found
 
 
@@ -82,8 +91,8 @@ def _sources(
     content: dict[str, Any], path: Path, base: Path, faults: list[str], warnings: list[str]
 ) -> dict[str, tuple[Path, ...]]:
     root_given = content.get("path") or "."
-    if not isinstance(root_given, str):
-        faults.append(f"path: {root_given!r} is not a path")
+    if not isinstance(root_given, str) or path_fault(root_given):
+        faults.append(f"path: {value(root_given)} is not a path")
         root_given = "."
     roots = [(folder / root_given).resolve() for folder in (path.parent, base)]
     root = next((folder for folder in roots if folder.is_dir()), roots[0])
@@ -97,8 +106,8 @@ def _sources(
                 faults.append(f"{split}: missing; name a folder of images or a list of them")
             continue
         entries = given if isinstance(given, list) else [given]
-        if not entries or not all(isinstance(entry, str) and entry for entry in entries):
-            faults.append(f"{split}: {given!r} is neither a path nor a list of paths")
+        if not entries or not all(isinstance(entry, str) and entry and not path_fault(entry) for entry in entries):
+            faults.append(f"{split}: {value(given)} is neither a path nor a list of paths")
             continue
         found = tuple(_resolved(root, entry) for entry in entries)
         missing = [source for source in found if not source.exists()]
@@ -121,7 +130,9 @@ def _keypoint_columns(content: dict[str, Any], faults: list[str]) -> int:
     shape = content.get("kpt_shape")
     if shape is None:
         return 0
-    if not (isinstance(shape, list) and len(shape) == 2 and all(isinstance(size, int) and size > 0 for size in shape)):
-        faults.append(f"kpt_shape: {shape!r} is not [number, dimensions]")
+    if not (
+        isinstance(shape, list) and len(shape) == 2 and all(type(size) is int and 0 < size < 10_000 for size in shape)
+    ):
+        faults.append(f"kpt_shape: {value(shape)} is not [number, dimensions]")
         return 0
     return int(shape[0] * shape[1])

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from edgekd import atomic
+from edgekd import atomic, files
 from edgekd.data import problems
 from edgekd.data.letterbox import decode
 from edgekd.progress import progress
@@ -54,9 +54,9 @@ class ImageFacts:
 def inspect(path: Path, channels: int) -> ImageFacts:
     """Read `path` once and say what it is; a fault is recorded, never raised."""
     try:
-        content = Path(path).read_bytes()
+        content = files.read_bytes(Path(path))
     except OSError as error:
-        return ImageFacts("", 0, 0, problems.MISSING_IMAGE, os.strerror(error.errno or 0))
+        return ImageFacts("", 0, 0, problems.MISSING_IMAGE, str(error.strerror))
     sha256 = hashlib.sha256(content).hexdigest()
     try:
         height, width, fault = _examine(Path(path), content, channels)

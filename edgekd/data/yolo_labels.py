@@ -13,7 +13,9 @@ from edgekd.data import problems
 from edgekd.data.data_yaml import DataYaml
 from edgekd.data.labels import Corners, RawBox, finite, relative
 from edgekd.data.problems import MAX_EXAMPLES, ProblemLog
+from edgekd.files import read_text
 
+_MOST_BYTES = 16_000_000
 _ENOUGH_LINES = 10  # so many lines of one length that all read as a box with points inside it are no polygons
 _ROUNDING = 1e-3  # of shares of the image
 _ODDITIES = {6: "a score or an angle behind the box?", 10: "corners of a rotated box before the class?"}
@@ -57,7 +59,7 @@ class LabelReader:
         """The labels of one image."""
         path = label_path(image)
         try:
-            text = path.read_text(encoding="utf-8-sig")
+            text = read_text(path, _MOST_BYTES, "utf-8-sig")
         except FileNotFoundError:
             return LabelFile(exists=False)
         except (OSError, UnicodeDecodeError) as error:

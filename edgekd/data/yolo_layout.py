@@ -17,6 +17,7 @@ from edgekd.data.labels import Checked, RawImage, assemble
 from edgekd.data.problems import ProblemLog
 from edgekd.data.yolo_labels import LabelReader, label_path
 from edgekd.errors import InputError
+from edgekd.files import path_fault, read_text
 
 
 def read_splits(data: DataYaml, log: ProblemLog, cache: Path) -> dict[str, Checked]:
@@ -69,7 +70,7 @@ def _image_paths(data_yaml: Path, split: str, source: Path) -> list[Path]:
     if source.suffix.lower() in SUFFIXES:
         return [source]
     try:
-        lines = source.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(source, encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{data_yaml}: {split}: cannot read the list {source} ({error}); mend it") from None
     named = [Path(os.path.normpath(source.parent / line.strip())) for line in lines if line.strip()]
@@ -79,6 +80,8 @@ def _image_paths(data_yaml: Path, split: str, source: Path) -> list[Path]:
             f"{data_yaml}: {split}: {source}: {len(other)} lines name no image, e.g. {other[0]} "
             f"(allowed: {', '.join(sorted(SUFFIXES))}); list one image per line"
         )
+    if fault := next((fault for path in named if (fault := path_fault(str(path)))), None):
+        raise InputError(f"{data_yaml}: {split}: {source}: a line {fault}; list one image per line")
     return named
 
 

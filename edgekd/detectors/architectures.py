@@ -10,6 +10,7 @@ from edgekd.detectors import untrusted
 from edgekd.detectors.engine_guard import guard
 from edgekd.errors import InputError, unknown
 from edgekd.recipe.instead import WEIGHTS
+from edgekd.recipe.yaml_text import read_mapping
 
 PICO_WIDTH = 0.125
 _PICO_STEMS = {"yolov8", "yolo11", "yolo26"}  # YOLO12's area attention needs at least 32 channels per block
@@ -65,13 +66,11 @@ def _pico(scales: dict[str, list[float]]) -> list[float]:
 
 
 def _from_file(path: Path, where: str) -> dict[str, Any]:
-    import yaml
-
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise InputError(f"{where}: {path} cannot be read ({str(error).splitlines()[0]})") from error
-    if not isinstance(config, dict) or not {"nc", "backbone", "head"} <= set(config):
+        config = read_mapping(path)
+    except InputError as error:
+        raise InputError(*(f"{where}: {problem}" for problem in error.problems)) from None
+    if not {"nc", "backbone", "head"} <= set(config):
         raise InputError(f"{where}: {path} is no model YAML (needs the keys nc, backbone, head)")
     try:
         untrusted.check_config(config)

@@ -70,10 +70,11 @@ def _found(file: str | Path, *_: object, **__: object) -> str:
 
 
 def set_threads(threads: int | None) -> int:
-    """Set torch's CPU threads on purpose: what the recipe says, else all cores this process may use."""
+    """Set the CPU threads, torch's and those of AP: what the recipe says, else and at most all this process may use."""
     import torch
 
-    count = threads or own_cores()
+    count = min(threads or own_cores(), usable_cores())
+    os.environ["RAYON_NUM_THREADS"] = str(count)  # read when AP is first computed
     torch.set_num_threads(count)
     return count
 

@@ -15,6 +15,7 @@ from edgekd.atomic import atomic_path
 from edgekd.detectors import untrusted
 from edgekd.detectors.engine_guard import guard
 from edgekd.errors import InputError
+from edgekd.files import open_regular
 
 _HEADER = "edgekd"
 
@@ -31,8 +32,12 @@ def load(path: Path, where: str) -> Any:
     """
     if path.is_dir():
         raise InputError(f"{where}: {path} is a folder; give the path of a weights file")
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{where}: no file {path}; put the weights there (edgekd downloads none) or correct the path")
+    try:
+        open_regular(path).close()
+    except OSError as error:
+        raise InputError(f"{where}: {path} cannot be read ({error.strerror}); give a weights file") from error
     readers = {".pt": _load_checkpoint, ".safetensors": _load_safetensors}
     reader = readers.get(path.suffix.lower())
     if reader is None:

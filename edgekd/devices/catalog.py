@@ -22,10 +22,10 @@ from edgekd.recipe.yaml_text import read_mapping
 if TYPE_CHECKING:
     from edgekd.devices.contract import Device
 
-_TRANSPORTS: dict[str, Callable[[DeviceSpec], Device]] = {
-    "local": LocalDevice,
-    "ssh": lambda spec: RemoteDevice(spec, SshChannel(spec, Timeouts())),
-    "adb": lambda spec: RemoteDevice(spec, AdbChannel(spec, Timeouts())),
+_TRANSPORTS: dict[str, Callable[[DeviceSpec, Timeouts], Device]] = {
+    "local": lambda spec, timeouts: LocalDevice(spec, turn_seconds=timeouts.turn),
+    "ssh": lambda spec, timeouts: RemoteDevice(spec, SshChannel(spec, timeouts), timeouts),
+    "adb": lambda spec, timeouts: RemoteDevice(spec, AdbChannel(spec, timeouts), timeouts),
 }
 
 
@@ -45,9 +45,13 @@ def load(name_or_path: str, search: Sequence[Path] = ()) -> DeviceSpec:
     return _beside(bind(DeviceSpec, _elsewhere(content), str(path)), path.parent)
 
 
-def open_device(spec: DeviceSpec) -> Device:
-    """Connect to a device; close it, or use it as a context manager."""
-    return _TRANSPORTS[spec.transport](spec)
+def open_device(spec: DeviceSpec, turn_seconds: float = 0.0) -> Device:
+    """Connect to a device; close it, or use it as a context manager.
+
+    Args:
+        turn_seconds: how long to wait for another run that is on the device.
+    """
+    return _TRANSPORTS[spec.transport](spec, Timeouts(turn=turn_seconds))
 
 
 def _beside(spec: DeviceSpec, folder: Path) -> DeviceSpec:

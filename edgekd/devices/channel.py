@@ -42,7 +42,8 @@ class Timeouts:
         command: for any sign of progress of a short command.
         transfer: for any progress of a file.
         quiet: between two looks of the device at a file that comes; it is given up when three found it as it was.
-        busy: for another run on the device to end.
+        busy: for another run on the device to end, without a word.
+        turn: and then, with a message.
         beat: between two signs of life, both ways, while the agent runs.
         host_silence: after which the device stops the agent.
         device_silence: after which the host gives up.
@@ -56,6 +57,7 @@ class Timeouts:
     transfer: float = 60.0
     quiet: float = 4
     busy: float = 3.0
+    turn: float = 0.0
     beat: float = 2.0
     host_silence: float = 10.0
     device_silence: float = 12.0

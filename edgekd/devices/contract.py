@@ -53,7 +53,9 @@ class DeviceSpec(BaseModel):
     folder: str | None = Field(None, min_length=1, description="what edgekd keeps on the device; relative: to its home")
     runtimes: tuple[str, ...] = Field(min_length=1, description="runtimes of the agent that this device has")
     optional: tuple[str, ...] = Field((), description="of these runtimes, those that need not be installed")
-    threads: int | None = Field(None, ge=1, description="inference threads; default: all cores the process may use")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="inference threads; default: all cores the process may use"
+    )
     providers: dict[str, tuple[str, ...]] = Field({}, description="where a runtime has to run; default: its CPU")
     provider_options: dict[str, dict[str, str | int | float | bool]] = Field({}, description="of its library")
     tools: dict[str, ToolSpec] = Field({}, description="runtime: program that times it; without `python`, the only way")
@@ -61,8 +63,12 @@ class DeviceSpec(BaseModel):
     power_mode: str | None = Field(None, min_length=1, description="that it has to be in; never changed by edgekd")
     start_below_c: float | None = Field(None, gt=0, description="hottest sensor at the start of a measurement")
     stay_below_c: float | None = Field(None, gt=0, description="hottest sensor at all times; above: invalid")
-    telemetry_seconds: float | None = Field(None, ge=0, description="how often the state is read; 0: not; default 0.5")
-    cool_down_seconds: float | None = Field(None, ge=0, description="between two processes; default: the protocol's")
+    telemetry_seconds: float | None = Field(
+        None, ge=0, le=3600, description="how often the state is read; 0: not; default 0.5"
+    )
+    cool_down_seconds: float | None = Field(
+        None, ge=0, le=86_400, description="between two processes; default: the protocol's"
+    )
 
     @model_validator(mode="after")
     def _providers_are_known(self) -> DeviceSpec:
@@ -113,9 +119,14 @@ class Reply(NamedTuple):
 
 
 class Device(Protocol):
-    """A connected device; a context manager."""
+    """A connected device; a context manager.
+
+    Attributes:
+        turn_seconds: how long a run waits for another that is on the device.
+    """
 
     spec: DeviceSpec
+    turn_seconds: float
 
     def facts(self) -> dict[str, Any]:
         """What can be said without the agent: system, machine, `free_bytes` of the store, `python`; None: not known."""

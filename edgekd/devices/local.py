@@ -33,10 +33,18 @@ class LocalDevice:
         spec: of the device.
         stall_seconds: how long the agent may say nothing before it is stopped.
         python: the interpreter that runs the agent; default: the device's, else the one that runs edgekd.
+        turn_seconds: how long to wait for another run that measures here.
     """
 
-    def __init__(self, spec: DeviceSpec, stall_seconds: float = STALL_SECONDS, python: str | None = None) -> None:
+    def __init__(
+        self,
+        spec: DeviceSpec,
+        stall_seconds: float = STALL_SECONDS,
+        python: str | None = None,
+        turn_seconds: float = 0.0,
+    ) -> None:
         self.spec = spec
+        self.turn_seconds = turn_seconds
         self._stall_seconds = stall_seconds
         self._python = python or spec.python or sys.executable
         self._folder = Path(tempfile.mkdtemp(prefix="edgekd-agent-"))
@@ -79,7 +87,9 @@ class LocalDevice:
         """
         command = arguments[0] if arguments else ""
         where = f"device {self.spec.name}: agent {command}".strip()
-        alone = own_turn(where, _BUSY_SECONDS) if command in TIMED else contextlib.nullcontext()
+        alone: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if command in TIMED:
+            alone = own_turn(where, _BUSY_SECONDS, self.turn_seconds)
         with alone, tempfile.TemporaryFile() as errors:
             with self._started(arguments, errors, where) as process:
                 said = stream.lines(process, where, self._stall_seconds)

@@ -16,7 +16,7 @@ from edgekd.devices.contract import DeviceSpec, Reply
 from edgekd.devices.faults import DeviceFault
 from edgekd.devices.store import Store, free_bytes, refused
 from edgekd.devices.stream import OnEvent
-from edgekd.devices.turn import label
+from edgekd.devices.turn import label, say_waiting
 
 _OLDEST_PYTHON = (3, 8)
 _ENDING_SECONDS = 3.0
@@ -87,6 +87,7 @@ class RemoteDevice:
         self.spec = spec
         self._where = f"device {spec.name}"
         self._timeouts = timeouts or Timeouts()
+        self.turn_seconds = self._timeouts.turn
         self._channel = channel
         default = "" if spec.tools else channel.default_python  # with tools alone, none is ever started
         self._python = spec.python or default or ""
@@ -148,13 +149,23 @@ class RemoteDevice:
             DeviceFault: no usable Python, busy, the link broke, or the agent reported an error, fell silent, died, or
                 its output is not whole.
         """
-        command = self._command(arguments)
         where = f"{self._where}: agent {arguments[0] if arguments else ''}".strip()
+        try:
+            self._run(arguments, on_event, where, self._timeouts.busy)
+        except DeviceFault as fault:
+            if fault.kind != "busy" or self.turn_seconds <= 0:
+                raise
+            say_waiting(fault.problems[0].partition(";")[0], self.turn_seconds)
+            self._run(arguments, on_event, where, self.turn_seconds)
+
+    def _run(self, arguments: Sequence[str], on_event: OnEvent, where: str, wait_s: float) -> None:
+        """Run the agent once it is its turn; nothing is handed over before."""
+        command = self._command(arguments, wait_s)
         with tempfile.TemporaryFile() as errors, self._shell.program(command, errors) as (process, mark):
             assert process.stdin is not None
             with stream.heartbeat(process.stdin, self._timeouts.beat):
                 said = stream.lines(
-                    process, where, self._timeouts.stall, signs=errors, silence_s=self._timeouts.device_silence
+                    process, where, wait_s + self._timeouts.stall, signs=errors, silence_s=self._timeouts.device_silence
                 )
                 if stream.follow(after(mark, said), on_event, where, errors):
                     _let_end(process)
@@ -182,14 +193,14 @@ class RemoteDevice:
             "python": None if version.strip() == "none" else version.strip(),
         }
 
-    def _command(self, arguments: Sequence[str]) -> list[str]:
+    def _command(self, arguments: Sequence[str], wait_s: float) -> list[str]:
         """The agent under its supervisor."""
         python = self._usable_python()
         options = {
             "--line": json.dumps(list(arguments)),
             "--lock": f"{self._facts['folder']}/lock",
             "--label": label(),
-            "--wait-seconds": str(self._timeouts.busy),
+            "--wait-seconds": str(wait_s),
             "--silence-seconds": str(self._timeouts.host_silence),
             "--beat-seconds": str(self._timeouts.beat),
         }

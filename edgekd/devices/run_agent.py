@@ -16,6 +16,7 @@ from edgekd.atomic import read_json
 from edgekd.devices.contract import Device, DeviceSpec
 from edgekd.devices.cool_down import CoolDown, pause_of
 from edgekd.devices.hashing import digest
+from edgekd.devices.patience import Patience
 from edgekd.devices.unfinished import Unfinished
 from edgekd.errors import EnvironmentFault, InputError, unknown
 from edgekd.measure.latency import PROTOCOLS, Protocol
@@ -102,6 +103,7 @@ def profile(
     threads: int | None = None,
     frame_px: tuple[int, int] = (480, 640),
     settings: Sequence[str] = (),
+    patience: Patience | None = None,
     record: Path | None = None,
     keep: bool = False,
 ) -> list[list[Event]]:
@@ -112,6 +114,7 @@ def profile(
         protocol: `quick`, `full`, or one of your own.
         frame_px: (height, width) of the camera frame that pre-processing starts from.
         settings: further arguments of the agent, e.g. `["--conf", "0.25"]`.
+        patience: how long to wait for a quiet device, used up by all that share it; default: not at all.
         record: where to write every event of every process, in order, as JSON lines; written when all have ended.
             Until then, those of finished processes are kept beside it, and the same call goes on behind them.
         keep: they stay there until `unfinished.forget`: this is a part of a measurement that goes on.
@@ -125,7 +128,7 @@ def profile(
     """
     arguments = arguments_of("profile", device, artifact, pack, threads)
     arguments += ["--frame", f"{frame_px[0]}x{frame_px[1]}", *settings]
-    return _processes(device, artifact, pack, arguments, protocol, record, keep)
+    return _processes(device, artifact, pack, arguments, protocol, patience, record, keep)
 
 
 def throughput(
@@ -139,6 +142,7 @@ def throughput(
     threads: int | None = None,
     frame_px: tuple[int, int] = (480, 640),
     settings: Sequence[str] = (),
+    patience: Patience | None = None,
     record: Path | None = None,
     keep: bool = False,
 ) -> list[list[Event]]:
@@ -153,7 +157,7 @@ def throughput(
     arguments = arguments_of("throughput", device, artifact, pack, threads)
     arguments += ["--streams", str(streams), *(["--batch", str(batch)] if batch else [])]
     arguments += ["--frame", f"{frame_px[0]}x{frame_px[1]}", *settings]
-    return _processes(device, artifact, pack, arguments, protocol, record, keep)
+    return _processes(device, artifact, pack, arguments, protocol, patience, record, keep)
 
 
 def _processes(
@@ -162,6 +166,7 @@ def _processes(
     pack: Path,
     arguments: list[str],
     protocol: str | Protocol,
+    patience: Patience | None,
     record: Path | None,
     keep: bool,
 ) -> list[list[Event]]:
@@ -181,13 +186,17 @@ def _processes(
     about |= {"artifact": digest(artifact), "pack": digest(pack)} if record else {}
     unfinished = Unfinished(record, about)
     title = f"{arguments[0]} {artifact.name}@{device.spec.name}"
-    with progress(title, rules.min_processes * _BAR_UNITS) as advance:
+    kept = len(unfinished.processes)
+    with progress(title, rules.min_processes * _BAR_UNITS, done=kept * _BAR_UNITS) as advance:
         cool_down = CoolDown(device, pause_of(rules), partial(advance, 0))
-        kept = len(unfinished.processes)
-        advance(kept * _BAR_UNITS, "kept from before" if kept else "")
+        advance(0, "kept from before" if kept else "")
         for number in range(kept + 1, rules.min_processes + 1):
             held_back = cool_down.wait()
-            unfinished.add(held_back + _one_process(device, arguments, rules, advance, f"process {number}"))
+            wait = patience.arguments() if patience else []
+            events = _one_process(device, [*arguments, *wait], rules, advance, f"process {number}")
+            unfinished.add(held_back + events)
+            if patience:
+                patience.use(events)
     unfinished.finish(keep)
     return unfinished.processes
 
@@ -201,6 +210,9 @@ def _one_process(
     def on_event(event: Event) -> None:
         nonlocal shown, sampled_ns, count
         events.append(event)
+        if event["event"] == "busy":
+            advance(0, f"{note}: waiting for a quiet device ({event['others_share']:.0%} of its cores are in use)")
+            return
         if event["event"] == "samples":
             sampled_ns += sum(event["end_to_end_ns"])
             count += len(event["end_to_end_ns"])

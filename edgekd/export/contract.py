@@ -15,6 +15,7 @@ from edgekd.export.tolerance import Tolerance
 from edgekd.types import ByteArray
 
 SIDECAR_NAME = "edgekd.json"
+MOST_BATCH, MOST_PX = 4096, 8192
 QUANTIZATION_NAME = "quantization.json"  # beside the sidecar of what was quantised
 Runtime = Literal["onnxruntime", "openvino", "tensorrt", "ncnn", "litert", "executorch", "coreml"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -42,7 +43,7 @@ class TargetSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    steps: tuple[str, ...] = Field(min_length=1)
+    steps: tuple[str, ...] = Field(min_length=1, max_length=20)
     runtime: Runtime
     precision: Precision
     batch: int | Literal["dynamic"] = 1
@@ -54,22 +55,22 @@ class TargetSpec(BaseModel):
     layout: Literal["edgekd", "ultralytics"] = "edgekd"
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     tolerance: Tolerance
-    parity_images: int = Field(32, ge=1)
+    parity_images: int = Field(32, ge=1, le=100_000)
 
     @field_validator("batch", mode="before")
     @classmethod
     def _batch(cls, value: Any) -> Any:
-        if value == "dynamic" or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        if value == "dynamic" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_BATCH):
             return value
-        raise ValueError("must be a whole number of at least 1, or 'dynamic'")
+        raise ValueError(f"must be a whole number of 1 to {MOST_BATCH}, or 'dynamic'")
 
     @field_validator("size", mode="before")
     @classmethod
     def _size(cls, value: Any) -> Any:
         pair = isinstance(value, (list, tuple)) and len(value) == 2
-        if value in (None, "dynamic") or (pair and all(type(edge) is int and edge >= 1 for edge in value)):
+        if value in (None, "dynamic") or (pair and all(type(edge) is int and 1 <= edge <= MOST_PX for edge in value)):
             return value
-        raise ValueError(f"must be [height, width] in pixels, 'dynamic' or null (the training size), got {value!r}")
+        raise ValueError(f"must be [height, width] in pixels up to {MOST_PX}, 'dynamic' or null (the training size)")
 
 
 class Suppression(BaseModel):
@@ -79,7 +80,7 @@ class Suppression(BaseModel):
 
     conf: float = Field(0.001, ge=0, lt=1)
     iou: float = Field(0.7, gt=0, le=1)
-    max_det: int = Field(300, ge=1)
+    max_det: int = Field(300, ge=1, le=10_000)
 
 
 class Sidecar(BaseModel):

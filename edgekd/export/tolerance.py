@@ -16,8 +16,8 @@ class Tolerance(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_abs_score: float | None = Field(None, gt=0)
-    max_abs_box_px: float | None = Field(None, gt=0)
+    max_abs_score: float | None = Field(None, gt=0, le=1)
+    max_abs_box_px: float | None = Field(None, gt=0, le=10_000)
     min_matched: float | None = Field(None, gt=0, le=1)
 
     @model_validator(mode="after")

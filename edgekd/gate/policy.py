@@ -103,6 +103,7 @@ def check_names(
         where: prefix of each line, e.g. `recipes/x.yaml: gate`.
     """
     targets, devices, class_names = list(targets), list(devices), list(class_names)
+    known_classes = set(class_names)
     problems = []
     for budget in PER_ARTIFACT:
         for name in getattr(config, budget):
@@ -113,6 +114,6 @@ def check_names(
     problems += [
         f"{where}.min_ap_per_class.{name}: {unknown('class', name, class_names)}"
         for name in config.min_ap_per_class
-        if name not in class_names
+        if name not in known_classes
     ]
     return problems

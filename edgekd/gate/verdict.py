@@ -11,11 +11,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from edgekd.gate.policy import GateConfig
+from edgekd.measure.withheld import ANOTHER_MODEL, EMULATED
 
 SCHEMA = "edgekd.verdict/1"
 Status = Literal["pass", "fail", "inconclusive", "invalid"]
 _WORST_FIRST: tuple[Status, ...] = ("fail", "invalid", "inconclusive", "pass")
-_EXIT_CODES: dict[Status, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
+EXIT_CODES: dict[Status, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
 _ROUNDING = 1e-9  # a budget met exactly is met, whatever floating-point subtraction makes of it
 
 
@@ -114,7 +115,7 @@ class Verdict:
     @property
     def exit_code(self) -> int:
         """0 pass, 1 fail, 3 inconclusive, 4 invalid (the environment kept the device from being measured)."""
-        return _EXIT_CODES[self.status]
+        return EXIT_CODES[self.status]
 
     def as_json(self) -> dict[str, Any]:
         """Content of `verdict.json`."""
@@ -216,8 +217,8 @@ def _of_inference_alone(budget: _Budget, name: str, value: float | None, tool: s
 
 # By how the first reason of an invalid profile begins.
 _REMEDIES = {
-    "emulated": "profile it on the hardware",
-    "another model": "export it in a higher precision, or update the device's runtime",
+    EMULATED: "profile it on the hardware",
+    ANOTHER_MODEL: "export it in a higher precision, or update the device's runtime",
 }
 # Metric -> what is compared, its unit, why it may be absent, and whether an invalid profile makes it useless.
 _QUANTITIES = {

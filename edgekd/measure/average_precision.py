@@ -1,15 +1,15 @@
-"""Average precision by pycocotools, and precision and recall at one operating threshold.
+"""Average precision by COCO's rules, and precision and recall at one operating threshold.
 
-AP follows COCO's rules: IoU 0.50:0.95, 101 recall points, the best 100 detections per image *and class*
-(`maxDets` [1, 10, 100], the default that other tools use with pycocotools too), crowd boxes ignored. The area of an
-object is that of its box; COCO's own annotations give the area of the mask, so sizes may differ there.
+AP is computed by hotcoco, whose figures are pycocotools' to the last bit: IoU 0.50:0.95, 101 recall points, the best
+100 detections per image *and class* (`maxDets` [1, 10, 100]), crowd boxes ignored. The area of an object is that of its
+box; COCO's own annotations give the area of the mask, so sizes may differ there.
 """
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.errors import InputError
-from edgekd.progress import progress
 from edgekd.types import AveragePrecision, Detections, FloatArray, GroundTruth
 
 FloatMatrix = npt.NDArray[np.float64]
-_AREAS = ("all", "small", "medium", "large")  # order of COCOeval's areaRng
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,7 @@ class OperatingPoint:
 
 
 def evaluate(
-    ground_truth: Sequence[GroundTruth],
-    detections: Mapping[int, Detections],
-    class_names: Sequence[str],
-    title: str | None = None,
+    ground_truth: Sequence[GroundTruth], detections: Mapping[int, Detections], class_names: Sequence[str]
 ) -> AveragePrecision:
     """AP of detections.
 
@@ -51,30 +46,19 @@ def evaluate(
         ground_truth: every image of the split, those without boxes included.
         detections: image id -> detections; an image that is missing has none.
         class_names: index = class id.
-        title: of a progress bar; none is shown without it.
 
     Raises:
-        InputError: no ground truth to compare with, or detections of an image that is not in it.
+        InputError: no ground truth to compare with, detections of an image or class that is not in it, or a score that
+            is not a number.
     """
-    with _without_garbage_collection():
-        return evaluate_results(ground_truth, coco_results(detections), class_names, title)
-
-
-def evaluate_results(
-    ground_truth: Sequence[GroundTruth],
-    results: Sequence[Mapping[str, Any]],
-    class_names: Sequence[str],
-    title: str | None = None,
-) -> AveragePrecision:
-    """AP of detections in COCO's result form (see `coco_results`), of whatever origin. Otherwise as `evaluate`."""
-    with silent_pycocotools():
-        evaluation = match(ground_truth, results, class_names, areas=_AREAS, title=title)
-        evaluation.accumulate()
+    evaluation = _evaluation(ground_truth, detections, class_names)
+    evaluation.evaluate()
+    evaluation.accumulate()
     precision = evaluation.eval["precision"][..., -1]  # (10 IoUs, 101 recalls, classes, areas) at 100 detections
     if not (precision[..., 0] > -1).any():
         raise InputError("average precision: the ground truth holds no box to detect; check the split's labels")
     whole = precision[..., 0]
-    small, medium, large = (_mean(precision[..., area]) for area in range(1, len(_AREAS)))
+    small, medium, large = (_mean(precision[..., area]) for area in range(1, 4))
     return AveragePrecision(
         ap=_mean(whole) or 0.0,
         ap50=_mean(whole[0]) or 0.0,
@@ -86,74 +70,58 @@ def evaluate_results(
     )
 
 
-def coco_ground_truth(ground_truth: Sequence[GroundTruth], class_names: Sequence[str]) -> dict[str, Any]:
-    """Ground truth as the content of a COCO annotation file. Category id = class id + 1; boxes are x y width height."""
-    annotations: list[dict[str, Any]] = []
-    for image in ground_truth:
-        for box, class_id, crowd in zip(_xywh(image.boxes_px), image.class_ids, image.is_crowd, strict=True):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": int(image.image_id),
-                    "category_id": int(class_id) + 1,
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": int(crowd),
-                }
-            )
-    return {
-        "images": [
-            {
-                "id": int(image.image_id),
-                "file_name": image.file_name,
-                "height": image.height_px,
-                "width": image.width_px,
-            }
-            for image in ground_truth
-        ],
-        "categories": [{"id": index + 1, "name": name} for index, name in enumerate(class_names)],
-        "annotations": annotations,
-    }
-
-
-def coco_results(detections: Mapping[int, Detections]) -> list[dict[str, Any]]:
-    """Detections as the content of a COCO result file: image_id, category_id (class id + 1), bbox x y w h, score."""
-    return [
-        {"image_id": int(image_id), "category_id": int(class_id) + 1, "bbox": box, "score": float(score)}
-        for image_id, found in detections.items()
-        for box, score, class_id in zip(_xywh(found.boxes_px), found.scores, found.class_ids, strict=True)
-    ]
-
-
 def match(
-    ground_truth: Sequence[GroundTruth],
-    results: Sequence[Mapping[str, Any]],
-    class_names: Sequence[str],
-    areas: Sequence[str] = ("all",),
-    title: str | None = None,
-) -> Any:
-    """A `COCOeval` after `evaluate()`: who matched whom per image, class and area, before any averaging.
+    ground_truth: Sequence[GroundTruth], detections: Mapping[int, Detections], class_names: Sequence[str]
+) -> list[list[dict[str, Any]]]:
+    """Who matched whom, before any averaging, whatever the size.
+
+    Returns:
+        Per class one mapping for each image with objects or detections, by image id, in the form of COCOeval's
+        `evalImgs`; `image_id` is the rank of the image among the ids, `dtMatched` (IoUs, detections) says which
+        detections found an object.
 
     Raises:
-        InputError: detections of an image or class that the ground truth does not have.
+        InputError: as `evaluate`.
     """
-    from edgekd.measure.matching import Evaluation
+    evaluation = _evaluation(ground_truth, detections, class_names)
+    limits = evaluation.params
+    limits.areaRng, limits.areaRngLbl, limits.maxDets = limits.areaRng[:1], limits.areaRngLbl[:1], limits.maxDets[-1:]
+    evaluation.evaluate()
+    per_class: list[list[dict[str, Any]]] = [[] for _ in class_names]
+    with _without_garbage_collection():
+        for one in evaluation.evalImgs:
+            if one is not None:
+                per_class[one["category_id"]].append(one)
+    for found in per_class:
+        found.sort(key=lambda one: one["image_id"])
+    return per_class
 
-    truth = coco_ground_truth(ground_truth, class_names)
-    _refuse_strangers(truth, results)
-    found = [
-        {**result, "id": number, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
-        for number, result in enumerate(results, start=1)
-    ]
-    with silent_pycocotools():
-        steps = len(ground_truth) * len(class_names) * len(areas)
-        with progress(title, steps) if title else nullcontext() as advance:
-            evaluation = Evaluation(_indexed(truth), _indexed({**truth, "annotations": found}), advance)
-            chosen = [evaluation.params.areaRngLbl.index(area) for area in areas]
-            evaluation.params.areaRng = [evaluation.params.areaRng[index] for index in chosen]
-            evaluation.params.areaRngLbl = list(areas)
-            evaluation.evaluate()
-    return evaluation
+
+def _evaluation(
+    ground_truth: Sequence[GroundTruth], detections: Mapping[int, Detections], class_names: Sequence[str]
+) -> Any:
+    """An evaluation that waits for its start. Images are numbered by the rank of their ids, classes from 0."""
+    import hotcoco
+
+    ranks = {image_id: rank for rank, image_id in enumerate(sorted(image.image_id for image in ground_truth))}
+    _refuse_strangers(detections, ranks, len(class_names))
+    boxes = _xywh([image.boxes_px for image in ground_truth])
+    truth = hotcoco.COCO.from_arrays(
+        [{"id": ranks[one.image_id], "height": one.height_px, "width": one.width_px} for one in ground_truth],
+        [{"id": class_id, "name": name} for class_id, name in enumerate(class_names)],
+        np.repeat([ranks[image.image_id] for image in ground_truth], [len(image.boxes_px) for image in ground_truth]),
+        _joined([image.class_ids for image in ground_truth], np.int64),
+        boxes,
+        area=boxes[:, 2] * boxes[:, 3],
+        iscrowd=_joined([image.is_crowd for image in ground_truth], np.bool_),
+    )
+    rows = np.column_stack([
+        np.repeat([ranks[image_id] for image_id in detections], [len(one.scores) for one in detections.values()]),
+        _xywh([one.boxes_px for one in detections.values()]),
+        _joined([one.scores for one in detections.values()], np.float64),
+        _joined([one.class_ids for one in detections.values()], np.float64),
+    ])  # fmt: skip
+    return hotcoco.COCOeval(truth, truth.load_res(rows), "bbox")
 
 
 def operating_point(
@@ -202,44 +170,26 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-@contextmanager
-def silent_pycocotools() -> Iterator[None]:
-    """Keep pycocotools from printing. Standard output itself is left alone: others may be writing to it."""
-    from pycocotools import coco, cocoeval
-
-    modules = [vars(coco), vars(cocoeval)]
-    before = [module.get("print") for module in modules]
-    for module in modules:
-        module["print"] = lambda *_args, **_kwargs: None
-    try:
-        yield
-    finally:
-        for module, shadow in zip(modules, before, strict=True):
-            if shadow is None:
-                module.pop("print", None)
-            else:
-                module["print"] = shadow
-
-
-def _indexed(content: dict[str, Any]) -> Any:
-    from pycocotools.coco import COCO
-
-    index = COCO()
-    index.dataset = content
-    index.createIndex()
-    return index
-
-
-def _refuse_strangers(truth: dict[str, Any], results: Sequence[Mapping[str, Any]]) -> None:
-    for key, kind in (("image_id", "images"), ("category_id", "categories")):
-        known = {entry["id"] for entry in truth[kind]}
-        strange = sorted({str(result[key]) for result in results if result[key] not in known})
-        if strange:
-            shown = ", ".join(strange[:5])
-            raise InputError(
-                f"average precision: detections of {len(strange)} {kind} that the ground truth does not have "
-                f"({key} {shown}); evaluate them against the split that they were made on"
-            )
+def _refuse_strangers(detections: Mapping[int, Detections], ranks: Mapping[int, int], classes: int) -> None:
+    images = [image_id for image_id in detections if image_id not in ranks]
+    named = np.unique(_joined([found.class_ids for found in detections.values()], np.int64))
+    problems = [
+        f"average precision: detections of {len(strange)} {kind} that the ground truth does not have ({key} "
+        f"{', '.join(map(str, sorted(strange)[:5]))}); evaluate them against the split that they were made on"
+        for kind, key, strange in (
+            ("images", "image_id", images),
+            ("classes", "class id", named[(named < 0) | (named >= classes)].tolist()),
+        )
+        if strange
+    ]
+    unscored = [image_id for image_id, found in detections.items() if np.isnan(found.scores).any()]
+    if unscored:
+        problems.append(
+            f"average precision: {len(unscored)} images have detections whose score is not a number (image_id "
+            f"{', '.join(map(str, sorted(unscored)[:5]))}); nothing can be ranked by it: the model is broken"
+        )
+    if problems:
+        raise InputError(*problems)
 
 
 def _mean(precision: FloatMatrix) -> float | None:
@@ -248,10 +198,15 @@ def _mean(precision: FloatMatrix) -> float | None:
     return float(defined.mean()) if defined.size else None
 
 
-def _xywh(boxes_px: FloatArray) -> list[list[float]]:
-    boxes = np.asarray(boxes_px, np.float64).reshape(-1, 4)
-    corners: list[list[float]] = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).tolist()
-    return corners
+def _xywh(boxes_px: Sequence[FloatArray]) -> FloatMatrix:
+    """Corners, per image, to x y width height of all, in float64."""
+    corners = _joined(boxes_px, np.float64).reshape(-1, 4)
+    return np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
+
+
+def _joined(parts: Sequence[npt.NDArray[Any]], dtype: Any) -> npt.NDArray[Any]:
+    """One array of all parts, which may be none."""
+    return np.concatenate([np.zeros(0, dtype), *(np.asarray(part).ravel() for part in parts)], dtype=dtype)
 
 
 def _intersections(first: FloatArray, second: FloatArray) -> FloatMatrix:

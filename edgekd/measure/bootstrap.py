@@ -1,6 +1,6 @@
 """Intervals: a paired bootstrap over images for a difference of AP, and a t-interval for a mean over seeds.
 
-Detections are matched to ground truth once (`COCOeval.evaluate`). Resampling the images then only changes how often
+Detections are matched to ground truth once. Resampling the images then only changes how often
 each of them counts, so a replicate is the AP with integer image weights; at weight one it is COCOeval's AP. Against
 COCOeval on physically repeated images it differs only where scores tie, by the order among equals.
 The idea: Everingham et al., "The PASCAL Visual Object Classes Challenge: A Retrospective", IJCV 2015.
@@ -17,11 +17,12 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.errors import InputError
-from edgekd.measure.average_precision import coco_results, match
+from edgekd.measure.average_precision import match
 from edgekd.progress import progress
 from edgekd.types import Detections, GroundTruth, IntArray
 
 _BATCH = 64  # replicates computed together
+_IOUS = 10  # COCO's thresholds
 _RECALLS = np.linspace(0, 1, 101)  # COCO's recall points
 
 
@@ -88,16 +89,11 @@ class Matches:
         ground_truth: Sequence[GroundTruth],
         detections: Mapping[int, Detections],
         class_names: Sequence[str],
-        title: str | None = None,
     ) -> None:
         """Match once. Arguments and errors as in `average_precision.evaluate`."""
-        evaluation = match(ground_truth, coco_results(detections), class_names, title=title)
-        per_class = len(ground_truth)
-        self.images = per_class
-        self.classes = [
-            _class_matches(evaluation.evalImgs[start : start + per_class], len(evaluation.params.iouThrs))
-            for start in range(0, per_class * len(class_names), per_class)
-        ]
+        self.images = len(ground_truth)
+        per_class = match(ground_truth, detections, class_names)
+        self.classes = [_class_matches(found, self.images) for found in per_class]
 
     def average_precision(self, weights: IntArray) -> npt.NDArray[np.float64]:
         """AP (COCO, all sizes) of weighted images: (R, I) integer weights, images by ascending id -> (R,).
@@ -131,13 +127,12 @@ def difference(
         class_names: index = class id.
         replicates: bootstrap samples.
         seed: of the resampling.
-        title: of progress bars; none are shown without it.
+        title: of a progress bar; none is shown without it.
 
     Raises:
         InputError: as `average_precision.evaluate`.
     """
-    first = Matches(ground_truth, reference, class_names, title and f"{title}: reference")
-    second = Matches(ground_truth, candidate, class_names, title and f"{title}: candidate")
+    first, second = (Matches(ground_truth, one, class_names) for one in (reference, candidate))
 
     def gain(weights: IntArray) -> npt.NDArray[np.float64]:
         return second.average_precision(weights) - first.average_precision(weights)
@@ -183,23 +178,28 @@ def _replicates(
     return np.concatenate(draws)
 
 
-def _class_matches(per_image: Sequence[dict[str, Any] | None], ious: int) -> _ClassMatches:
-    """Join COCOeval's results of one class over all images in the order of its own accumulation."""
-    objects = [0 if one is None else int(np.count_nonzero(np.asarray(one["gtIgnore"]) == 0)) for one in per_image]
-    found = [(index, one) for index, one in enumerate(per_image) if one is not None and one["dtScores"]]
-    if not found:
-        nothing = (np.zeros(0, np.int64),) * ious
-        return _ClassMatches(np.array(objects), np.zeros(0, np.int64), nothing, nothing)
-    best_first = np.argsort(-np.concatenate([one["dtScores"] for _, one in found]), kind="mergesort")
-    images = np.concatenate([np.full(len(one["dtScores"]), index) for index, one in found])[best_first]
-    matched = np.concatenate([one["dtMatches"] for _, one in found], axis=1)[:, best_first] > 0
-    ignored = np.concatenate([one["dtIgnore"] for _, one in found], axis=1)[:, best_first].astype(bool)
+def _class_matches(found: Sequence[Mapping[str, Any]], images: int) -> _ClassMatches:
+    """Join who matched whom of one class, over all images, in the order of COCO's own averaging."""
+    objects = np.zeros(images, np.int64)
+    for one in found:
+        objects[one["image_id"]] = len(one["gtIgnore"]) - sum(one["gtIgnore"])
+    per_image = np.array([one["image_id"] for one in found], np.int64)
+    counts = [len(one["dtScores"]) for one in found]
+    scores = np.array([score for one in found for score in one["dtScores"]])
+    best_first = np.argsort(-scores, kind="mergesort")
+    matched, ignored = (_side_by_side([one[key] for one in found])[:, best_first] for key in ("dtMatched", "dtIgnore"))
     return _ClassMatches(
-        np.array(objects),
-        images,
+        objects,
+        np.repeat(per_image, counts)[best_first],
         tuple(np.flatnonzero(row) for row in matched & ~ignored),
         tuple(np.flatnonzero(row) for row in ignored),
     )
+
+
+def _side_by_side(parts: Sequence[Sequence[Sequence[bool]]]) -> npt.NDArray[np.bool_]:
+    """(IoUs, detections) of each image -> of all."""
+    arrays = [np.array(part, np.bool_) for part in parts]
+    return np.concatenate([np.zeros((_IOUS, 0), np.bool_), *arrays], axis=1)
 
 
 def _weighted_ap(one: _ClassMatches, weights: IntArray) -> npt.NDArray[np.float64]:

@@ -15,12 +15,14 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from edgekd.measure.contention import MAX_WAITED
 from edgekd.types import IntArray
 
 Phase = Literal["pre", "inference", "post", "end_to_end"]
 PHASES: tuple[Phase, ...] = ("pre", "inference", "post", "end_to_end")
 LEAST_COUNT = {50: 1, 90: 64, 95: 130, 99: 662}
 MAX_DISAGREEMENT = 0.05  # of the processes' medians, relative
+SPREAD_OF = (50, 90)
 _NS_PER_MS = 1e6
 _HISTOGRAM_BINS = 60
 _DRIFT_BLOCKS = 100
@@ -41,6 +43,7 @@ class Protocol:
             loop's own).
         needs_steady: whether a warm-up that never became steady makes the run invalid, or is only noted.
         may_throttle: a device that slows down is what the run is to show, and not a fault.
+        max_waited: share of the time that a process may wait for a core that others have.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Protocol:
     min_seconds: float
     needs_steady: bool
     may_throttle: bool = False
+    max_waited: float = MAX_WAITED
 
     def at_its_shortest(self) -> Protocol:
         """One process that does each thing once: for what shows that it runs, and is not measured."""
@@ -82,6 +86,8 @@ class LatencySummary:
         cv: standard deviation over mean of the end-to-end time.
         drift_percent: robust slope over a process's run, in percent of its median; of the process that drifts most.
         process_p50_ms: end-to-end median per process.
+        spread: how far the processes lie apart, relative to the least of them: of their `p50`, and of their `p90` where
+            each supports one. A difference below it means nothing.
         histogram: `edges_ms` (bins + 1) and `counts` of the end-to-end time.
         invalid_reasons: why the figures must not be used; empty if valid.
         notes: what a reader should know of a valid run.
@@ -91,6 +97,7 @@ class LatencySummary:
     cv: float
     drift_percent: float
     process_p50_ms: tuple[float, ...]
+    spread: dict[str, float | None]
     histogram: dict[str, list[float] | list[int]]
     invalid_reasons: tuple[str, ...]
     notes: tuple[str, ...]
@@ -107,6 +114,19 @@ def percentile(samples: npt.ArrayLike, percent: int) -> float | None:
     if len(ordered) < LEAST_COUNT.get(percent, 1):
         return None
     return float(ordered[nearest_rank(len(ordered), percent)])
+
+
+def spreads(runs_ms: Sequence[Samples]) -> dict[str, float | None]:
+    """`spread` of the processes' p50 and p90."""
+    return {f"p{percent}": spread([percentile(run, percent) for run in runs_ms]) for percent in SPREAD_OF}
+
+
+def spread(figures: Sequence[float | None]) -> float | None:
+    """How far the figures of several processes lie apart, relative to the least; None of what is not known of all."""
+    known = [figure for figure in figures if figure is not None]
+    if len(known) < len(figures) or min(known, default=0.0) <= 0:
+        return None
+    return (max(known) - min(known)) / min(known)
 
 
 def nearest_rank(count: int, percent: int) -> int:
@@ -147,6 +167,7 @@ def summarise(
         cv=float(whole.std(ddof=1) / whole.mean()) if len(whole) > 1 and whole.mean() > 0 else 0.0,
         drift_percent=max((drift_percent(run) for run in runs_ms), key=abs),
         process_p50_ms=medians,
+        spread=spreads(runs_ms),
         histogram=histogram(whole),
         invalid_reasons=tuple(invalid),
         notes=tuple(notes),
@@ -225,10 +246,10 @@ def judge_runs(runs_ms: Sequence[Samples], protocol: Protocol, steady: Sequence[
         reason = f"the warm-up never became steady (process {', '.join(unsteady)} of {len(steady)})"
         (invalid if protocol.needs_steady else notes).append(reason)
     medians = [_median(run) for run in runs_ms]
-    spread = (max(medians) - min(medians)) / min(medians) if min(medians) > 0 else 0.0
-    if spread > MAX_DISAGREEMENT:
+    apart = spread(medians) or 0.0
+    if apart > MAX_DISAGREEMENT:
         notes.append(
-            f"the processes' medians differ by {spread:.1%} ({min(medians):.3g} to {max(medians):.3g} ms); "
+            f"the processes' medians differ by {apart:.1%} ({min(medians):.3g} to {max(medians):.3g} ms); "
             "differences below that mean nothing here"
         )
     return invalid, notes

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.errors import EnvironmentFault
+from edgekd.measure import contention
 from edgekd.measure.energy import energy
 from edgekd.measure.latency import PHASES, Phase, Protocol, nearest_rank, summarise
 from edgekd.measure.sustained import over_time
@@ -36,8 +37,8 @@ def summarise_events(
     Load and first-inference times are medians (nearest rank) over the processes, peak memory (10^6 bytes) and the time
     that building an engine took, which is part of neither, are the largest, the environment is the first process's,
     with the device's state after the run as `telemetry_after`.
-    A process that was slowed down, or began too hot, makes the whole invalid. Of an emulated device there are no
-    figures at all.
+    A process that was slowed down, kept waiting by others, or began too hot, makes the whole invalid. Of an emulated
+    device there are no figures at all.
 
     Args:
         events: per process, the agent's events in order.
@@ -63,9 +64,12 @@ def summarise_events(
     used = energy(states, [process["end_to_end"] for process in samples])
     verdicts = [judge(state, conditions_of(conditions, environment)) for state in states]
     slowed = numbered(verdicts, events)
-    invalid = [*summary.invalid_reasons, *([] if protocol.may_throttle else slowed)]
+    shares = [contention.contention_of(process) for process in events]
+    busy, beside = contention.judge(shares, protocol.max_waited)
+    invalid = [*busy, *summary.invalid_reasons, *([] if protocol.may_throttle else slowed)]
     course = over_time(samples[0]["end_to_end"]) if protocol.name == "sustained" else None
     built = [] if built_ms is None else [f"the engine was built on the device, in {built_ms / 1e3:.1f} s"]
+    notes = [note for verdict in verdicts for note in verdict.notes]
     told = [*built, *([course.note()] if course else []), *(slowed if protocol.may_throttle else [])]
     content = {
         "schema": SCHEMA,
@@ -81,6 +85,8 @@ def summarise_events(
         "cv": summary.cv,
         "drift_percent": summary.drift_percent,
         "process_p50_ms": list(summary.process_p50_ms),
+        "spread": summary.spread,
+        "contention": [share.as_json() for share in shares],
         "energy_mj_per_inference": used["mj_per_inference"],
         "energy": used,
         "temperature_c": _temperatures(states),
@@ -88,7 +94,7 @@ def summarise_events(
         "valid": not invalid,
         "invalid_reasons": invalid,
         "over_time": course.as_json() if course else None,
-        "notes": [*told, *summary.notes, *dict.fromkeys(note for verdict in verdicts for note in verdict.notes)],
+        "notes": [*told, *summary.notes, *beside, *dict.fromkeys(notes)],
         "environment": {**environment, "telemetry_after": after} if after else environment,
         "histogram": summary.histogram,
     }

@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.errors import EnvironmentFault
+from edgekd.measure import contention
 from edgekd.measure.energy import energy
-from edgekd.measure.latency import MAX_DISAGREEMENT, Protocol, drift_percent, figures
+from edgekd.measure.latency import MAX_DISAGREEMENT, Protocol, drift_percent, figures, spread
 from edgekd.measure.latency_events import Events, conditions_of, last, median_of, numbered
 from edgekd.measure.telemetry import telemetry_of
 from edgekd.measure.throttling import Conditions, judge
@@ -86,7 +87,9 @@ def summarise_throughput(
     verdicts = [judge(state, conditions_of(conditions, environment)) for state in states]
     slowed = numbered(verdicts, events)
     invalid, notes = _judge(windows, events, protocol)
-    invalid += [] if protocol.may_throttle else slowed
+    shares = [contention.contention_of(process) for process in events]
+    busy, beside = contention.judge(shares, protocol.max_waited)
+    invalid = [*busy, *invalid, *([] if protocol.may_throttle else slowed)]
     rates = [batch * len(window.ended_ns) / window.seconds for window in windows]
     rate = batch * sum(len(window.ended_ns) for window in windows) / sum(window.seconds for window in windows)
     peaks = [last(process, "memory").get("peak_memory_bytes") for process in events]
@@ -100,6 +103,7 @@ def summarise_throughput(
         "processes": len(events),
         "images_per_second": rate,
         "process_images_per_second": rates,
+        "spread": spread(rates),
         "ratio_to_single_stream": None if single_stream_per_second is None else rate / single_stream_per_second,
         "latency_ms": figures(np.concatenate([window.duration_ms for window in windows])),
         "images_by_second": [[batch * count for count in window.by_second()] for window in windows],
@@ -108,9 +112,10 @@ def summarise_throughput(
         "load_ms": median_of([last(process, "load").get("load_ms") for process in events]),
         "peak_memory_mb": max((peak / _BYTES_PER_MB for peak in peaks if peak is not None), default=None),
         "energy_mj_per_image": None if used["mj_per_inference"] is None else used["mj_per_inference"] / batch,
+        "contention": [share.as_json() for share in shares],
         "valid": not invalid,
         "invalid_reasons": invalid,
-        "notes": [*(slowed if protocol.may_throttle else []), *notes],
+        "notes": [*(slowed if protocol.may_throttle else []), *notes, *beside],
         "environment": environment,
     }
     shown = unless_emulated(entry, conditions.emulated if conditions else None)
@@ -162,8 +167,8 @@ def _judge(windows: Sequence[Window], events: Sequence[Events], protocol: Protoc
         reason = f"the warm-up never became steady (process {', '.join(unsteady)} of {len(events)})"
         (invalid if protocol.needs_steady else notes).append(reason)
     rates = [len(window.ended_ns) / window.seconds for window in windows]
-    if max(rates) / min(rates) - 1 > MAX_DISAGREEMENT:
-        notes.append(f"the processes differ by {max(rates) / min(rates) - 1:.1%}; differences below that mean nothing")
+    if (apart := spread(rates) or 0.0) > MAX_DISAGREEMENT:
+        notes.append(f"the processes differ by {apart:.1%}; differences below that mean nothing here")
     streams = int(last(events[0], "environment")["streams"])
     shares = [float(np.bincount(window.stream, minlength=streams).min() / len(window.stream)) for window in windows]
     if min(shares) * streams < _LEAST_SHARE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # By name, so that a figure that is added later is withheld until somebody lists it here.
@@ -10,6 +10,20 @@ _KEPT = frozenset({
     "schema", "target", "device", "protocol", "processes", "tool", "lane", "size", "streams", "batch", "threads",
     "valid", "invalid_reasons", "environment", "throttling_evidence", "temperature_c",
 })  # fmt: skip
+
+
+# How the first reason of a measurement begins that would be invalid at any other time, too.
+EMULATED, ANOTHER_MODEL = "emulated", "another model"
+
+
+def is_lasting(invalid_reasons: Sequence[str]) -> bool:
+    """Whether to measure again would change nothing."""
+    return any(reason.startswith((EMULATED, ANOTHER_MODEL)) for reason in invalid_reasons)
+
+
+def is_unusable(summary: Mapping[str, Any]) -> bool:
+    """Whether a measurement is invalid though its device could give a valid one."""
+    return not summary["valid"] and not any(reason.startswith(EMULATED) for reason in summary["invalid_reasons"])
 
 
 def unless_emulated(summary: dict[str, Any], stated: str | None) -> dict[str, Any]:
@@ -23,7 +37,7 @@ def unless_emulated(summary: dict[str, Any], stated: str | None) -> dict[str, An
     found = stated or platform.get("emulated")
     if not found:
         return summary
-    return {**without_figures(summary), "valid": False, "invalid_reasons": [f"emulated: {found}"]}
+    return {**without_figures(summary), "valid": False, "invalid_reasons": [f"{EMULATED}: {found}"]}
 
 
 def without_figures(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from edgekd.errors import InputError, unknown
+from edgekd.plain import MOST_LISTED
+from edgekd.plain import value as shown_value
 from edgekd.progress import say
 from edgekd.recipe import instead
 from edgekd.recipe.renamed import with_new_keys, with_new_places
@@ -67,12 +69,15 @@ def sound_parts(content: Mapping[str, Any]) -> Recipe:
 
     Required sections that are not sound are left unset: ask `model_fields_set`.
     """
-    sound = {}
+    sound: dict[str, Any] = {}
+    with_bounds: Any = Annotated
     for name, field in Recipe.model_fields.items():
         key = field.alias or name
         with suppress(ValidationError):
             if key in content and field.annotation is not None:
-                sound[key] = TypeAdapter(field.annotation).validate_python(content[key])
+                parts = (field.annotation, *field.metadata, None)
+                kind = with_bounds[parts]
+                sound[key] = TypeAdapter(kind).validate_python(content[key])
     return Recipe.model_construct(**sound)
 
 
@@ -89,7 +94,9 @@ def bind(model: type[Model], content: Mapping[str, Any], where: str, prefix: str
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise InputError(*(_line(model, problem, where, prefix) for problem in error.errors())) from None
+        found = error.errors(include_url=False)
+        told = [_line(model, problem, where, prefix) for problem in found[:MOST_LISTED]]
+        raise InputError(*told, *(str(problem["msg"]) for problem in found[MOST_LISTED:])) from None
 
 
 def _line(model: type[BaseModel], problem: Any, where: str, prefix: str) -> str:
@@ -102,11 +109,13 @@ def _line(model: type[BaseModel], problem: Any, where: str, prefix: str) -> str:
         return f"{place}: {unknown('key', name, known)}{place_of_it}"
     if kind == "missing":
         return f"{place}: missing; this key is required{_choices(model, problem['loc'])}"
+    if problem["loc"][-1:] == ("[key]",):
+        return f"{where}: {_dotted(problem['loc'][:-2], prefix)}: keys must be text, got {shown_value(given)}"
     if kind in ("model_type", "dict_type", "tuple_type", "list_type"):
         needed = "list" if kind in ("tuple_type", "list_type") else "mapping of keys"
-        return f"{place}: must be a {needed}, got {given!r}{instead.of_wrong_type(location, kind, given)}"
+        return f"{place}: must be a {needed}, got {shown_value(given)}{instead.of_wrong_type(location, kind, given)}"
     message = problem["msg"].removeprefix("Value error, ")
-    shown = "" if isinstance(given, (dict, list)) else f", got {given!r}"
+    shown = "" if isinstance(given, (dict, list)) else f", got {shown_value(given)}"
     better = instead.of_share(kind, given, problem.get("ctx", {}))
     if kind == "string_type":
         better = instead.of_no_text(location, given)

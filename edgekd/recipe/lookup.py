@@ -8,6 +8,8 @@ from typing import Literal
 
 import edgekd
 from edgekd.errors import InputError, unknown
+from edgekd.files import path_fault
+from edgekd.plain import cut, listed
 from edgekd.recipe import instead
 
 Kind = Literal["recipes", "export", "devices"]
@@ -27,9 +29,11 @@ def find(kind: Kind, name: str, search: Sequence[Path] = ()) -> Path:
     Raises:
         InputError: there is no such file; says which names are known.
     """
+    if fault := path_fault(name):
+        raise InputError(f"{_NOUNS[kind]} {cut(name)}: {fault}; correct the path")
     path = Path(name)
-    if path.suffix in _SUFFIXES and path.is_file():
-        return path
+    if path.suffix in _SUFFIXES and path.exists() and not path.is_dir():
+        return path  # whoever reads it says what is wrong with a device or a pipe
     known = available(kind, search)
     if name in known:
         return known[name]
@@ -62,4 +66,4 @@ def _built_in(kind: Kind) -> Iterator[Path]:
 
 
 def _listed(known: dict[str, Path]) -> str:
-    return ", ".join(sorted(known)) or "none"
+    return listed(sorted(known))

@@ -8,9 +8,30 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from edgekd.files import path_fault
 
 SCHEMA = "edgekd.recipe/1"
+
+
+SEEDS = 2**32  # numpy's
+MOST_THREADS = 256
+_MOST_ENTRIES = 100  # of a list that a person writes
+
+
+def path_text(text: str) -> str:
+    """A text that can be a path.
+
+    Raises:
+        ValueError: none can be called so.
+    """
+    if fault := path_fault(text):
+        raise ValueError(f"{fault}; correct the path")
+    return text
+
+
+PathText = Annotated[str, AfterValidator(path_text)]
 
 
 class _Strict(BaseModel):
@@ -43,15 +64,15 @@ class DistillEnvelope(Envelope):
 class TargetEnvelope(Envelope):
     """One export target, with keys of its YAML overridden where wanted."""
 
-    target: str = Field(description="file in export/ (or its name)")
+    target: PathText = Field(description="file in export/ (or its name)")
 
 
 class DetectorRecipe(_Strict):
     """A teacher or a student."""
 
     family: Literal["ultralytics"] = "ultralytics"
-    model: str | None = Field(None, description="name such as yolo26n, yolo11p, rtdetr-l, or a model YAML")
-    weights: str | None = Field(
+    model: PathText | None = Field(None, description="name such as yolo26n, yolo11p, rtdetr-l, or a model YAML")
+    weights: PathText | None = Field(
         None, description=".pt or .safetensors; relative to the recipe, then the current folder"
     )
 
@@ -107,10 +128,12 @@ class QuantizeRecipe(_Strict):
         default="student", description="what teaches it: the float student, or the recipe's teacher"
     )
     distill: tuple[DistillEnvelope, ...] = Field(
-        default=(DistillEnvelope(method="logit"),), description="as the recipe's own distill; may be empty"
+        default=(DistillEnvelope(method="logit"),),
+        max_length=_MOST_ENTRIES,
+        description="as the recipe's own distill; may be empty",
     )
-    epochs: int = Field(default=3, ge=1)
-    lr0: float = Field(default=0.00001, gt=0, allow_inf_nan=False, description="of AdamW, unless train says otherwise")
+    epochs: int = Field(default=3, ge=1, le=100_000)
+    lr0: float = Field(default=0.00001, gt=0, le=100, description="of AdamW, unless train says otherwise")
     train: dict[str, Any] = Field(
         default_factory=dict, description="arguments of the engine that differ from the recipe's train"
     )
@@ -123,7 +146,7 @@ class QuantizeRecipe(_Strict):
     range_epochs: float = Field(
         default=1.0,
         gt=0,
-        allow_inf_nan=False,
+        le=100_000,
         description="ranges of inputs follow the batches for so long, then they are frozen",
     )
     range_decay: float = Field(default=0.99, ge=0, lt=1, description="of the moving average of ranges")
@@ -146,7 +169,7 @@ class ValidateRecipe(_Strict):
 
     conf: float = Field(default=0.001, gt=0, lt=1)
     iou: float = Field(default=0.7, gt=0, le=1, description="NMS IoU")
-    max_det: int = Field(default=300, ge=1)
+    max_det: int = Field(default=300, ge=1, le=10_000)
     operating_threshold: float = Field(
         default=0.25, gt=0, lt=1, description="score at which precision and recall are stated"
     )
@@ -157,7 +180,7 @@ class ThroughputRecipe(_Strict):
 
     streams: int = Field(default=1, ge=1, le=256, description="that work at once, and share the device's threads")
     batch: int | None = Field(
-        default=None, ge=1, description="images per inference; default: the artifact's fixed batch, else 1"
+        default=None, ge=1, le=4096, description="images per inference; default: the artifact's fixed batch, else 1"
     )
 
 
@@ -166,8 +189,13 @@ class ProfileRecipe(_Strict):
 
     protocol: Literal["quick", "full", "sustained"] = "full"
     sustained_minutes: float = Field(default=30.0, gt=0, le=1440, description="length of the protocol 'sustained'")
+    wait: float = Field(
+        default=60.0, ge=0, le=3600, description="seconds to wait for a quiet device, all measurements on it together"
+    )
     throughput: tuple[ThroughputRecipe, ...] = Field(
-        default=(), description="loads to measure after the single stream, in the same session"
+        default=(),
+        max_length=_MOST_ENTRIES,
+        description="loads to measure after the single stream, in the same session",
     )
 
     @model_validator(mode="after")
@@ -187,20 +215,25 @@ class ReportRecipe(_Strict):
 class Recipe(_Strict):
     """One run: what to distil, on what data, into what, measured where, judged how."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    seed: int = Field(0, ge=0)
-    threads: int | None = Field(None, ge=1, description="CPU threads; default: all cores of the process")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    seed: int = Field(0, ge=0, lt=SEEDS)
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=MOST_THREADS,
+        description="CPU threads; default, and most that training uses: all cores of the process",
+    )
     data: DataEnvelope
     teacher: TeacherRecipe | None = None
     student: StudentRecipe
-    distill: tuple[DistillEnvelope, ...] = ()
+    distill: tuple[DistillEnvelope, ...] = Field((), max_length=_MOST_ENTRIES)
     control: bool = Field(False, description="train the control: same student, seed and batches, no teacher")
     train: dict[str, Any] = Field(
         default_factory=dict, description="the engine's own arguments: epochs, imgsz, batch ..."
     )
     quantize: QuantizeRecipe = Field(default_factory=QuantizeRecipe)
-    export: tuple[TargetEnvelope, ...] = ()
-    devices: tuple[str, ...] = ()
+    export: tuple[TargetEnvelope, ...] = Field((), max_length=_MOST_ENTRIES)
+    devices: tuple[PathText, ...] = Field((), max_length=_MOST_ENTRIES)
     validate_: ValidateRecipe = Field(default_factory=ValidateRecipe, alias="validate")
     profile: ProfileRecipe = Field(default_factory=ProfileRecipe)
     gate: dict[str, Any] = Field(default_factory=dict, description="budgets; see docs/recipes.md")

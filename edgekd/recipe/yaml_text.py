@@ -2,10 +2,14 @@
 
 Numbers such as `1e-3` are numbers, dates and `12:30` are text, and class names are what stands in the file: `no` is the
 name "no", `010` the name "010". What has two readings is refused: a number with a leading zero, a key given twice.
+
+Files come from others: only text, finite numbers, truth values, lists and mappings are made, of a bounded extent, and
+where a value cannot be made, the error names its line.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +19,19 @@ from typing import Any, Literal
 import yaml
 
 from edgekd.errors import InputError
+from edgekd.files import read_text
+from edgekd.plain import cut
+from edgekd.plain import value as shown
 
 Which = Literal["all", "keys"]
 Names = Mapping[str, Which]
 
+MOST_BYTES = 1_000_000
+MOST_VALUES = 100_000  # a data.yaml of 20,000 classes has 40,000
+MOST_LEVELS = 30
+LONGEST_VALUE = 10_000
+
+_TOO_DEEP = f"lists and mappings inside each other more than {MOST_LEVELS} deep; write it flatter"
 _NONE: Names = MappingProxyType({})
 _TAG = "tag:yaml.org,2002:"
 _EXPONENT = re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$")
@@ -38,7 +51,7 @@ def read_mapping(path: Path, names: Names = _NONE, advice: str = "correct the pa
         InputError: missing, not YAML, not a mapping, a key twice, or a value with two readings.
     """
     try:
-        content = parse(path.read_text(encoding="utf-8-sig"), names)
+        content = parse(read_text(path, MOST_BYTES, "utf-8-sig"), names)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); {advice}") from error
     except UnicodeDecodeError as error:
@@ -54,13 +67,14 @@ def parse(text: str, names: Names = _NONE, place: str = "") -> Any:
     """The content of a YAML text; `place` is where it stands in its file.
 
     Raises:
-        yaml.YAMLError: not YAML, or a value with two readings; `reason` says it in words.
+        yaml.YAMLError: not YAML, a value with two readings or beyond the bounds; `reason` says it in words.
     """
     loader = _Loader(text)
     try:
-        node = loader.get_single_node()
+        node = _composed(loader)
         if node is None:
             return None
+        _Extent().of(node)
         _keep_names(node, names, place)
         return loader.construct_document(node)
     finally:
@@ -77,6 +91,52 @@ def reason(error: yaml.YAMLError) -> str:
     """What is wrong, with its line."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     return f"line {mark.line + 1}: {problem}" if mark and problem else str(error)
+
+
+def _composed(loader: _Loader) -> yaml.Node | None:
+    try:
+        node: yaml.Node | None = loader.get_single_node()
+    except RecursionError:
+        raise yaml.YAMLError(_TOO_DEEP) from None
+    return node
+
+
+class _Extent:
+    """Counts what a document becomes once every alias is written out, without writing it out."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[int, int]] = {}
+        self._open: set[int] = set()
+
+    def of(self, node: yaml.Node) -> tuple[int, int]:
+        """(values, levels) of a node.
+
+        Raises:
+            yaml.YAMLError: too many of either, a text that is too long, or a part that holds itself.
+        """
+        if id(node) in self._open:
+            raise _error("a list or mapping that holds itself; write out what it should hold", node)
+        if id(node) not in self._known:
+            self._open.add(id(node))
+            self._known[id(node)] = self._counted(node)
+            self._open.remove(id(node))
+        return self._known[id(node)]
+
+    def _counted(self, node: yaml.Node) -> tuple[int, int]:
+        if isinstance(node, yaml.ScalarNode):
+            if len(node.value) > LONGEST_VALUE:
+                raise _error(f"a value of {len(node.value):,} characters; at most {LONGEST_VALUE:,} are read", node)
+            return 1, 0
+        parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+        values, levels = 1, 0
+        for part in parts:
+            inside, below = self.of(part)
+            values, levels = values + inside, max(levels, below)
+            if values > MOST_VALUES:
+                raise _error(f"more than {MOST_VALUES:,} values, aliases written out; leave most of them out", node)
+        if levels >= MOST_LEVELS:
+            raise yaml.YAMLError(_TOO_DEEP)
+        return values, levels + 1
 
 
 def _keep_names(node: yaml.Node, names: Names, place: str) -> None:
@@ -121,8 +181,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_scalar(self, node: Any) -> Any:
-        """Refuse text that cannot be written anywhere."""
+        """Refuse text that cannot be written anywhere, or ends where a NUL is for whoever reads it next."""
         value = super().construct_scalar(node)
+        if "\0" in value:
+            raise _error("text with a NUL (\\0); leave it out", node)
         try:
             value.encode()
         except UnicodeEncodeError:
@@ -141,7 +203,24 @@ class _Loader(yaml.SafeLoader):
             )
         if ":" in value:
             return self.construct_scalar(node)
-        return self.construct_yaml_float(node) if node.tag == f"{_TAG}float" else self.construct_yaml_int(node)
+        number = self.construct_yaml_float(node) if node.tag == f"{_TAG}float" else self.construct_yaml_int(node)
+        if not (math.isfinite(number) if isinstance(number, float) else -(2**63) <= number < 2**63):
+            raise _error(f"{cut(value)} cannot be worked with; write a finite number of at most 64 bits", node)
+        return number
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Say where a value is that cannot be made; constructors raise what they like."""
+        try:
+            return super().construct_object(node, deep)
+        except yaml.YAMLError:
+            raise
+        except Exception as error:
+            kind = node.tag.removeprefix(_TAG)
+            raise _error(f"{shown(node.value)} is no {kind}; write a value that is one", node) from error
+
+    def construct_undefined(self, node: Any) -> Any:
+        """Refuse tags: what they make is neither text, number, list nor mapping, or a call."""
+        raise _error(f"the tag {cut(node.tag)} is not read; write text, numbers, lists and mappings", node)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -156,6 +235,12 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != f"{_TAG}timestamp"]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Loader.yaml_constructors = {
+    tag: make
+    for tag, make in yaml.SafeLoader.yaml_constructors.items()
+    if tag in {_TAG + kind for kind in ("null", "bool", "str", "seq", "map")}
+}
+_Loader.add_constructor(None, _Loader.construct_undefined)
 for _kind in ("int", "float"):
     _Loader.add_constructor(f"{_TAG}{_kind}", _Loader.construct_number)
 for _class in (_Loader, _Dumper):

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgekd.plain import markdown as escape
 from edgekd.plain import markdown_code
+from edgekd.report.data_tables import data_tables
 from edgekd.report.numbers import DASH, ROLE_NAMES, ap, digits, megabytes, of_metric, percent, signed
 from edgekd.report.throughput import alone, alone_per_second, load
 
@@ -23,6 +24,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         _lanes(report),
         _throughput(report),
         _checks(report),
+        _data(report),
         _reproduce(report),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -138,6 +140,17 @@ def _checks(report: Mapping[str, Any]) -> str:
         for check in checks
     ]
     return table(["Check", "value", "budget", "status"], rows)
+
+
+def _data(report: Mapping[str, Any]) -> str:
+    tables = data_tables(report["data"])
+    if tables is None:
+        return ""
+    rows = [
+        [escape(title), *(DASH if value is None else f"{value:,}" for value in values)]
+        for title, values in tables.facts
+    ]
+    return table(["Data", *(escape(split) for split in tables.splits)], rows)
 
 
 def _reproduce(report: Mapping[str, Any]) -> str:

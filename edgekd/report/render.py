@@ -11,6 +11,7 @@ from edgekd.atomic import write_json, write_text
 from edgekd.report import numbers, throughput
 from edgekd.report.artifacts import PERCENTILES, STAGES
 from edgekd.report.collect import ROLES, collect
+from edgekd.report.data_tables import data_tables
 from edgekd.report.files import RunFiles
 from edgekd.report.markdown import markdown
 from edgekd.report.page import environment
@@ -50,7 +51,7 @@ def html(run: Path, report: Mapping[str, Any], examples: int) -> str:
     from edgekd.report.scatter import accuracy_against_latency
 
     files = RunFiles(run)
-    templates = environment(("ap", "signed", "digits", "percent", "megabytes", "count", "seconds", "of_metric", "flat"))
+    templates = environment(("ap", "signed", "digits", "percent", "megabytes", "count", "seconds", "of_metric"))
     templates.filters |= {
         "load": throughput.load,
         "alone": throughput.alone,
@@ -68,6 +69,7 @@ def html(run: Path, report: Mapping[str, Any], examples: int) -> str:
         histograms=latency_histograms(report["artifacts"]),
         gallery=gallery(files, report, examples),
         classes=per_class(report),
+        data=data_tables(report["data"]),
         quantised=quantised(report),
         gain_range=_gain_range(report),
         environment=_environment(report),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from edgekd.data.config import notices
 from edgekd.report.throughput import load
 
 SHARE_LIMITS = (0.01, 0.50)  # of a term in the loss: below, it hardly acts; above, it drowns the detection loss
@@ -82,11 +83,4 @@ def _artifacts(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _data(report: Mapping[str, Any]) -> Iterator[str]:
-    data = report["data"] or {}
-    for sentence in data.get("warnings") or []:
-        yield f"Data, {sentence}."
-    for problem in data.get("problems") or []:
-        examples = ", ".join(str(example) for example in (problem.get("examples") or [])[:3])
-        shown = f", e.g. {examples}" if examples else ""
-        handled = f" ({problem['handled']})" if problem.get("handled") else ""
-        yield f"Data, {problem.get('split')} split: {problem.get('count')} x {problem.get('kind')}{shown}{handled}."
+    yield from (f"Data, {sentence}." for sentence in notices(report["data"] or {}))

@@ -23,6 +23,7 @@ from edgekd.recipe.load import bind, read_recipe, sound_parts
 from edgekd.recipe.lookup import find
 from edgekd.recipe.schema import DetectorRecipe, DistillEnvelope, Recipe, ThroughputRecipe
 from edgekd.recipe.yaml_text import dump
+from edgekd.stages import schedules
 
 DataConfig = DigitsData | YoloData | CocoData
 _DATA_TYPES: dict[str, type[DataConfig]] = {"digits": DigitsData, "yolo": YoloData, "coco": CocoData}
@@ -107,6 +108,11 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
     gate = attempt(lambda: bind(GateConfig, recipe.gate, where, "gate"))
     attempt(lambda: check_arguments(recipe.train, bool(recipe.distill), where))
     attempt(lambda: check_quantization_arguments(recipe.train, recipe.quantize, where))
+    for key, methods, epochs in (
+        ("distill", distillers, recipe.train.get("epochs")),
+        ("quantize.distill", quantize_distillers, recipe.quantize.epochs),
+    ):
+        problems += schedules.never_full(methods, epochs, where, key)
     attempt(lambda: _no_repeats([target.name for target in targets if target], f"{where}: export"))
     attempt(lambda: _no_repeats([device.name for device in devices if device], f"{where}: devices"))
     problems += _without_device([target for target in targets if target], [one for one in devices if one], where)

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from edgekd.agent.runtimes import runtime_names
 from edgekd.atomic import sha256_file
 from edgekd.devices import bundle
 from edgekd.errors import InputError, unknown
 from edgekd.export.contract import SIDECAR_NAME
 from edgekd.run_dir import RunDir
 from edgekd.stages.subject import subject
-
-_PACKAGES = {"litert": "ai-edge-litert", "tensorrt": "tensorrt"}  # others are called as the runtime is
 
 
 def write_bundle(run: Path, target: str, out: Path | None) -> dict[str, Any]:
@@ -24,18 +23,22 @@ def write_bundle(run: Path, target: str, out: Path | None) -> dict[str, Any]:
         out: the ZIP file; default `RUN/bundles/TARGET.zip`.
 
     Raises:
-        InputError: no such run, a target that is not exported, or an artifact whose files were changed.
+        InputError: no such run, a target that is not exported, an artifact whose files were changed, or one that the
+            agent cannot run.
     """
     RunDir.existing(run)
     exported = [path.parent.name for path in run.glob(f"export/*/{SIDECAR_NAME}")]
     if target not in exported:
         raise InputError(f"{run}: --target: {unknown('exported target', target, exported)}; export it first")
     found = subject(run / "export" / target, run)
+    runtime = found.artifact.sidecar.runtime
+    if runtime not in runtime_names():
+        raise InputError(
+            f"{run}: --target: the agent has no runtime for {runtime}, so a bundle of {target} could not run; copy "
+            f"{run / 'export' / target} into the application, its edgekd.json explains the model"
+        )
     sidecar, path = found.artifact.sidecar, out or run / "bundles" / f"{target}.zip"
-    facts = {
-        "runtime": sidecar.runtime, "precision": sidecar.precision, "channels": str(sidecar.input_shape[1]),
-        "packages": _PACKAGES.get(sidecar.runtime, sidecar.runtime),
-    }  # fmt: skip
+    facts = {"runtime": sidecar.runtime, "precision": sidecar.precision, "channels": str(sidecar.input_shape[1])}
     sample = np.asarray(found.pack.arrays()[0])
     name, model = f"{run.resolve().name}-{target}", (*sidecar.files, SIDECAR_NAME)
     files = bundle.write(path, name, found.artifact.folder, model, sample, facts)

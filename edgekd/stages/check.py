@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from edgekd.data.config import notices
 from edgekd.detectors.class_matching import unknown_warnings
 from edgekd.detectors.spec import Spec
 from edgekd.devices.tools.spec import without_agent
@@ -17,6 +18,7 @@ from edgekd.export.onnx_nms import end_to_end_problem
 from edgekd.gate import baseline as releases
 from edgekd.gate.policy import check_names
 from edgekd.run_dir import RunDir
+from edgekd.stages import schedules
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.context import Context
 from edgekd.stages.models import Pair, build_pair, check_runtime, make_teacher, quantization_pair
@@ -60,7 +62,7 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
             "student": _describe(pair.student.spec, pair.head),
             "teacher": _describe(pair.teacher.spec, None) | _running(bound) if pair.teacher else None,
             "classes": [asdict(match) for match in pair.classes],
-            "warnings": unknown_warnings(pair.classes, pair.teacher.spec.name) if pair.teacher else [],
+            "warnings": _warnings(context, pair, with_data=not architecture_only),
             "distill": _methods(bound.distillers, pair),
             "quantize": _quantize(bound, pair),
             "train": dict(bound.recipe.train),
@@ -71,6 +73,13 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
         if dry_step:
             result["dry_step"] = _dry_step(context)
     return result
+
+
+def _warnings(context: Context, pair: Pair, *, with_data: bool) -> list[str]:
+    unknown = unknown_warnings(pair.classes, pair.teacher.spec.name) if pair.teacher else []
+    found = notices(context.data.as_json()) if with_data else []
+    early = schedules.in_the_warm_up(context.bound.distillers, context.bound.recipe.train)
+    return [*unknown, *early, *(f"data: {sentence}" for sentence in found)]
 
 
 def check_budgets(bound: Bound, class_names: tuple[str, ...]) -> None:

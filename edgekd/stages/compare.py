@@ -150,15 +150,17 @@ def _processes(
         for path in out.glob("process-*.jsonl"):
             path.unlink()
         write_json(kept, key)
-    with progress(f"compare on {device.spec.name}", rules.looks[-1]) as advance:
-        for number in range(1, rules.looks[-1] + 1):
-            path = out / f"process-{number:02d}.jsonl"
-            if not path.is_file():
+    paths = [out / f"process-{number:02d}.jsonl" for number in range(1, rules.looks[-1] + 1)]
+    done = sum(path.is_file() for path in paths)
+    with progress(f"compare on {device.spec.name}", len(paths), done=done) as advance:
+        for number, path in enumerate(paths, start=1):
+            is_new = not path.is_file()
+            if is_new:
                 events = run_compare.one_process(
                     device, reference.side, candidate.side, rounds=rules.rounds, seed=rules.seed + number
                 )
                 write_bytes(path, b"".join(encode(event) for event in events))
-            advance()
+            advance(int(is_new))
             yield [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 

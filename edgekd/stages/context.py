@@ -30,7 +30,7 @@ CODE_VERSIONS = {
     "validate": 2,
     "profile": 2,
     "gate": 3,
-    "report": 4,
+    "report": 5,
 }
 
 
@@ -40,11 +40,13 @@ class Context:
 
     Attributes:
         allow_changed: go on from the saved state of a training that has changed since.
+        turn_seconds: how long to wait for another run that is on a device.
     """
 
     bound: Bound
     run: RunDir
     allow_changed: bool = False
+    turn_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         guard(self.path / ".engine")

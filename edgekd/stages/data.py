@@ -14,10 +14,14 @@ from edgekd.stages.material import check_images
 from edgekd.types import Split
 
 
-def data_stage(context: Context) -> None:
-    """Validate the data set; write `data/split.json`, the validation labels (for the report) and the training view."""
+def data_stage(context: Context, *, tell: bool = True) -> None:
+    """Validate the data set; write `data/split.json`, the validation labels (for the report) and the training view.
+
+    Args:
+        tell: say on standard error what the user should know of the data.
+    """
     data = context.data
-    for sentence in data.notices():
+    for sentence in data_config.notices(data.as_json()) if tell else ():
         say(f"warning: data: {sentence}")
 
     def write() -> list[str]:
@@ -71,7 +75,7 @@ def describe_recipe_data(recipe: Path, out: Path | None, overrides: tuple[str, .
     if out is not None:
         with RunDir.held(out, bound.recipe.name, bound.base, bound.locked()) as run:
             context = Context(bound, run)
-            data_stage(context)
+            data_stage(context, tell=False)  # the result says it
             return context.data.as_json()
     with tempfile.TemporaryDirectory() as folder:
         return data_config.load(bound.data, Path(folder), bound.base).as_json()

@@ -7,15 +7,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edgekd.atomic import write_json
+from edgekd.atomic import read_json, write_json
 from edgekd.devices import catalog, run_agent
 from edgekd.devices.contract import DeviceSpec
 from edgekd.devices.hashing import digest
+from edgekd.devices.patience import Patience
 from edgekd.devices.unfinished import forget
 from edgekd.export.contract import SIDECAR_NAME, Suppression, TargetSpec
 from edgekd.measure.latency import Protocol, protocol_of
 from edgekd.measure.latency_events import summarise_events
 from edgekd.measure.throttling import Conditions
+from edgekd.measure.withheld import is_lasting
 from edgekd.progress import say
 from edgekd.recipe.schema import ValidateRecipe
 from edgekd.stages import by_tool
@@ -36,14 +38,29 @@ def validate_stage(context: Context) -> None:
 
 
 def profile_stage(context: Context) -> None:
-    """Latency of each artifact on each device."""
+    """Latency of each artifact on each device; what a disturbance made invalid is measured again."""
+    wait_s = context.bound.recipe.profile.wait
+    patience = {spec.name: Patience(f"device {spec.name}", wait_s) for spec in context.bound.devices}
     for target, device in pairs(context):
         inputs = {"artifact": _artifact_hash(context, target), "device": device.model_dump(mode="json")}
-        inputs["profile"] = context.bound.recipe.profile.model_dump()
-        inputs["refused"] = refusal(context, f"{target.name}@{device.name}")
+        inputs["profile"] = context.bound.recipe.profile.model_dump(exclude={"wait"})
+        name = f"{target.name}@{device.name}"
+        inputs["refused"] = refusal(context, name)
         if (tool := device.tools.get(target.runtime)) and tool.push and tool.push.exists():
             inputs["program"] = digest(tool.push)
-        context.stage(f"profile/{target.name}@{device.name}", inputs, partial(_profile, context, target, device))
+        if _was_disturbed(context.path / "profile" / f"{name}.json"):
+            context.run.forget(f"profile/{name}")
+        profile = partial(_profile, context, target, device, patience[device.name])
+        context.stage(f"profile/{name}", inputs, profile)
+
+
+def _was_disturbed(summary: Path) -> bool:
+    """Whether a profile, or a load of it, is invalid for a reason that another time may not have."""
+    if not summary.is_file():
+        return False
+    content = read_json(summary)
+    measured = [content, *content.get("throughput", [])]
+    return any(not one["valid"] and not is_lasting(one["invalid_reasons"]) for one in measured)
 
 
 def pairs(context: Context) -> Iterator[tuple[TargetSpec, DeviceSpec]]:
@@ -62,7 +79,7 @@ def _validate(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[st
     watch, split = Stopwatch(), context.data.splits["val"]
     settings = _thresholds(context.bound.recipe.validate_, target, spec)
     pack = context.pack(measured_size(target, context))
-    with catalog.open_device(spec) as device:
+    with catalog.open_device(spec, context.turn_seconds) as device:
         prediction = run_agent.predict(
             device, context.path / "export" / target.name, pack.npy_path,
             conf=settings.conf, iou=settings.iou, max_det=settings.max_det, threads=spec.threads,
@@ -95,7 +112,7 @@ def _thresholds(asked: ValidateRecipe, target: TargetSpec, device: DeviceSpec) -
     return used
 
 
-def _profile(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[str]:
+def _profile(context: Context, target: TargetSpec, spec: DeviceSpec, patience: Patience) -> list[str]:
     name, asked = f"{target.name}@{spec.name}", context.bound.recipe.profile
     protocol = protocol_of(asked.protocol, asked.sustained_minutes)
     artifact, lines = context.path / "export" / target.name, context.path / "profile" / f"{name}.jsonl"
@@ -103,19 +120,19 @@ def _profile(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[str
     if not spec.has_agent:
         if asked.throughput:
             say(f"profile {name}: throughput: not measured ({spec.name} runs no agent)")
-        return _profile_alone(artifact, target, spec, protocol, lines)
+        return _profile_alone(context, target, spec, protocol, lines)
     beside = lines.with_suffix(".tools.jsonl")
     pack = context.pack(measured_size(target, context))
-    with catalog.open_device(spec) as device:
+    with catalog.open_device(spec, context.turn_seconds) as device:
         emulated = run_agent.emulation(device)
         if emulated:
             protocol = protocol.at_its_shortest()  # that it runs is all that this can show
         lanes = {} if emulated else by_tool.lanes_beside(device, artifact, target, protocol, beside)
         events = run_agent.profile(
             device, artifact, pack.npy_path,
-            protocol=protocol, threads=spec.threads, record=lines, keep=True,
+            protocol=protocol, threads=spec.threads, patience=patience, record=lines, keep=True,
         )  # fmt: skip
-        under_load = load.measure(device, artifact, pack.npy_path, protocol)
+        under_load = load.measure(device, artifact, pack.npy_path, protocol, patience)
     load.done()
     conditions = Conditions(spec.stay_below_c, spec.power_mode, spec.says_emulated)
     summary = summarise_events(
@@ -134,9 +151,12 @@ def _profile(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[str
     return [*written, f"profile/{beside.name}"]
 
 
-def _profile_alone(artifact: Path, target: TargetSpec, spec: DeviceSpec, protocol: Protocol, lines: Path) -> list[str]:
+def _profile_alone(
+    context: Context, target: TargetSpec, spec: DeviceSpec, protocol: Protocol, lines: Path
+) -> list[str]:
     """By the program of the target's runtime, where the agent does not run."""
-    with catalog.open_device(spec) as device:
+    artifact = context.path / "export" / target.name
+    with catalog.open_device(spec, context.turn_seconds) as device:
         summary = by_tool.summary_alone(device, artifact, target, protocol, lines)
     write_json(lines.with_suffix(".json"), summary)
     by_tool.say_lanes(lines.stem, summary)
@@ -152,3 +172,5 @@ def _say_latency(name: str, summary: Mapping[str, Any]) -> None:
     over_time = summary["over_time"]
     course = f"; {over_time['last_over_first']:.2f} times the beginning at the end" if over_time else ""
     say(f"profile {name}: median {whole['p50']:.2f} ms, p90 {p90}{course}")
+    for note in summary["notes"]:
+        say(f"profile {name}: note: {note}")

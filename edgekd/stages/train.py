@@ -23,6 +23,7 @@ from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.progress import say
 from edgekd.ranks import agreement
 from edgekd.report.warn import comparison
+from edgekd.stages import schedules
 from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise, write_accuracy
 from edgekd.stages.context import Context
 from edgekd.stages.models import check_runtime, make_teacher
@@ -149,6 +150,8 @@ def teacher_inputs(context: Context) -> dict[str, Any]:
 
 def _prepare(context: Context, name: str, distilling: bool) -> Training:
     check_runtime(context.bound)  # before the control is trained, too
+    for warning in schedules.in_the_warm_up(context.bound.distillers, context.bound.recipe.train) if distilling else ():
+        say(f"warning: {warning}")
     teacher = make_teacher(context.bound, context.pair) if distilling else None
     title = "distilling the student" if distilling else f"training the {name}"
     return Training(fit_plan(context, name), teacher, title)

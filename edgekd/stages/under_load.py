@@ -9,6 +9,7 @@ from typing import Any
 
 from edgekd.devices import run_agent
 from edgekd.devices.contract import Device
+from edgekd.devices.patience import Patience
 from edgekd.devices.unfinished import forget
 from edgekd.measure.latency import Protocol
 from edgekd.measure.throttling import Conditions
@@ -30,13 +31,13 @@ class Load:
     lines: Path
 
     def measure(
-        self, device: Device, artifact: Path, pack: Path, protocol: Protocol
+        self, device: Device, artifact: Path, pack: Path, protocol: Protocol, patience: Patience
     ) -> list[list[list[run_agent.Event]]]:
         """Events per entry and process. What ended is kept until `done`, for the same call to go on behind it."""
         return [
             run_agent.throughput(
                 device, artifact, pack, streams=one.streams, batch=one.batch, protocol=protocol,
-                threads=device.spec.threads, record=record, keep=True,
+                threads=device.spec.threads, patience=patience, record=record, keep=True,
             )
             for one, record in zip(self.asked, self.records, strict=True)
         ]  # fmt: skip

@@ -26,7 +26,10 @@ from edgekd.training.placement import engine_device
 from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import Teacher
 
-MAP_KEYS = {"ap": "metrics/mAP50-95(B)", "ap50": "metrics/mAP50(B)"}
+SCORES = {
+    "ap": "metrics/mAP50-95(B)", "ap50": "metrics/mAP50(B)", "precision": "metrics/precision(B)",
+    "recall": "metrics/recall(B)",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -204,8 +207,8 @@ def _watch(trainer: Any, resume: Resume, stack: ExitStack, title: str) -> None:
 
     def start(engine: Any) -> None:
         loader = engine.train_loader
-        bar.append(stack.enter_context(progress(title, len(loader) * engine.epochs)))
-        bar[0](len(loader) * engine.start_epoch + loader.first_batch)
+        size, done = len(loader), len(loader) * engine.start_epoch + loader.first_batch
+        bar.append(stack.enter_context(progress(title, size * engine.epochs, done=done, round_steps=size)))
 
     def batch_end(engine: Any) -> None:
         engine.require_finite()
@@ -215,8 +218,9 @@ def _watch(trainer: Any, resume: Resume, stack: ExitStack, title: str) -> None:
         if resume.done or not ranks.is_main():  # the engine also reports a final evaluation
             return
         losses = {key: float(value) for key, value in (engine.tloss or {}).items()}
-        scores = {name: float(engine.metrics.get(key, 0.0)) for name, key in MAP_KEYS.items()}
-        rows.append({"epoch": engine.epoch + 1, **scores, **losses})
+        scores = {name: float(engine.metrics.get(key, 0.0)) for name, key in SCORES.items()}
+        validated = {key.replace("/", "_"): float(value) for key, value in engine.metrics.items() if key[:4] == "val/"}
+        rows.append({"epoch": engine.epoch + 1, **scores, **losses, **validated, "lr": _learning_rate(engine)})
         balance = getattr(unwrap_model(engine.model), "balance", None)
         if balance is not None:
             balance.flush()
@@ -227,6 +231,12 @@ def _watch(trainer: Any, resume: Resume, stack: ExitStack, title: str) -> None:
     trainer.add_callback("on_train_start", start)
     trainer.add_callback("on_train_batch_end", batch_end)
     trainer.add_callback("on_fit_epoch_end", epoch_end)
+
+
+def _learning_rate(engine: Any) -> float:
+    """At the end of the epoch, of the weights; in the warm-up, that of the biases is another."""
+    groups = engine.optimizer.param_groups
+    return float(next((group for group in groups if group.get("param_group") != "bias"), groups[0])["lr"])
 
 
 def _say_first_steps(report: dict[str, Any]) -> None:
@@ -241,8 +251,9 @@ def _say_first_steps(report: dict[str, Any]) -> None:
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Rows that an earlier version has kept may lack columns: empty."""
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(rows[0]) if rows else [], lineterminator="\n")
+    writer = csv.DictWriter(stream, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, stream.getvalue())

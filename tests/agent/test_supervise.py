@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekd.agent.lock import held
 from edgekd.agent.protocol import Reader
 from edgekd.devices import agent_archive, stream
 from tests.agent.tiny_artifacts import write_artifact, write_pack
@@ -25,10 +26,16 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextlib.contextmanager
 def supervised(
-    agent: Path, lock: Path, line: list[str], *, python: str = sys.executable, silence_s: float = 60.0
+    agent: Path,
+    lock: Path,
+    line: list[str],
+    *,
+    python: str = sys.executable,
+    silence_s: float = 60.0,
+    wait_s: float = 0.3,
 ) -> Iterator[subprocess.Popen[bytes]]:
     command = [python, agent, "supervise", "--line", json.dumps(line), "--lock", lock, "--label", "me"]
-    command += ["--silence-seconds", str(silence_s), "--beat-seconds", "0.2", "--wait-seconds", "0.3"]
+    command += ["--silence-seconds", str(silence_s), "--beat-seconds", "0.2", "--wait-seconds", str(wait_s)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         try:
             yield process
@@ -115,6 +122,24 @@ def test_one_at_a_time(agent: Path, tmp_path: Path) -> None:
         first.wait(8)
     with supervised(agent, tmp_path / "lock", ["doctor", "--runtime", "nonesuch"]) as third:
         assert third.stdout.read().splitlines()[-1].startswith(b'{"event":"end"')
+
+
+def test_who_waits_for_the_device_beats_and_then_runs(agent: Path, tmp_path: Path) -> None:
+    line = ["doctor", "--runtime", "nonesuch"]
+    with contextlib.ExitStack() as other:
+        other.enter_context(held(tmp_path / "lock", "me", 0))
+        with supervised(agent, tmp_path / "lock", line, wait_s=300) as process:
+            assert process.stderr.read(3) == b"\n\n\n"  # while it waits
+            other.close()
+            assert [json.loads(said)["event"] for said in process.stdout] == ["doctor", "end"]
+
+
+def test_who_waits_for_the_device_ends_with_the_host(agent: Path, tmp_path: Path) -> None:
+    with held(tmp_path / "lock", "me", 0), supervised(agent, tmp_path / "lock", ["doctor"], wait_s=300) as process:
+        assert process.stderr.read(1) == b"\n"
+        process.stdin.close()
+        assert process.wait(60) == 1
+        assert process.stdout.read() == b""
 
 
 def test_without_numpy(agent: Path, tmp_path: Path) -> None:

@@ -106,10 +106,11 @@ def test_what_is_written_and_in_which_order(tmp_path, sleeping):
     artifact, pack = write_artifact(tmp_path / "tiny"), write_pack(tmp_path)
     events = measured(artifact, pack, "--streams", 2, "--min-seconds", 1.2, "--min-count", 20)
     kinds = [event["event"] for event in events if event["event"] != "heartbeat"]
-    assert kinds == [
-        "environment", "load", "warmup", "completions", "completions", "completions", "window", "memory", "telemetry",
-        "end",
-    ]  # fmt: skip
+    assert kinds[:3] == ["environment", "load", "warmup"]
+    assert kinds[-5:] == ["completions", "window", "memory", "telemetry", "end"]
+    chunks_of_the_window = (len(kinds) - 8) // 2  # about one a second
+    assert chunks_of_the_window >= 2
+    assert kinds[3:-5] == ["completions", "contention"] * chunks_of_the_window
     assert events[0]["preprocess"]["frame_px"] == [24, 32]
     chunks, (window,) = of_kind(events, "completions"), of_kind(events, "window")
     started, ended = ([time for chunk in chunks for time in chunk[f"{name}_ns"]] for name in ("started", "ended"))

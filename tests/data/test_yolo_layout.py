@@ -151,7 +151,7 @@ def test_a_changed_image_is_read_again(tmp_path: Path) -> None:
         ("names: {x: ant}\n", r"names: keys must be 0\.\.0"),
         ("names: [ant, bee]\nnc: 3\n", "nc: 3 does not match the 2 names"),
         ("names: []\n", "names: must list the class names"),
-        ("names: [ant]\nchannels: many\n", "channels: 'many' is not a whole number of 1 or more"),
+        ("names: [ant]\nchannels: many\n", "channels: 'many' is not a whole number of 1 to 64"),
         ("names: [ant]\ntest: {a: b}\n", "test: .* is neither a path nor a list of paths"),
         ("names: [ant]\nkpt_shape: 3\n", r"kpt_shape: 3 is not \[number, dimensions\]"),
         ("names: [ant]\n: [", r"not valid YAML \(line"),

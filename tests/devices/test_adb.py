@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from edgekd.devices import store
+from edgekd.agent.lock import held
+from edgekd.devices import remote, store
 from edgekd.devices.adb import AdbChannel
 from edgekd.devices.contract import AdbSpec, DeviceSpec
 from edgekd.devices.faults import DeviceFault
 from edgekd.devices.remote import RemoteDevice
+from edgekd.devices.tools.drive import profile_by_tool
+from edgekd.devices.turn import say_waiting
 from tests.devices.loopback import HASTY, fault, run_until
 from tests.devices.phone import Phone
+from tests.devices.tools import stand_ins
 
 
 @pytest.fixture
@@ -70,6 +78,52 @@ class TestFinding:
         phone.adb.unlink()
         with fault("tool_missing", r"cannot be started \(No such file or directory\); install it \(apt install adb", 3):
             phone.device()
+
+
+class TestItsTurn:
+    """Another run holds the phone."""
+
+    @pytest.fixture
+    def other(self, phone: Phone) -> Iterator[ExitStack]:
+        """Holds it until it is closed."""
+        phone.store.mkdir()
+        with ExitStack() as stack:
+            assert stack.enter_context(held(phone.store / "lock", "somebody@elsewhere", 0)) is None
+            yield stack
+
+    def test_it_waits_and_says_so(
+        self, phone: Phone, other: ExitStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def say_it(*given: Any) -> None:
+            say_waiting(*given)
+            threading.Timer(0.5, other.close).start()
+
+        monkeypatch.setattr(remote, "say_waiting", say_it)
+        events: list[dict[str, object]] = []
+        with phone.device(python=sys.executable, timeouts=replace(HASTY, turn=300)) as device:
+            device.run(["doctor", "--runtime", "nonesuch"], events.append)
+        assert [event["event"] for event in events] == ["doctor", "end"]
+        said = capsys.readouterr().err
+        assert said.startswith("device phone: agent doctor: busy: in use by somebody@elsewhere, since 2")
+        assert said.endswith("; waiting up to 5 min for its end\n")
+
+    def test_it_gives_up(self, phone: Phone, other: ExitStack) -> None:
+        with (
+            phone.device(python=sys.executable, timeouts=replace(HASTY, turn=0.4)) as device,
+            fault("busy", "device phone: agent doctor: busy: in use by somebody@elsewhere", 60),
+        ):
+            device.run(["doctor"], print)
+
+    def test_a_program_that_times_waits_too(self, phone: Phone, other: ExitStack, tmp_path: Path) -> None:
+        program = stand_ins.benchmark_model(tmp_path / "p")
+        artifact = stand_ins.write_artifact(tmp_path / "m", "litert", "model.tflite")
+        timeouts = replace(HASTY, turn=1)
+        tools = {"litert": {"program": str(program)}}
+        with (
+            phone.device(runtimes=("litert",), tools=tools, timeouts=timeouts) as device,
+            fault("busy", "benchmark_model: in use by somebody@elsewhere, since .*; waited 1 s; wait longer", 60),
+        ):
+            profile_by_tool(device, artifact, protocol=stand_ins.RULES)
 
 
 class TestUnplugged:

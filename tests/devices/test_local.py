@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekd.devices import catalog
 from edgekd.devices.contract import DeviceSpec
 from edgekd.devices.local import LocalDevice
 from edgekd.devices.turn import own_turn
@@ -173,3 +174,33 @@ class TestOneAtATime:
             for command in ("profile", "compare", "throughput"):
                 with fault("busy", f"^device here: agent {command}: busy: in use by", 5):
                     device.run([command], print)
+
+    def test_it_waits_its_turn_and_says_so(self, other: subprocess.Popen[bytes], capsys) -> None:
+        threading.Timer(0.5, other.kill).start()
+        with own_turn("device here: agent profile", 0.1, 300):
+            pass
+        said = capsys.readouterr().err
+        assert said.startswith("device here: agent profile: in use by ")
+        assert said.endswith("; waiting up to 5 min for its end\n")
+
+    def test_it_does_not_wait_for_ever(self, other: subprocess.Popen[bytes]) -> None:
+        with (
+            fault("busy", r"^w: busy: in use by .*; waited 0.2 s; wait longer with --wait$", 60),
+            own_turn("w", 0.1, 0.2),
+        ):
+            raise AssertionError("both measure")
+
+    def test_a_device_waits_as_long_as_it_is_told(self, tmp_path: Path, monkeypatch) -> None:
+        asked = []
+
+        @contextlib.contextmanager
+        def turn(*given: object) -> Iterator[None]:
+            asked.append(given)
+            yield
+
+        monkeypatch.setattr("edgekd.devices.local.own_turn", turn)
+        with device_saying(tmp_path, "writer.end()", turn_seconds=77) as device:
+            device.run(["profile"], lambda _: None)
+        assert asked == [("device here: agent profile", 3.0, 77)]
+        with catalog.open_device(SPEC, 66) as device:
+            assert device.turn_seconds == 66

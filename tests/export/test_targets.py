@@ -51,8 +51,8 @@ def test_all_problems_of_a_file_at_once(tmp_path: Path) -> None:
     assert problems(name) == [
         f"{name}: runtime: input should be 'onnxruntime', 'openvino', 'tensorrt', 'ncnn', 'litert', 'executorch' or "
         "'coreml', got 'tflite'",
-        f"{name}: batch: must be a whole number of at least 1, or 'dynamic', got 0",
-        f"{name}: size: must be [height, width] in pixels, 'dynamic' or null (the training size), got [640]",
+        f"{name}: batch: must be a whole number of 1 to 4096, or 'dynamic', got 0",
+        f"{name}: size: must be [height, width] in pixels up to 8192, 'dynamic' or null (the training size)",
         f"{name}: opsett: unknown key 'opsett' (known: batch, input, layout, name, nms, opset, options, parity_images, "
         "precision, runtime, simplify, size, steps, tolerance; did you mean 'opset'?)",
     ]

@@ -59,7 +59,8 @@ def on_a_terminal(name: str) -> Iterator[Callable[[], Any]]:
     }  # fmt: skip
     check = {
         "recipe": name, "student": spec, "teacher": None, "quantize": {"mode": "ptq"}, "targets": [name],
-        "devices": [name], "without_agent": {name: name},
+        "devices": [name], "without_agent": {name: name}, "warnings": [name],
+        "classes": [{"name": name, "teacher": name, "column": 1, "how": "exact", "note": name}],
         "distill": [{"method": name, "weight": 1.0, "taps": [(name, name)]}],
     }  # fmt: skip
     yield lambda: print_rows(rows, as_json=False)

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-
 import numpy as np
 import pytest
 
 from edgekd.errors import InputError
-from edgekd.measure.average_precision import (
-    coco_ground_truth,
-    coco_results,
-    evaluate,
-    evaluate_results,
-    operating_point,
-    silent_pycocotools,
-)
+from edgekd.measure.average_precision import evaluate, match, operating_point
 from edgekd.types import Detections, GroundTruth
 
 NAMES = ("cat", "dog", "owl")
@@ -177,32 +167,12 @@ def test_order_of_detections_and_images_does_not_matter():
     assert operating_point(truths[::-1], shuffled, 0.3) == operating_point(truths, detections, 0.3)
 
 
-def test_foreign_results_in_coco_form_give_the_same_and_are_left_as_they_were():
-    truths, detections = scene(6)
-    results = coco_results(detections)
-    before = [dict(result) for result in results]
-    assert evaluate_results(truths, results, NAMES) == evaluate(truths, detections, NAMES)
-    assert results == before
-
-
-def test_a_progress_bar_changes_nothing(capsys):
+def test_nothing_is_printed(capfd, recwarn):
     truths, detections = scene(7)
-    assert evaluate(truths, detections, NAMES, title="AP") == evaluate(truths, detections, NAMES)
-    assert capsys.readouterr().out == ""
-
-
-def test_coco_form():
-    image = truth(7, [[10, 20, 30, 60]], [2], [True])
-    assert coco_ground_truth([image], NAMES) == {
-        "images": [{"id": 7, "file_name": "7.png", "height": 200, "width": 300}],
-        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}, {"id": 3, "name": "owl"}],
-        "annotations": [
-            {"id": 1, "image_id": 7, "category_id": 3, "bbox": [10, 20, 20, 40], "area": 800, "iscrowd": 1}
-        ],
-    }
-    assert coco_results({7: found([[10, 20, 30, 60]], [0.5], [2])}) == [
-        {"image_id": 7, "category_id": 3, "bbox": [10, 20, 20, 40], "score": 0.5}
-    ]
+    evaluate(truths, detections, NAMES)
+    match(truths, detections, NAMES)
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
 
 
 def test_nothing_to_detect_is_an_error():
@@ -214,21 +184,16 @@ def test_detections_of_unknown_images_and_classes_are_errors():
     images = [truth(1, [[0, 0, 20, 20]])]
     with pytest.raises(InputError, match=r"1 images that the ground truth does not have \(image_id 8\)"):
         evaluate(images, {8: found([[0, 0, 5, 5]], [0.5])}, NAMES)
-    with pytest.raises(InputError, match=r"1 categories that the ground truth does not have \(category_id 4\)"):
-        evaluate(images, {1: found([[0, 0, 5, 5]], [0.5], [3])}, NAMES)
+    for kind in (3, -1):
+        with pytest.raises(InputError, match=rf"1 classes that the ground truth does not have \(class id {kind}\)"):
+            evaluate(images, {1: found([[0, 0, 5, 5]], [0.5], [kind])}, NAMES)
 
 
-def test_pycocotools_is_silent_and_others_are_not():
-    from pycocotools.coco import COCO
-
-    images = [truth(1, [[0, 0, 20, 20]])]
-    with contextlib.redirect_stdout(io.StringIO()) as output:
-        evaluate(images, perfect(images), NAMES)
-        assert output.getvalue() == ""
-        with silent_pycocotools():
-            print("mine")
-        COCO().createIndex()
-    assert output.getvalue() == "mine\ncreating index...\nindex created!\n"
+def test_a_score_that_is_not_a_number_is_an_error():
+    images = [truth(image_id, [[0, 0, 20, 20]]) for image_id in (1, 2)]
+    detections = {image_id: found([[0, 0, 20, 20]] * 2, [0.5, np.nan]) for image_id in (1, 2)}
+    with pytest.raises(InputError, match=r"2 images have detections whose score is not a number \(image_id 1, 2\)"):
+        evaluate(images, detections, NAMES)
 
 
 def test_operating_point_by_hand():

@@ -28,6 +28,7 @@ def process(*completions_ms, window_ms, streams=2, batch=1, steady=True, peak=2_
         {"event": "warmup", "steady": steady},
         *chunks,
         {"event": "window", "window_ns": window_ms * MS},
+        {"event": "contention", "ran_ns": 1, "waited_ns": 0, "others_ns": 0, "stolen_ns": 0, "cores": 2},
         {"event": "memory", "peak_memory_bytes": peak},
         {"event": "end", "count": 5, "sha256": "00"},
     ]
@@ -71,7 +72,8 @@ def test_processes_are_pooled_by_their_time():
     assert content["process_images_per_second"] == [20, 100]
     assert content["images_per_second"] == (20 + 300) / 4
     assert content["processes"] == 2
-    assert "the processes differ by 400.0%; differences below that mean nothing" in content["notes"]
+    assert content["spread"] == 4.0
+    assert "the processes differ by 400.0%; differences below that mean nothing here" in content["notes"]
 
 
 def test_ratio_to_the_single_stream():

@@ -92,7 +92,7 @@ class TestFiles:
             (b"\xff\xfe\x00", "is not UTF-8 text; give a YAML file"),
             (
                 b"name: !!python/object/apply:os.system [echo]\n",
-                "not valid YAML (line 1: could not determine a constructor",
+                "not valid YAML (line 1: the tag tag:yaml.org,2002:python/object/apply:os.system is not read",
             ),
         ],
     )

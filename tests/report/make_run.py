@@ -87,13 +87,20 @@ def _recipe_and_manifest(run: Path) -> None:
     })  # fmt: skip
 
 
+def _split(name: str, images: int, in_train: int | None) -> dict[str, Any]:
+    per_class = {class_name: 100 * (index + 1) for index, class_name in enumerate(CLASSES)}
+    objects = sum(per_class.values())
+    return {
+        "images": images, "left_out": 0, "backgrounds": 2, "without_labels": None, "objects": objects, "crowds": 0,
+        "small": 50, "medium": objects - 60, "large": 10, "objects_per_class": per_class, "copies": 0,
+        "in_train": in_train, "content_hash": _sha(name),
+    }  # fmt: skip
+
+
 def _data(run: Path, images: int, rng: np.random.Generator) -> None:
     _json(run / "data/split.json", {
-        "schema": "edgekd.data/1", "class_names": list(CLASSES), "channels": 3, "problems": [],
-        "splits": {
-            "train": {"images": 800, "content_hash": _sha("train")},
-            "val": {"images": images, "content_hash": _sha("val")},
-        },
+        "schema": "edgekd.data/2", "class_names": list(CLASSES), "channels": 3, "problems": [], "warnings": [],
+        "splits": {"train": _split("train", 800, None), "val": _split("val", images, 0)},
     })  # fmt: skip
     pack = np.full((images, SIDE_PX, SIDE_PX, 3), 114, np.uint8)
     geometry, truths = [], []

@@ -121,7 +121,8 @@ def test_warnings_name_what_a_reader_must_not_overlook(run: Path) -> None:
     edit(run / "profile/onnx-fp32@local.json", valid=False, invalid_reasons=["too short", "throttled"])
     (run / "export/openvino-fp16/model.onnx").write_bytes(b"something else")
     split = run / "data/split.json"
-    edit(split, problems=[{"split": "train", "kind": "missing image", "count": 2, "examples": ["a.png", "b.png"]}])
+    missing = {"split": "train", "kind": "missing image", "count": 2, "examples": ["a.png", "b.png"]}
+    edit(split, warnings=["val: every image is in train"], problems=[{**missing, "handled": "the image is left out"}])
     assert collect(run)["warnings"] == [
         "The teacher (AP 0.410) is not better than the control (AP 0.459).",
         "The teacher (AP 0.410) is worse than its student (AP 0.450).",
@@ -132,7 +133,8 @@ def test_warnings_name_what_a_reader_must_not_overlook(run: Path) -> None:
         "onnx-fp16 does not agree with the torch student (see export/onnx-fp16/parity.json).",
         "openvino-fp16: model.onnx differs from the hash in export/openvino-fp16/edgekd.json.",
         "The latency of onnx-fp32@local is not valid: too short; throttled.",
-        "Data, train split: 2 x missing image, e.g. a.png, b.png.",
+        "Data, val: every image is in train.",
+        "Data, train: missing image: 2 found (the image is left out), e.g. a.png, b.png.",
     ]
 
 

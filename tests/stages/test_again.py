@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ import pytest
 import yaml
 
 from edgekd.atomic import sha256_file, write_json
+from edgekd.measure.latency import protocol_of
+from edgekd.stages import on_device
 from tests.stages.tiny import STAGES, Ended, edgekd, read, snapshot, write_recipe
 
 if TYPE_CHECKING:
@@ -257,7 +260,8 @@ class TestExitCodes:
 
 
 class TestSustained:
-    def test_one_long_process(self, run: Path) -> None:
+    def test_one_long_process(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(on_device, "protocol_of", lambda *given: replace(protocol_of(*given), max_waited=1))
         ended = edgekd("profile", run, "--sustained", "1s", "--json")
         assert ended.code == 0, ended.err
         row = next(row for row in ended.json if row["target"] == "onnx-fp32")

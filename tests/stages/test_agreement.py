@@ -1,4 +1,4 @@
-"""edgekd's AP against that of the engine's own validation, by pycocotools on the detections of both.
+"""edgekd's AP against pycocotools' on the detections of the engine's own validation.
 
 The model is untrained. Labels are therefore made from its own detections, moved a little, some of another
 class: an AP far from 0 and 1, to which boxes, scores, NMS and letterboxing all matter.
@@ -23,11 +23,12 @@ from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.devices import catalog, run_agent
 from edgekd.export.contract import Source
 from edgekd.export.targets import load_target, run_steps
-from edgekd.measure.average_precision import coco_results, evaluate_results
+from edgekd.measure.average_precision import evaluate
 from edgekd.recipe.schema import ValidateRecipe
 from edgekd.stages.accuracy import detect_in_torch
 from edgekd.types import AveragePrecision, Detections, GroundTruth
 from tests.data.odd_images import make_odd_set
+from tests.measure import reference
 from tests.stages.tiny import detector
 
 SETTINGS = ValidateRecipe()
@@ -47,10 +48,6 @@ def labelled(images: Sequence[GroundTruth], found: Sequence[Detections]) -> list
             image, boxes_px=moved.astype(np.float32), class_ids=classes, is_crowd=np.zeros(len(chosen), bool),
         ))  # fmt: skip
     return truths
-
-
-def of_edgekd(images: Sequence[GroundTruth], found: Sequence[Detections]) -> list[dict[str, Any]]:
-    return coco_results({image.image_id: one for image, one in zip(images, found, strict=True)})
 
 
 def of_the_engine(
@@ -101,15 +98,15 @@ def test_with_yolo_val_and_between_runtimes(data_yaml: Path, tmp_path: Path) -> 
     found = detect_in_torch(built, "one2many", pack=pack, columns=None, settings=SETTINGS, title="torch")
     truths = labelled(split.images, found)
 
-    def ap(results: list[dict[str, Any]]) -> AveragePrecision:
-        return evaluate_results(truths, results, CLASS_NAMES)
+    def ap(detections: Sequence[Detections]) -> AveragePrecision:
+        by_image = {truth.image_id: one for truth, one in zip(truths, detections, strict=True)}
+        return evaluate(truths, by_image, CLASS_NAMES)
 
-    ours = ap(of_edgekd(truths, found))
-    theirs = ap(of_the_engine(built, data_yaml, truths, size_px, tmp_path))
-    assert 0.1 < theirs.ap < 0.9
-    for key in ("ap", "ap50", "ap75"):
-        assert getattr(ours, key) == pytest.approx(getattr(theirs, key), abs=1e-3), key
+    ours = ap(found)
+    results = of_the_engine(built, data_yaml, truths, size_px, tmp_path)
+    theirs = reference.evaluation_of(truths, results, CLASS_NAMES).stats
+    assert 0.1 < theirs[0] < 0.9
+    for key, value in zip(("ap", "ap50", "ap75"), theirs[:3], strict=True):
+        assert getattr(ours, key) == pytest.approx(value, abs=1e-3), key
     for target in ("onnx-fp32", "openvino-fp32"):
-        assert ap(of_edgekd(truths, on_device(built, target, pack, tmp_path))).ap == pytest.approx(ours.ap, abs=1e-3), (
-            target
-        )
+        assert ap(on_device(built, target, pack, tmp_path)).ap == pytest.approx(ours.ap, abs=1e-3), target

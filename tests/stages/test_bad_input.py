@@ -157,7 +157,7 @@ class TestModels:
         [
             ({"student": {"model": "yolo13n"}}, "student.model: unknown model 'yolo13n' (known: rtdetr-l, "),
             ({"student": {"model": "yolo11z"}}, "student.model: unknown scale 'z' (known: l, m, n, p, s, x) of yolo11"),
-            ({"student": {"model": "mine.yaml"}}, "student.model: mine.yaml cannot be read ("),
+            ({"student": {"model": "mine.yaml"}}, "student.model: mine.yaml: cannot be read ("),
             (
                 {"student": {"model": "yolo11p", "head": "one2one"}},
                 "student.head: unknown head 'one2one' (known: one2many",

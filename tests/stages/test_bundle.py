@@ -38,7 +38,7 @@ def test_checksums_name_every_file(whole: Whole, tmp_path: Path) -> None:
     del found["SHA256SUMS"]
     assert stated == {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in found.items()}
     assert {"model/model.xml", "model/model.bin", "model/edgekd.json", "example.py", "README.txt"} <= set(stated)
-    assert "pip install numpy openvino" in (inside / "README.txt").read_text()
+    assert "pip install numpy pillow openvino" in (inside / "README.txt").read_text()
 
 
 @pytest.mark.parametrize("target", ["onnx-fp32", "openvino-fp32"])
@@ -46,7 +46,7 @@ def test_the_example_detects_what_the_run_detected(target: str, whole: Whole, tm
     """The untrained students are sure of nothing, so the threshold is taken down for the comparison."""
     inside = unpacked(whole.run, target, tmp_path)
     example = (inside / "example.py").read_text()
-    assert len(example.splitlines()) <= 36
+    assert len(example.splitlines()) <= 60
     (inside / "example.py").write_text(example.replace('"model"), threads', '"model"), conf=0.001, threads'))
     command = [sys.executable, "-I", "-c", BLOCKED, str(inside / "example.py")]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -77,6 +77,11 @@ def test_what_cannot_be_packed(run: Path, tmp_path: Path) -> None:
     assert ended.code == 2
     assert "--target: unknown exported target 'onnx-fp23' (known: onnx-fp32, openvino-fp32; did" in ended.problems[0]
     assert edgekd("bundle", tmp_path, "--target", "x").problems[0].startswith(f"{tmp_path}: no run directory")
+    sidecar = run / "export/onnx-fp32/edgekd.json"
+    sidecar.write_text(sidecar.read_text().replace('"onnxruntime"', '"executorch"'))
+    ended = edgekd("bundle", run, "--target", "onnx-fp32")
+    assert ended.code == 2
+    assert "the agent has no runtime for executorch, so a bundle of onnx-fp32 could not run; copy" in ended.problems[0]
     (run / "export/onnx-fp32/model.onnx").write_bytes(b"changed")
     ended = edgekd("bundle", run, "--target", "onnx-fp32")
     assert "its sha256 is not the one in edgekd.json" in ended.problems[0]

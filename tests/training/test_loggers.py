@@ -100,7 +100,13 @@ def test_what_the_engine_shows_is_shown_too(watched: Watched) -> None:
     shown = scalars(watched[0] / "run" / "student" / "logs")
     with (watched[0] / "run" / "student" / "epochs.csv").open() as stream:
         epochs = list(csv.DictReader(stream))
-    for tag, column in (("train/box_loss", "box_loss"), ("metrics/mAP50-95(B)", "ap")):
+    columns = {
+        "ap": "metrics/mAP50-95(B)", "precision": "metrics/precision(B)", "recall": "metrics/recall(B)",
+        "box_loss": "train/box_loss", "val_box_loss": "val/box_loss", "val_cls_loss": "val/cls_loss",
+        "val_dfl_loss": "val/dfl_loss", "lr": "lr/pg1",
+    }  # fmt: skip
+    assert set(columns) <= set(epochs[0])
+    for column, tag in columns.items():
         found = [value for _, value in shown[tag][:2]]
         assert found == pytest.approx([float(row[column]) for row in epochs], abs=2e-5)
     assert not [tag for tag in shown if tag.startswith("val/kd/")], "validation has no teacher"

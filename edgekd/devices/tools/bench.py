@@ -11,31 +11,34 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from edgekd.atomic import read_json
-from edgekd.devices.contract import Device
+from edgekd.devices.channel import Timeouts
+from edgekd.devices.contract import Device, Reply
 from edgekd.devices.faults import DeviceFault
 from edgekd.devices.hashing import present
 from edgekd.devices.tools.affinity import fast_cores, taskset
 from edgekd.devices.tools.spec import ToolSpec
 from edgekd.devices.tools.tegrastats_log import INTERVAL_MS
-from edgekd.devices.turn import label
+from edgekd.devices.turn import label, remedy, say_waiting
 from edgekd.measure.latency import Protocol
 
 _CLOSED, _BUSY, _NOT_LOADED = 2, 75, 76
+_BUSY_SECONDS = Timeouts().busy
 _SHORT_S = 30.0
 _OLD_MINUTES = 1440
 
-# $1 the device's lock $2 who asks $3 folder $4 log of the power, or nothing; then the program and its arguments.
+# $1 the device's lock $2 who asks $3 folder $4 log of the power, or nothing $5 how long another run is waited for; then
+# the program and its arguments.
 # The lock goes with this process group, and is the one of the agent; Android's shell hands no 9 of its own on to flock.
 # 126 and 127 are this shell's own words.
 _RUN = f"""
-lock=$1 label=$2 log=$4
+lock=$1 label=$2 log=$4 patience=$5
 cd "$3" || exit 3
-shift 4
+shift 5
 exec 9>>"$lock"
 if command -v flock >/dev/null; then
   tries=0
   until flock -n 8 8>&9; do
-    [ $tries -lt 3 ] || {{ head -c 500 "$lock"; exit {_BUSY}; }}
+    [ $tries -lt $patience ] || {{ head -c 500 "$lock"; exit {_BUSY}; }}
     tries=$((tries + 1))
     sleep 1
   done
@@ -222,18 +225,18 @@ def _run(bench: Bench, arguments: Sequence[str], limit_s: float, *, pinned: bool
         words = ["env", f"LD_LIBRARY_PATH={bench.libraries}", *words]
     where = f"device {bench.device.spec.name}: {bench.name}"
     lock = bench.device.facts().get("lock", str(bench.root / "lock"))
-    command = ["sh", "-c", _RUN, "edgekd", lock, bench.label, str(bench.folder), str(log or ""), *words]
-    try:
-        reply = bench.device.shell(command, timeout_s=limit_s)
-    except DeviceFault as fault:
-        if fault.kind == "silent" and "did not end" in fault.problems[0]:
-            raise DeviceFault(
-                "silent", f"{where}: did not end in {limit_s:.0f} s and was stopped; see that nothing else runs there"
-            ) from fault
-        raise
-    text = b"\n".join((reply.out, reply.err)).decode("utf-8", errors="replace")
+
+    def once(patience_s: float) -> Reply:
+        given = (lock, bench.label, str(bench.folder), str(log or ""), f"{patience_s:.0f}")
+        return _limited(bench, ["sh", "-c", _RUN, "edgekd", *given, *words], limit_s, patience_s, where)
+
+    reply, turn_s = once(_BUSY_SECONDS), bench.device.turn_seconds
+    if reply.code == _BUSY and turn_s > 0:
+        say_waiting(f"{where}: in use by {_text(reply).strip() or 'another run'}", turn_s)
+        reply = once(turn_s)
+    text = _text(reply)
     if reply.code == _BUSY:
-        raise DeviceFault("busy", f"{where}: in use by {text.strip() or 'another run'}; wait for it to end")
+        raise DeviceFault("busy", f"{where}: in use by {text.strip() or 'another run'}; {remedy(turn_s)}")
     if reply.code == _NOT_LOADED:
         last = (text.strip().splitlines() or ["no reason given"])[-1][:200]
         raise DeviceFault(
@@ -241,6 +244,22 @@ def _run(bench: Bench, arguments: Sequence[str], limit_s: float, *, pinned: bool
             f"{where}: {bench.program} does not start there ({last}); take one that was built for the device",
         )
     return Said(text, bench.read(log) if log else "", reply.code)
+
+
+def _limited(bench: Bench, command: list[str], limit_s: float, patience_s: float, where: str) -> Reply:
+    """Run a command that may first wait for its turn."""
+    try:
+        return bench.device.shell(command, timeout_s=patience_s + limit_s)
+    except DeviceFault as fault:
+        if fault.kind == "silent" and "did not end" in fault.problems[0]:
+            raise DeviceFault(
+                "silent", f"{where}: did not end in {limit_s:.0f} s and was stopped; see that nothing else runs there"
+            ) from fault
+        raise
+
+
+def _text(reply: Reply) -> str:
+    return b"\n".join((reply.out, reply.err)).decode("utf-8", errors="replace")
 
 
 def check_program(device: Device, name: str, program: str) -> None:

@@ -54,9 +54,9 @@ def profile_by_tool(
     about |= {"program": digest(tool.push)} if tool.push and tool.push.exists() else {}
     unfinished = Unfinished(record, about)
     order = [lane for lane in lanes for _ in range(protocol.min_processes)]
-    with progress(f"profile {artifact.name}@{device.spec.name} by {name}", len(order)) as advance:
-        kept = len(unfinished.processes)
-        advance(kept, "kept from before" if kept else "")
+    kept = len(unfinished.processes)
+    with progress(f"profile {artifact.name}@{device.spec.name} by {name}", len(order), done=kept) as advance:
+        advance(0, "kept from before" if kept else "")
         if kept < len(order):
             policies = state(device)["policies"]
             cool_down = CoolDown(device, pause_of(protocol), partial(advance, 0), partial(_hottest_c, device))

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from edgekd.errors import EnvironmentFault
+from edgekd.measure.contention import UNKNOWN
 from edgekd.measure.energy import energy
-from edgekd.measure.latency import Protocol, figures, histogram, judge_runs
+from edgekd.measure.latency import Protocol, figures, histogram, judge_runs, spreads
 from edgekd.measure.sustained import over_time
 from edgekd.measure.telemetry import Telemetry
 from edgekd.measure.throttling import Conditions, judge
@@ -112,11 +113,14 @@ def summarise_tool(
         "energy_mj_per_inference": used["mj_per_inference"],
         "energy": used,
         "throttling_evidence": sorted({kind for verdict in verdicts for kind in verdict.evidence}),
+        "spread": spreads(runs) if raw else None,
+        "contention": None,
         "valid": not invalid,
         "invalid_reasons": invalid,
         "over_time": course.as_json() if course else None,
         "notes": [
             *notes,
+            UNKNOWN,
             *dict.fromkeys(warning for process in processes for warning in process.warnings),
             *dict.fromkeys(note for verdict in verdicts for note in verdict.notes),
         ],

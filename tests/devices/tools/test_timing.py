@@ -4,6 +4,7 @@ import pytest
 from edgekd.devices.tools.tegrastats_log import command, telemetry_of_log
 from edgekd.devices.tools.timing import ToolTiming, summarise_tool
 from edgekd.errors import EnvironmentFault
+from edgekd.measure.contention import UNKNOWN
 from edgekd.measure.latency import Protocol, percentile
 from edgekd.measure.throttling import Conditions
 
@@ -36,14 +37,14 @@ def test_a_tool_without_raw_samples_gives_its_own_statistics_and_no_percentile()
     content = summarised(run(own_ms={"p95": 28.79}), run(own_ms={"p95": 28.9}))
     assert (content["latency_ms"], content["histogram"]) == ({}, None)
     assert content["tool_statistics"] == [{"p95": 28.79}, {"p95": 28.9}]
-    assert content["notes"] == ["trtexec 10.3.0 keeps no raw samples: these are its own statistics"]
+    assert content["notes"] == ["trtexec 10.3.0 keeps no raw samples: these are its own statistics", UNKNOWN]
     assert content["valid"] is True
 
 
 def test_what_is_too_short_is_invalid_and_warnings_are_noted_once():
     content = summarised(run([3.0] * 99, warnings=("unstable",)), run([3.0] * 200, warnings=("unstable",)))
     assert content["invalid_reasons"] == ["too short: 99 of at least 100 samples a process (protocol quick)"]
-    assert content["notes"] == ["unstable"]
+    assert content["notes"] == [UNKNOWN, "unstable"]
     assert summarised(run(own_ms={"avg": 1.0}))["invalid_reasons"] == ["1 of at least 2 processes (protocol quick)"]
     with pytest.raises(EnvironmentFault, match="no process was run"):
         summarised()
