@@ -9,6 +9,7 @@ from typing import Any
 from edgekd.detectors import untrusted
 from edgekd.detectors.engine_guard import guard
 from edgekd.errors import InputError, unknown
+from edgekd.plain import value
 from edgekd.recipe.instead import WEIGHTS
 from edgekd.recipe.yaml_text import read_mapping
 
@@ -72,9 +73,14 @@ def _from_file(path: Path, where: str) -> dict[str, Any]:
         raise InputError(*(f"{where}: {problem}" for problem in error.problems)) from None
     if not {"nc", "backbone", "head"} <= set(config):
         raise InputError(f"{where}: {path} is no model YAML (needs the keys nc, backbone, head)")
+    scales = config.get("scales") or {}
+    if not isinstance(scales, dict):
+        raise InputError(f"{where}: {path}: scales: must be a mapping of keys, got {value(scales)}")
+    described = {"scale": next(iter(scales), ""), **config, "yaml_file": path.name}
+    guard()
     try:
         untrusted.check_config(config)
+        untrusted.check_extent(described, 3)
     except untrusted.Refused as error:
         raise InputError(f"{where}: {path} {error}") from error
-    scales = config.get("scales") or {}
-    return {"scale": next(iter(scales), ""), **config, "yaml_file": path.name}
+    return described

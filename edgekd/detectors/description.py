@@ -10,10 +10,17 @@ import torch
 from edgekd.detectors.spec import Branch, DenseHead, Head, Part, QueryHead, Role, Spec, Tap
 
 _PROBE_SIZE_PX = 64
+_MOST_STRIDE = 256
 
 
 def describe(module: Any, name: str, is_query: bool) -> Spec:
-    """The spec of a network."""
+    """The spec of a network.
+
+    Raises:
+        ValueError: its strides cannot be, or it gives what is not finite.
+    """
+    if not all(1 <= stride <= _MOST_STRIDE for stride in module.stride.tolist()):
+        raise ValueError(f"strides {module.stride.tolist()} are not in 1..{_MOST_STRIDE}")
     channels = int(module.yaml.get("channels", 3))
     return Spec(
         family="ultralytics",
@@ -48,7 +55,7 @@ def head_part(module: Any, path: str) -> Part | None:
 
 
 def _discover_taps(module: Any, channels: int) -> tuple[Tap, ...]:
-    """Run once on zeros and read (stride, channels) of every layer that a role names."""
+    """Run once on a ramp of grey and read (stride, channels) of every layer that a role names."""
     head = module.model[-1]
     roles: dict[str, Role] = {f"model.{index}": "neck" for index in head.f}
     backbone = [f"model.{index}" for index in range(len(module.yaml["backbone"]))]
@@ -70,7 +77,11 @@ def _discover_taps(module: Any, channels: int) -> tuple[Tap, ...]:
 
 
 def probe(module: Any, channels: int, paths: Sequence[str]) -> tuple[int, dict[str, tuple[int, ...]]]:
-    """Side of a square input in px, and the output shape of each module for it."""
+    """Side of a square input in px, and the output shape of each module for it.
+
+    Raises:
+        ValueError: an output is not finite.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
 
     def note(path: str) -> Any:
@@ -82,9 +93,26 @@ def probe(module: Any, channels: int, paths: Sequence[str]) -> tuple[int, dict[s
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             device = next(module.parameters()).device
-            module.eval()(torch.zeros(1, channels, size, size, device=device))
+            ramp = torch.linspace(0, 1, channels * size * size, device=device)
+            require_finite(module.eval()(ramp.reshape(1, channels, size, size)))
     finally:
         module.train(was_training)
         for handle in handles:
             handle.remove()
     return size, shapes
+
+
+def require_finite(outputs: Any) -> None:
+    """Refuse tensors, in lists and mappings of any depth, that hold a NaN or an infinity.
+
+    Raises:
+        ValueError: one does.
+    """
+    if isinstance(outputs, torch.Tensor):
+        if outputs.is_floating_point() and not torch.isfinite(outputs).all():
+            raise ValueError("its outputs are not finite")
+    elif isinstance(outputs, dict):
+        require_finite(list(outputs.values()))
+    elif isinstance(outputs, (list, tuple)):
+        for output in outputs:
+            require_finite(output)

@@ -50,11 +50,7 @@ class UltralyticsDetector:
         """
         if weights_path is not None:
             module = weights.load(weights_path, f"{where}.weights")
-            try:
-                return cls(module, model or weights_path.stem)
-            except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-                reason = f"{type(error).__name__}: {error}"
-                raise InputError(f"{where}.weights: {weights_path} holds no detector that runs ({reason})") from error
+            return cls._running(module, model or weights_path.stem, f"{where}.weights: {weights_path}")
         if model is None:
             raise InputError(f"{where}: give 'model' (a name such as yolo26n) or 'weights' (a file)")
         names = class_names or ()
@@ -66,7 +62,22 @@ class UltralyticsDetector:
             raise InputError(f"{where}.model: {model} cannot be built ({reason}); correct the model YAML") from error
         if names:
             module.names = dict(enumerate(names))
-        return cls(module, Path(model).stem)
+        return cls._running(module, Path(model).stem, f"{where}.model: {model}")
+
+    @classmethod
+    def _running(cls, module: Any, name: str, where: str) -> UltralyticsDetector:
+        """A detector that was run once. What a file says of its layers breaks anywhere: their order, strides, shapes.
+
+        Raises:
+            InputError: it does not run, or gives what is no number.
+        """
+        try:
+            return cls(module, name)
+        except InputError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise InputError(f"{where} holds no detector that runs ({reason}); use another") from error
 
     def with_taps(self, paths: Sequence[str]) -> UltralyticsDetector:
         """See `Detector.with_taps`."""

@@ -27,6 +27,7 @@ _CALLED = frozenset({
     "torch._utils._rebuild_parameter", "torch._utils._rebuild_tensor_v2",
 })  # fmt: skip
 _MOST_LAYERS = 10_000
+_MOST_NUMBERS = 1_000_000_000  # 4 GB; the largest detectors of the engine have 100 million
 # The end of a ZIP archive: 64-bit record and its locator, which older writers leave out, and the classic record.
 _ENDING = struct.Struct("<4s44xQ4s4xQ4x4s12xIH")
 
@@ -95,6 +96,41 @@ def check_described(config: Mapping[str, Any], channels: int, held: Iterable[Any
     Raises:
         Refused: it describes one of more than twice the size, which a small file must not make us build.
     """
+    described = _described(config, channels)
+    count = sum(value.numel() for value in held)
+    if described > 2 * count:
+        raise Refused(f"describes a network of {described} numbers, but holds {count}")
+
+
+def check_extent(config: Mapping[str, Any], channels: int) -> None:
+    """Check that a model YAML that came without weights describes a network that can be built, building none.
+
+    Raises:
+        Refused: it describes one that no machine trains, or none.
+    """
+    try:
+        described = _described(config, channels)
+    except Exception as error:  # a layer that there is not, a width of nothing: it breaks anywhere
+        raise Refused(f"cannot be built ({type(error).__name__}: {error}); correct it") from error
+    if described > _MOST_NUMBERS:
+        raise Refused(f"describes a network of {described:,} numbers; at most {_MOST_NUMBERS:,} are built")
+
+
+def require_finite(tensors: Mapping[str, Any]) -> None:
+    """Check that weights are numbers.
+
+    Raises:
+        Refused: one is a NaN or an infinity.
+    """
+    import torch
+
+    for name, value in tensors.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise Refused(f"holds a NaN or an infinity in {name}; use weights of a training that did not diverge")
+
+
+def _described(config: Mapping[str, Any], channels: int) -> int:
+    """How many numbers the network of a model YAML holds."""
     import copy
 
     import torch
@@ -102,10 +138,7 @@ def check_described(config: Mapping[str, Any], channels: int, held: Iterable[Any
 
     with torch.device("meta"):
         network, _ = parse_model(copy.deepcopy(dict(config)), channels, verbose=False)
-    described = sum(value.numel() for value in network.state_dict().values())
-    count = sum(value.numel() for value in held)
-    if described > 2 * count:
-        raise Refused(f"describes a network of {described} numbers, but holds {count}")
+    return sum(value.numel() for value in network.state_dict().values())
 
 
 def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:

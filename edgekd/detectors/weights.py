@@ -85,6 +85,7 @@ def _load_checkpoint(path: Path, where: str) -> Any:
         if sum(value.numel() * value.element_size() for value in tensors) > path.stat().st_size:
             raise untrusted.Refused("has weights that take more memory than the file is long")
         untrusted.check_described(model.yaml, _channels(model.yaml), tensors)
+        untrusted.require_finite(model.state_dict())
     except untrusted.Refused as error:
         raise InputError(f"{where}: {path} {error}; {remedy}") from error
     except Exception as error:  # the engine raises many kinds for one fact: this is not a checkpoint it knows
@@ -105,6 +106,7 @@ def _load_safetensors(path: Path, where: str) -> Any:
         guard()
         untrusted.check_config(config)
         untrusted.check_described({**config, "nc": len(names)}, _channels(config), tensors.values())
+        untrusted.require_finite(tensors)
         model = build(config, len(names), _channels(config))
         model.load_state_dict(
             {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgekd.atomic import atomic_path
-from edgekd.devices import agent_archive, stream
+from edgekd.devices import agent_archive, not_started, stream
 from edgekd.devices.channel import Timeouts
 from edgekd.devices.contract import DeviceSpec, Reply
 from edgekd.devices.faults import DeviceFault
@@ -115,9 +115,8 @@ class LocalDevice:
                     arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
                 )
             except OSError as error:
-                raise DeviceFault(
-                    "tool_missing", f"{where}: cannot be started ({error.strerror}); install it"
-                ) from error
+                reason = not_started.why(error.strerror or str(error), platform.machine())
+                raise DeviceFault("tool_missing", f"{where}: cannot be started: {reason}") from error
             try:
                 said, _ = process.communicate(timeout=timeout_s)
             except subprocess.TimeoutExpired as error:
@@ -150,7 +149,8 @@ class LocalDevice:
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
             )
         except OSError as error:
-            raise DeviceFault("tool_missing", f"{where}: cannot start {self._python} ({error.strerror})") from error
+            reason = not_started.why(error.strerror or str(error), platform.machine())
+            raise DeviceFault("tool_missing", f"{where}: cannot start {self._python}: {reason}") from error
         try:
             yield process
         finally:

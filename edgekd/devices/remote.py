@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from edgekd.devices import agent_archive, stream
+from edgekd.devices import agent_archive, not_started, stream
 from edgekd.devices.channel import Channel, Shell, Timeouts, after
 from edgekd.devices.contract import DeviceSpec, Reply
 from edgekd.devices.faults import DeviceFault
@@ -32,7 +32,8 @@ uname -s; uname -r; uname -m
 nproc 2>/dev/null || getconf _NPROCESSORS_ONLN
 df -Pk . | tail -n 1
 if [ -n "$python" ]; then
-  "$python" -c 'import sys; print("%d.%d.%d" % tuple(sys.version_info[:3]))' 2>/dev/null || echo none
+  "$python" -c 'import sys; print("%d.%d.%d" % tuple(sys.version_info[:3]))' 2>/dev/null ||
+    printf 'none %s\\n' "$("$python" -c '' 2>&1 | tail -n 1 | cut -c 1-200)"
 else
   echo none
 fi
@@ -135,7 +136,8 @@ class RemoteDevice:
         limits = (str(max(1, round(timeout_s))), f"{self._timeouts.beat:g}")
         reply = self._shell(_PROGRAM, *limits, *arguments, held=True, patience_s=self._timeouts.device_silence)
         if reply.code in _NOT_STARTED:
-            raise DeviceFault("tool_missing", f"{self._where}: {arguments[0]}: cannot be started; install it there")
+            reason = not_started.why(reply.err.decode("utf-8", errors="replace"), self._facts["machine"])
+            raise DeviceFault("tool_missing", f"{self._where}: {arguments[0]}: cannot be started: {reason}")
         if reply.code == _TIMED_OUT:
             raise DeviceFault(
                 "silent", f"{self._where}: {arguments[0]}: did not end in {timeout_s:.0f} s; run it again"
@@ -183,6 +185,7 @@ class RemoteDevice:
         if reply.code != 0:
             raise refused(self._where, f"folder {folder} cannot be made", reply.err)
         system, release, machine, cores, free, version, self._python, path = reply.text.split("\n", 7)
+        version, _, self._no_python = version.strip().partition(" ")
         return {
             "system": system,
             "release": release,
@@ -190,7 +193,7 @@ class RemoteDevice:
             "cores": int(cores) if cores.strip().isdigit() else None,
             "free_bytes": free_bytes(free),
             "folder": path,
-            "python": None if version.strip() == "none" else version.strip(),
+            "python": None if version == "none" else version,
         }
 
     def _command(self, arguments: Sequence[str], wait_s: float) -> list[str]:
@@ -216,9 +219,10 @@ class RemoteDevice:
                 " `python` to its path",
             )
         if found is None:
+            reason = not_started.why(self._no_python, self._facts["machine"])
             raise DeviceFault(
                 "python",
-                f"{self._where}: {self._python} does not run there; install Python 3.8 or newer, or set `python`",
+                f"{self._where}: {self._python} does not run there: {reason}; or set `python` to another, 3.8 or newer",
             )
         if tuple(map(int, found.split(".")[:2])) < _OLDEST_PYTHON:
             raise DeviceFault(

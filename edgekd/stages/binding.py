@@ -209,7 +209,7 @@ def _without_device(targets: list[TargetSpec], devices: list[DeviceSpec], where:
     names = ", ".join(device.name for device in devices)
     return [
         f"{where}: devices: none of {names} has the runtime {target.runtime} of the target {target.name}; "
-        "add a device that has it, or leave the target out"
+        "add a device that has it, leave the target out, or write 'devices: []', which exports and measures nothing"
         for target in targets
         if devices and not any(target.runtime in device.runtimes for device in devices)
     ]

@@ -20,7 +20,8 @@ from edgekd.progress import progress
 SCHEMA = "edgekd.doctor/1"
 Status = Literal["ok", "warning", "missing", "not installed", "unknown"]
 
-_LEAST_FREE_BYTES = 500_000_000
+_FEW_BYTES = 500_000_000
+_LEAST_BYTES = 25_000_000  # yolo11n as it arrives, packed and unpacked, and the agent
 _PIP = "{python} -m pip install {package}"
 _REMEDIES = {
     "onnxruntime": f"{_PIP} (for the GPU of a Jetson, the wheel of its JetPack)",
@@ -128,10 +129,12 @@ def _space(facts: dict[str, Any]) -> Check:
     free = facts["free_bytes"]
     if free is None:
         return Check("free space", "unknown", f"in {facts['folder']}")
-    found = f"{free / 1e9:.1f} GB in {facts['folder']}"
-    if free < _LEAST_FREE_BYTES:
-        return Check("free space", "warning", found, "free some, or set `folder` to another disk")
-    return Check("free space", "ok", found)
+    amount = f"{free / 1e9:.1f} GB" if free >= 1e9 else f"{free / 1e6:.0f} MB"
+    found, remedy = f"{amount} in {facts['folder']}", "free some, or set `folder` to another disk"
+    if free < _LEAST_BYTES:
+        fits = f"not even a small model fits ({_LEAST_BYTES / 1e6:.0f} MB with the agent); {remedy}"
+        return Check("free space", "missing", found, fits, required=True)
+    return Check("free space", "warning", found, remedy) if free < _FEW_BYTES else Check("free space", "ok", found)
 
 
 def _libraries(told: dict[str, Any]) -> Iterator[Check]:

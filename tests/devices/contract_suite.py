@@ -83,6 +83,27 @@ class ContractSuite:
             device.shell(["no-such-program"])
         assert caught.value.kind == "tool_missing"
 
+    @pytest.mark.parametrize(
+        ("content", "mode", "reason"),
+        [
+            (b"#!/bin/sh\n", 0o644, "permission denied; chmod 755 it"),
+            (b"#!/no/interpreter\n", 0o755, "not found; install it or correct the path"),
+            (
+                b"\x7fELF\x02\x01\x01" + bytes(11) + b"\xf7\x00" + bytes(99),
+                0o755,
+                "exec format error: it is no program",
+            ),
+        ],
+    )
+    def test_why_a_program_does_not_start(
+        self, device: Device, tmp_path: Path, content: bytes, mode: int, reason: str
+    ) -> None:
+        (tmp_path / "tool").write_bytes(content)
+        (tmp_path / "tool").chmod(mode)
+        with pytest.raises(DeviceFault, match=f"tool: cannot be started: {reason}") as caught:
+            device.shell([device.push(tmp_path / "tool")])
+        assert caught.value.kind == "tool_missing"
+
     def test_a_program_that_takes_too_long(self, device: Device) -> None:
         with pytest.raises(DeviceFault, match="sleep: did not end in 1 s") as caught:
             device.shell(["sleep", "60"], timeout_s=1)

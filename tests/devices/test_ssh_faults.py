@@ -234,7 +234,8 @@ class TestPython:
         ("script", "text"),
         [
             ("echo 3.6.15", "is Python 3.6.15, the agent takes 3.8 or newer; set `python` to one that is, or use trt"),
-            ("exit 1", "does not run there; install Python 3.8 or newer"),
+            ("exit 1", "does not run there: no reason given; see .* or set `python` to another, 3.8 or newer"),
+            ("echo 'no: cannot open shared object file' >&2; exit 127", r"not run there: it lacks a library \(no: "),
         ],
     )
     def test_too_old_or_broken(self, server: Sshd, tmp_path: Path, script: str, text: str) -> None:
@@ -242,6 +243,28 @@ class TestPython:
         python.write_text(f"#!/bin/sh\n{script}\n")
         python.chmod(0o755)
         with server.device(python=str(python)) as device, fault("python", text, 5):
+            device.run(["doctor"], print)
+
+    @pytest.mark.parametrize(
+        ("mode", "content", "reason"),
+        [
+            (
+                0o644,
+                b"#!/bin/sh\n",
+                "permission denied; chmod 755 it, and if it is executable, its file system is",
+            ),
+            (0o755, b"\x7fELF\x02\x01\x01" + bytes(99), "exec format error: it is no program of this processor"),
+            (None, b"", "not found; install it or correct the path"),
+        ],
+    )
+    def test_one_that_does_not_start_says_why(
+        self, server: Sshd, tmp_path: Path, mode: int | None, content: bytes, reason: str
+    ) -> None:
+        python = tmp_path / "its python"
+        if mode is not None:
+            python.write_bytes(content)
+            python.chmod(mode)
+        with server.device(python=str(python)) as device, fault("python", f"does not run there: {reason}", 5):
             device.run(["doctor"], print)
 
     def test_below_the_home_folder(self, server: Sshd) -> None:

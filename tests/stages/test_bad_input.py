@@ -119,8 +119,11 @@ class TestRecipe:
         found = kitchen.problems(export=["onnx-fp32"], devices=[str(tmp_path / "board.yaml")])
         assert found == [
             "devices: none of board has the runtime onnxruntime of the target onnx-fp32; "
-            "add a device that has it, or leave the target out"
+            "add a device that has it, leave the target out, or write 'devices: []', which exports and measures nothing"
         ]
+        found = kitchen.problems(export=["tensorrt-fp16"], devices=["local"])
+        assert "none of local has the runtime tensorrt of the target tensorrt-fp16; add" in found[0]
+        assert "write 'devices: []'" in found[0]
 
     def test_budgets_for_what_there_is_not(self, kitchen: Kitchen) -> None:
         budgets = {"max_p90_ms": {"onnx-fp16@local": 1.0}, "min_ap_per_class": {"ten": 0.1}}

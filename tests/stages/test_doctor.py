@@ -163,6 +163,26 @@ class TestAJetson:
         assert found["free space"].status == "warning"
 
     @pytest.mark.parametrize(
+        ("free_bytes", "status", "found", "remedy"),
+        [
+            (31_400_000_000, "ok", "31.4 GB in /x", ""),
+            (1_000_000_000, "ok", "1.0 GB in /x", ""),
+            (999_400_000, "ok", "999 MB in /x", ""),
+            (400_000_000, "warning", "400 MB in /x", "free some, or set `folder` to another disk"),
+            (
+                24_000_000, "missing", "24 MB in /x",
+                "not even a small model fits (25 MB with the agent); free some, or set `folder` to another disk",
+            ),
+            (0, "missing", "0 MB in /x", "not even a small model fits (25 MB with the agent); free some, or set"),
+            (None, "unknown", "in /x", ""),
+        ],
+    )  # fmt: skip
+    def test_free_space(self, free_bytes: int | None, status: str, found: str, remedy: str) -> None:
+        check = doctor._space({"free_bytes": free_bytes, "folder": "/x"})
+        assert (check.status, check.found, check.required) == (status, found, status == "missing")
+        assert check.remedy.startswith(remedy)
+
+    @pytest.mark.parametrize(
         ("state", "status"),
         [
             ({"governors": {"policy0": "performance", "policy4": "performance"}}, "ok"),

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from edgekd.atomic import read_json
+from edgekd.devices import not_started
 from edgekd.devices.channel import Timeouts
 from edgekd.devices.contract import Device, Reply
 from edgekd.devices.faults import DeviceFault
@@ -56,8 +57,10 @@ exit $code
 _LOOK = f"""
 case $1 in
   */*) [ -f "$1" ] || exit 1; [ -x "$1" ] || exit {_CLOSED} ;;
-  *) command -v "$1" >/dev/null ;;
+  *) command -v "$1" >/dev/null || exit 1 ;;
 esac
+head -c 20 "$(command -v "$1")" 2>/dev/null | od -An -tx1 2>/dev/null
+exit 0
 """
 _MAKE = f"""
 mkdir -p "$1/tools" "$1/engines" && cd "$1/tools" || exit 3
@@ -238,11 +241,8 @@ def _run(bench: Bench, arguments: Sequence[str], limit_s: float, *, pinned: bool
     if reply.code == _BUSY:
         raise DeviceFault("busy", f"{where}: in use by {text.strip() or 'another run'}; {remedy(turn_s)}")
     if reply.code == _NOT_LOADED:
-        last = (text.strip().splitlines() or ["no reason given"])[-1][:200]
-        raise DeviceFault(
-            "tool_missing",
-            f"{where}: {bench.program} does not start there ({last}); take one that was built for the device",
-        )
+        reason = not_started.why(text, bench.device.facts()["machine"])
+        raise DeviceFault("tool_missing", f"{where}: {bench.program} does not start there: {reason}")
     return Said(text, bench.read(log) if log else "", reply.code)
 
 
@@ -263,20 +263,34 @@ def _text(reply: Reply) -> str:
 
 
 def check_program(device: Device, name: str, program: str) -> None:
-    """See that a program is there and may be started.
+    """See that a program is there, may be started, and is one of the device's processor.
 
     Raises:
         DeviceFault: it is not.
     """
     where = f"device {device.spec.name}: {name}"
-    code = device.shell(["sh", "-c", _LOOK, "edgekd", program], timeout_s=_SHORT_S).code
-    if code == _CLOSED:
-        raise DeviceFault("tool_missing", f"{where}: {program}: is not executable; chmod 755 it, or name it in `push`")
-    if code != 0:
+    reply, machine = device.shell(["sh", "-c", _LOOK, "edgekd", program], timeout_s=_SHORT_S), device.facts()["machine"]
+    if reply.code == _CLOSED:
+        reason = not_started.why("Permission denied", machine)
+        raise DeviceFault("tool_missing", f"{where}: {program}: is not executable: {reason}; or name it in `push`")
+    if reply.code != 0:
         raise DeviceFault(
             "tool_missing",
             f"{where}: {program}: is not there; install it, or name in `tools` where it is (program, push)",
         )
+    built_for = not_started.other_machine(_bytes_of(reply.text), machine)
+    if built_for:
+        raise DeviceFault(
+            "tool_missing",
+            f"{where}: {program}: was built for {built_for}, the device is {machine}; take one that was built for it",
+        )
+
+
+def _bytes_of(dump: str) -> bytes:
+    """What `od -An -tx1` shows; nothing where it is not that."""
+    with contextlib.suppress(ValueError):
+        return bytes.fromhex("".join(dump.split()))
+    return b""
 
 
 def _pinning(policies: Mapping[str, tuple[str, int]] | None, threads: int, cores: int | None) -> tuple[str, ...]:

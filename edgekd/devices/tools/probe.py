@@ -30,9 +30,9 @@ def probe(device: Device, runtime: str) -> str:
     except DeviceFault as fault:
         if fault.kind != "tool_missing":
             raise
+        reason = fault.problems[0].partition("cannot be started: ")[2]
         raise DeviceFault(
-            "tool_missing",
-            f"device {device.spec.name}: {name}: {program} does not start there; take one built for the device",
+            "tool_missing", f"device {device.spec.name}: {name}: {program} does not start there: {reason}"
         ) from fault
     version = version_in((reply.out + reply.err).decode("utf-8", errors="replace"))
     return f"{version} ({program})" if version else f"{program} (starts; it tells no version)"
