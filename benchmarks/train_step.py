@@ -165,7 +165,7 @@ class Bench:
 
         student = UltralyticsDetector(self._new_student(), self.options.student)
         configs = [(method, distiller_type(method).config_type()) for method in methods]
-        parts = build_distillers(configs, student, teacher)
+        parts = build_distillers(configs, student.spec, {"teacher": teacher})
         module = DistillationModule(student, parts, [teacher] * len(parts), epochs=100, seed=0)
         module.steps_per_epoch = 100
         return module.to(self.device)

@@ -27,6 +27,10 @@ class Detector(Protocol):
         """
         ...
 
+    def with_module(self, module: nn.Module) -> Detector:
+        """The same detector around another network of this architecture."""
+        ...
+
     def frozen(self) -> Detector:
         """A copy for use as a teacher: eval mode, no gradients."""
         ...

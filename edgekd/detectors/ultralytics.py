@@ -94,10 +94,14 @@ class UltralyticsDetector:
         )
         return UltralyticsDetector(self.module, self.spec.name, replace(self.spec, taps=self.spec.taps + taps))
 
+    def with_module(self, module: nn.Module) -> UltralyticsDetector:
+        """See `Detector.with_module`."""
+        return UltralyticsDetector(module, self.spec.name, self.spec)
+
     def frozen(self) -> UltralyticsDetector:
         """A copy for use as a teacher: eval mode, no gradients, convolution and batch norm folded into one."""
         module = fused_copy(self.module, keep=self.spec.named_paths).requires_grad_(False)
-        return UltralyticsDetector(module, self.spec.name, self.spec)
+        return self.with_module(module)
 
     def compute(self, images: Tensor, parts: frozenset[Part]) -> dict[str, Tensor]:
         """See `Detector.compute`. Named as in `one2many scores` (B, K, A), `one2many boxes` (B, 4 * bins, A)."""

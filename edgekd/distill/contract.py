@@ -80,6 +80,7 @@ class Schedule(BaseModel):
 
 
 DEFAULT_SHARE = 0.2
+MAIN, EMA = "teacher", "ema"  # names of the recipe's first teacher, and of the student's own average as one
 
 
 class DistillerConfig(BaseModel):
@@ -87,6 +88,9 @@ class DistillerConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    teacher: str = Field(
+        MAIN, description="whom it learns from: teacher, a name under teachers, or ema, the student's own average"
+    )
     weight: Weight = Field(1.0, description="factor on all terms of this method")
     share: float | None = Field(
         None, gt=0, le=1, description="with 'weight: auto': the method's part, relative to the detection loss"

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from edgekd.atomic import sha256_file
 from edgekd.data.config import CocoData, DigitsData, YoloData
 from edgekd.devices import catalog
 from edgekd.devices.contract import DeviceSpec
@@ -75,6 +76,11 @@ class Bound:
         ]
         content["gate"] = self.gate.model_dump(mode="json")
         return dump(content)
+
+
+def file_hash(path: Path | None) -> str | None:
+    """Of a file that the recipe names; None for what is no file, such as the name of a model."""
+    return sha256_file(path) if path is not None and path.is_file() else None
 
 
 def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None = None) -> Bound:

@@ -20,7 +20,11 @@ def list_methods() -> list[dict[str, Any]]:
     rows = []
     for name in distiller_names():
         kind = distiller_type(name)
-        defaults = {key: field.default for key, field in kind.config_type.model_fields.items() if key != "schedule"}
+        defaults = {
+            key: field.default
+            for key, field in kind.config_type.model_fields.items()
+            if key not in ("schedule", "teacher")
+        }
         rows.append({
             "method": name, "level": kind.card.level, "about": kind.card.about, "package": package_of(kind),
             "keys": ", ".join(f"{key}={value}" for key, value in defaults.items() if value is not None),
@@ -67,7 +71,7 @@ def methods_for(recipe: Path, overrides: tuple[str, ...]) -> list[dict[str, Any]
         RunDir.held(Path(scratch) / "run", bound.recipe.name, bound.base, bound.locked()) as run,
     ):
         pair = Context(bound, run).pair
-        reasons = {name: method_problems(pair, name, bound.recipe.teacher.runtime) for name in distiller_names()}
+        reasons = {name: method_problems(pair, name) for name in distiller_names()}
     return [
         {"method": name, "level": distiller_type(name).card.level, "serves": not why, "why not": "; ".join(why)}
         for name, why in sorted(reasons.items(), key=lambda entry: bool(entry[1]))

@@ -18,7 +18,7 @@ from edgekd.errors import InputError
 from edgekd.report.warn import DETECTION
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
 from edgekd.training.knowledge import Knowledge, Online
-from edgekd.training.teacher import Teacher
+from edgekd.training.teacher import AnyTeacher, EmaTeacher
 from edgekd.training.weighting import AutoWeight
 
 
@@ -33,7 +33,12 @@ class DistillationModule(nn.Module):
     """
 
     def __init__(
-        self, student: Trainable, distillers: Sequence[Distiller], teachers: Sequence[Teacher], epochs: int, seed: int
+        self,
+        student: Trainable,
+        distillers: Sequence[Distiller],
+        teachers: Sequence[AnyTeacher],
+        epochs: int,
+        seed: int,
     ) -> None:
         """`teachers`: of each distiller, in their order; the same object where they share one."""
         super().__init__()
@@ -62,6 +67,13 @@ class DistillationModule(nn.Module):
     def source(self) -> Online:
         """Where knowledge comes from."""
         return self._holder[1]
+
+    def bind_average(self, average: nn.Module) -> None:
+        """Say which module the engine averages the student in, for a method that learns from that."""
+        student, source = self._holder
+        for teacher in source.teachers:
+            if isinstance(teacher, EmaTeacher):
+                teacher.bind(student.with_module(average))
 
     @property
     def _engine_model(self) -> Any:

@@ -132,6 +132,7 @@ class _Distilling:
             model.steps_per_epoch = len(self.train_loader)  # type: ignore[attr-defined]
             assert_optimised(model, self.optimizer)  # type: ignore[attr-defined]
             self.ema = StudentEMA(model)
+            model.bind_average(self.ema.ema)
         if self.resume_state is not None:
             self.resume_state.attach(self)
 

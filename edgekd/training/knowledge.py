@@ -11,7 +11,7 @@ from torch import Tensor
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.detectors.spec import Needs
 from edgekd.distill.contract import Distiller
-from edgekd.training.teacher import Teacher
+from edgekd.training.teacher import AnyTeacher
 
 Knowledge: TypeAlias = Mapping[str, Tensor]
 
@@ -24,7 +24,7 @@ class Online:
         teachers: of each method; the same object where methods share one.
     """
 
-    def __init__(self, distillers: Sequence[Distiller], teachers: Sequence[Teacher]) -> None:
+    def __init__(self, distillers: Sequence[Distiller], teachers: Sequence[AnyTeacher]) -> None:
         self.teachers = tuple(teachers)
         self._needs = [
             Needs.merged(

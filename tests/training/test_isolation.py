@@ -136,7 +136,7 @@ def watched(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Watc
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgekd.training.fit.make_trainer", made)
-        fit(plan(tiny_digits, distillers=METHODS, epochs=2), holder, folder, "student")
+        fit(plan(tiny_digits, distillers=METHODS, epochs=2), {"teacher": holder}, folder, "student")
     return seen[0]
 
 

@@ -164,7 +164,7 @@ class TestAccumulation:
     def test_the_engine_steps_once_per_nominal_batch(self, tiny_digits: Path, tmp_path: Path) -> None:
         steps: list[int] = []
         asked = plan(tiny_digits, distillers=methods(logit={}), batch=4, nbs=8, warmup_epochs=0.0)
-        trainer = make_trainer(asked, untrained_teacher(), tmp_path)
+        trainer = make_trainer(asked, {"teacher": untrained_teacher()}, tmp_path)
         original = trainer.optimizer_step
         trainer.optimizer_step = lambda: (steps.append(trainer.train_loader.index), original())
         trainer.validate = lambda: ({}, 0.0)
