@@ -1,12 +1,18 @@
-"""Does a run survive? `edgekd run` is killed (SIGKILL) at random moments and started again, until it has been killed
-often enough; every run that finishes is compared with one that nobody disturbed.
+"""Does a run survive? `edgekd run` is killed in every one of its stages, by SIGKILL, SIGTERM and Ctrl-C in turn, and
+started again, until each stage was hit often enough; what comes out is compared with a run that nobody disturbed.
 
-    python benchmarks/crash.py                     # 100 kills, about 25 minutes on 2 quiet cores
-    python benchmarks/crash.py --kills 20 --seed 1
+    python benchmarks/crash.py                                  # 12 kills in each of 12 places
+    python benchmarks/crash.py --kills 3 --stages gate,report   # of some stages
 
-The run is the quickstart's with few images: data, teacher, control, student, one export, validation, profile, gate,
-report, with the training state kept before every batch. `identical` counts the finished runs whose weights of control
-and student are those of the undisturbed run byte for byte; `kills_by_stage` says where the run stood.
+The run is the quickstart's with few images, and with the training state kept before every batch. A kill is aimed: it
+comes at a random moment after the process has entered the stage, and counts where the run stood then. `start` is the
+time before the first stage: imports, the recipe, the data. Where a stage ended before it was hit often enough, it and
+those behind it are taken out of the manifest, as a kill just before it would have left it.
+
+`identical`: weights and logs of control and student are those of the undisturbed run, to the byte. SIGKILL and SIGTERM
+go to the process alone, Ctrl-C to its process group, as a terminal sends it. `survivors` counts processes that outlived
+theirs by 15 s. `wrong_ends` lists every SIGTERM and Ctrl-C that did not end with one line and exit code 130, but for
+those that came before Python had installed a handler: `before_python`.
 """
 
 from __future__ import annotations
@@ -16,54 +22,100 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from paired import ROOT, environment, say, use_cores
 
 RECIPE = ROOT / "recipes" / "quickstart.yaml"
 CHANGES = (
-    "data.train=96", "data.val=16", "data.test=8", "train.epochs=6", "train.mosaic=0.5", "train.close_mosaic=1",
-    "train.checkpoint_minutes=0.00001", "threads=1", "export=[onnx-fp32]", "gate={}", "profile.protocol=quick",
+    "data.train=64", "data.val=16", "data.test=8", "train.epochs=5", "train.mosaic=0.5", "train.close_mosaic=1",
+    "train.checkpoint_minutes=0.00001", "threads=1", "export=[onnx-fp32]", "gate={min_ap: 0.0}",
+    "profile.protocol=quick",
 )  # fmt: skip
 STAGES = ("data", "teacher", "control", "accuracy/control", "student", "accuracy/student", "export/onnx-fp32",
           "validate/onnx-fp32@local", "profile/onnx-fp32@local", "gate", "report")  # fmt: skip
+PLACES = ("start", *STAGES)
 WEIGHTS = ("control/student.pt", "student/student.pt", "student/terms.csv", "student/epochs.csv")
+SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
+PATIENCE_S, LINE = 15.0, "edgekd: error: interrupted"
 
 
-def start(out: Path) -> subprocess.Popen[bytes]:
-    """`edgekd run` in a process group of its own, so that nothing it started outlives it."""
-    changes = [part for change in CHANGES for part in ("--set", change)]
-    command = [sys.executable, "-m", "edgekd.cli", "run", str(RECIPE), "--out", str(out), *changes]
-    log = (out.parent / f"{out.name}.log").open("ab")
-    return subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, start_new_session=True)
+class Run:
+    """One `edgekd run` in a process group of its own, its output in a file."""
+
+    def __init__(self, out: Path) -> None:
+        changes = [part for change in CHANGES for part in ("--set", change)]
+        command = [sys.executable, "-m", "edgekd", "run", str(RECIPE), "--out", str(out), *changes]
+        self.out, self.log, self.done_before = out, out.with_suffix(".log"), done(out)
+        self._lock_before, self.began = _changed_ns(out / "recipe.lock.yaml"), time.monotonic()
+        with self.log.open("wb") as stream:
+            self.process = subprocess.Popen(command, stdout=stream, stderr=stream, cwd=ROOT, start_new_session=True)
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def place(self) -> str:
+        """Where it is: `start`, a stage, or `end`."""
+        kept = {line.removesuffix(": unchanged, kept") for line in self.text.splitlines() if line.endswith(", kept")}
+        if _changed_ns(self.out / "recipe.lock.yaml") == self._lock_before or not self.done_before <= kept:
+            return "start"
+        return next((stage for stage in STAGES if stage not in done(self.out)), "end")
+
+    def heeds(self) -> bool:
+        """Whether Python runs, and has its handler."""
+        with suppress(OSError):
+            status = Path(f"/proc/{self.process.pid}/status").read_text()
+            caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+            return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+        return False
+
+    def end(self, name: str) -> None:
+        """Send a signal, and wait."""
+        send = os.killpg if name == "SIGINT" else os.kill
+        with suppress(ProcessLookupError):
+            send(self.process.pid, signal.Signals[name])
+        try:
+            self.process.wait(4 * PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def _changed_ns(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.is_file() else 0
+
+
+def done(out: Path) -> set[str]:
+    """Stages that are written down as done."""
+    manifest = out / "manifest.json"
+    return set(json.loads(manifest.read_text())["stages"]) if manifest.is_file() else set()
+
+
+def rewind(out: Path, place: str) -> None:
+    """As if a kill had come just before this stage."""
+    path = out / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for stage in STAGES[STAGES.index(place) :]:
+        manifest["stages"].pop(stage, None)
+    path.write_text(json.dumps(manifest))
 
 
 def finish(out: Path) -> float:
     """Run to the end; returns the seconds."""
-    began = time.monotonic()
-    if start(out).wait() != 0:
-        raise SystemExit(f"the run failed:\n{(out.parent / f'{out.name}.log').read_text()[-2000:]}")
-    return time.monotonic() - began
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL, to the run and to what it started."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def stage_of(out: Path) -> str:
-    """The first stage that is not written down as done."""
-    manifest = out / "manifest.json"
-    done = json.loads(manifest.read_text())["stages"] if manifest.is_file() else {}
-    return next((stage for stage in STAGES if stage not in done), "after the last stage")
+    run = Run(out)
+    if run.process.wait() != 0:
+        raise SystemExit(f"the run failed:\n{run.text[-2000:]}")
+    return time.monotonic() - run.began
 
 
 def weights(out: Path) -> dict[str, str]:
@@ -72,57 +124,103 @@ def weights(out: Path) -> dict[str, str]:
 
 
 def faults(out: Path) -> list[str]:
-    """What a finished run should not have: half-written files, a training state, no report."""
-    stray = [str(path.relative_to(out)) for path in out.rglob("*.tmp")] + [str(p) for p in out.rglob("resume.pt")]
-    return stray + ([] if (out / "report.html").is_file() else ["no report.html"])
+    """What a finished run should not have: half-written files and folders, a training state, no report."""
+    stray = [path for pattern in ("*.tmp", "*.old", "resume.pt") for path in out.rglob(pattern)]
+    return [str(path.relative_to(out)) for path in stray] + ([] if (out / "report.html").is_file() else ["no report"])
 
 
-def disturb(folder: Path, kills: int, longest_s: float, seed: int) -> dict[str, Any]:
-    """Kill runs until it is enough; the last one is left to finish."""
-    draw = random.Random(seed)
-    where: Counter[str] = Counter()
-    finished = [folder / "run-1"]
-    while where.total() < kills:
-        out = finished[-1]
-        process = start(out)
-        try:
-            code = process.wait(timeout=draw.uniform(0.0, longest_s))
-        except subprocess.TimeoutExpired:
-            kill(process)
-            where[stage_of(out)] += 1
-            say(f"kill {where.total()}/{kills} of {out.name}, in {stage_of(out)}")
-            continue
-        if code != 0:
-            raise SystemExit(f"exit code {code}:\n{(folder / f'{out.name}.log').read_text()[-2000:]}")
-        say(f"{out.name} finished")
-        finished.append(folder / f"run-{len(finished) + 1}")
-    finish(finished[-1])
-    return {"kills_by_stage": dict(where.most_common()), "finished": finished}
+@dataclass
+class Tally:
+    """What the kills did."""
+
+    hits: dict[str, Counter[str]] = field(default_factory=lambda: {place: Counter() for place in (*PLACES, "end")})
+    wrong_ends: list[str] = field(default_factory=list)
+    longest_end_s: float = 0.0
+    survivors: int = 0
+    before_python: int = 0
+
+    def kill(self, run: Run, name: str) -> None:
+        """End a run by a signal, and look at how it ends."""
+        place, heeds, began = run.place(), run.heeds(), time.monotonic()
+        run.end(name)
+        if not heeds:
+            self.before_python += 1
+        elif run.process.returncode == 0:
+            return  # it had ended by itself
+        else:
+            self.hits[place][name] += 1
+        if heeds and name != "SIGKILL":
+            self.longest_end_s = max(self.longest_end_s, time.monotonic() - began)
+            lines = [line for line in run.text.splitlines() if line.startswith(LINE)]
+            if run.process.returncode != 130 or len(lines) != 1 or "Traceback" in run.text:
+                self.wrong_ends.append(f"{place}, {name}: exit code {run.process.returncode}: {run.text[-1500:]}")
+        self.survivors += _outlived(run.process.pid)
+
+
+def _outlived(group: int) -> bool:
+    """Whether anything of a process group is left after a while; it is then ended."""
+    deadline = time.monotonic() + PATIENCE_S
+    with suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.killpg(group, 0)
+            time.sleep(0.05)
+        os.killpg(group, signal.SIGKILL)
+        return True
+    return False
+
+
+def disturb(out: Path, place: str, kills: int, longest_s: float, draw: random.Random, tally: Tally) -> None:
+    """Kill runs in one place until it is enough."""
+    for attempt in range(20 * kills):
+        if (had := tally.hits[place].total()) >= kills:
+            return
+        if place in done(out):
+            rewind(out, place)
+        run = Run(out)
+        while place != "start" and run.place() in ("start", *STAGES[: STAGES.index(place)]):
+            if run.process.poll() is not None:
+                break
+            time.sleep(0.002)
+        with suppress(subprocess.TimeoutExpired):
+            run.process.wait(draw.uniform(0.0, longest_s))
+        tally.kill(run, SIGNALS[had % len(SIGNALS)])
+        say(f"{place}: {tally.hits[place].total()}/{kills} after {attempt + 1} starts")
+    raise SystemExit(f"{place}: was not hit {kills} times in {20 * kills} starts")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=12, help="in each place")
+    parser.add_argument("--stages", default=",".join(PLACES), help="places, of " + ",".join(PLACES))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     use_cores(1, pin=False)
-    began = time.monotonic()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, and inherited so, where a shell's background is
+    began, draw, tally = time.monotonic(), random.Random(options.seed), Tally()
     with tempfile.TemporaryDirectory(prefix="edgekd-crash-") as folder:
-        whole = Path(folder) / "undisturbed"
+        whole, out = Path(folder) / "undisturbed", Path(folder) / "run"
         seconds = finish(whole)
         say(f"undisturbed: {seconds:.0f} s")
-        expected = weights(whole)
-        effort = json.loads((whole / "student" / "training.json").read_text())
-        found = disturb(Path(folder), options.kills, 0.5 * seconds, options.seed)
-        finished = found.pop("finished")
+        stages = json.loads((whole / "manifest.json").read_text())["stages"]
+        longest = {stage: max(0.9 * entry["seconds"], 0.05) for stage, entry in stages.items()}
+        longest["start"] = max(seconds - sum(entry["seconds"] for entry in stages.values()), 1.0)
+        places = options.stages.split(",")
+        if places[0] in STAGES[1:]:  # the stages before it need not be done again
+            shutil.copytree(whole, out, symlinks=True)
+            rewind(out, places[0])
+        for place in places:
+            disturb(out, place, options.kills, longest[place], draw, tally)
+        finish(out)
         result = {
-            "kills": options.kills,
-            **found,
-            "finished": len(finished),
-            "identical": sum(weights(out) == expected for out in finished),
-            "faults": {out.name: faults(out) for out in finished if faults(out)},
+            "kills": sum(hits.total() for hits in tally.hits.values()),
+            "kills_by_place": {place: dict(sorted(hits.items())) for place, hits in tally.hits.items() if hits},
+            "identical": weights(out) == weights(whole),
+            "faults": faults(out),
+            "wrong_ends": tally.wrong_ends,
+            "longest_end_s": round(tally.longest_end_s, 1),
+            "survivors": tally.survivors,
+            "before_python": tally.before_python,
             "undisturbed_s": round(seconds, 1),
-            "saving_share_when_every_batch_is_saved": round(effort["saving_seconds"] / effort["seconds"], 4),
         }
     print(json.dumps({
         "benchmark": "crash", "settings": vars(options), "environment": environment("torch", "ultralytics"), **result,

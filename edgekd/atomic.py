@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,8 @@ from edgekd.errors import EnvironmentFault
 from edgekd.files import open_regular, read_text
 from edgekd.plain import json_text
 
-_LEFTOVER = re.compile(r"\..+\.\d+\.tmp")
+_LEFTOVER = re.compile(r"\..+\.\d+\.(tmp|old)")
+_NO_FOLDER_SYNC = {errno.EBADF, errno.EINVAL, errno.ENOTSUP}  # file systems that do not sync folders
 _DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM}
 
 
@@ -41,6 +43,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends without an error."""
     path = Path(path)
     with disk_faults(path):
+        made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
@@ -48,17 +51,34 @@ def atomic_path(path: Path) -> Iterator[Path]:
             with temporary.open("rb+") as stream:
                 os.fsync(stream.fileno())
             temporary.replace(path)
+            for folder in (path.parent, *(folder.parent for folder in made)):
+                sync_folder(folder)
         finally:
             temporary.unlink(missing_ok=True)
 
 
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries to the disk: a rename, or a new file, outlives a power cut only then."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(number)
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Delete what processes that were killed in the middle of a write left below `folder`, which nobody else uses."""
+    """Delete what processes that were killed in the middle of a write left below `folder`, which nobody else uses:
+    files and folders half written, and folders on their way out."""
     for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name != "train_view"]  # as many links as there are images
-        for name in files:
-            if _LEFTOVER.fullmatch(name):
-                (Path(parent) / name).unlink(missing_ok=True)
+        for name in filter(_LEFTOVER.fullmatch, folders):
+            shutil.rmtree(Path(parent) / name, ignore_errors=True)
+        # `train_view` has as many links as there are images.
+        folders[:] = [name for name in folders if name != "train_view" and not _LEFTOVER.fullmatch(name)]
+        for name in filter(_LEFTOVER.fullmatch, files):
+            (Path(parent) / name).unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

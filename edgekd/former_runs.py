@@ -31,7 +31,7 @@ def take_over(run: Path, manifest_file: str, manifest: dict[str, Any]) -> dict[s
         if (run / _OLD).is_dir() and not (run / _NEW).exists():
             (run / _OLD).rename(run / _NEW)
     stages: dict[str, Any] = manifest["stages"]
-    if {_OLD, f"accuracy/{_OLD}"} & set(stages) and not {_NEW, f"accuracy/{_NEW}"} & set(stages):
+    if is_former(manifest):
         changed = _write_anew(run, stages.get(f"accuracy/{_OLD}", {}).get("outputs", {}))
         manifest = {**manifest, "stages": {_stage(name): _entry(entry, changed) for name, entry in stages.items()}}
         write_json(run / manifest_file, manifest)
@@ -39,6 +39,12 @@ def take_over(run: Path, manifest_file: str, manifest: dict[str, Any]) -> dict[s
         if (run / name.format(_NEW)).is_file():
             (run / name.format(_OLD)).unlink(missing_ok=True)
     return manifest
+
+
+def is_former(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest names the control as earlier versions did."""
+    stages = set(manifest["stages"])
+    return bool({_OLD, f"accuracy/{_OLD}"} & stages) and not {_NEW, f"accuracy/{_NEW}"} & stages
 
 
 def _write_anew(run: Path, outputs: dict[str, str]) -> dict[str, str]:

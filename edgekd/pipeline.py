@@ -10,10 +10,14 @@ from typing import Any
 
 from edgekd import ranks
 from edgekd.atomic import read_json
+from edgekd.detectors.engine_guard import guard
 from edgekd.errors import InputError
+from edgekd.former_runs import is_former
 from edgekd.gate.verdict import EXIT_CODES
 from edgekd.measure.withheld import is_unusable
-from edgekd.run_dir import LOCKED_RECIPE, RunDir
+from edgekd.progress import say
+from edgekd.run_dir import LOCKED_RECIPE, RunDir, require_recipe
+from edgekd.stages import judge
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.bisect import bisect_target
 from edgekd.stages.check import check_budgets, check_loggers, check_suppression
@@ -23,7 +27,7 @@ from edgekd.stages.export import export_stage
 from edgekd.stages.judge import gate_stage, report_stage
 from edgekd.stages.on_device import profile_stage, validate_stage
 from edgekd.stages.quantize import quantize_stage
-from edgekd.stages.show import show
+from edgekd.stages.show import show, show_verdict
 from edgekd.stages.train import control_stage, student_stage, teacher_stage
 
 STAGES: dict[str, Callable[[Context], None]] = {
@@ -71,7 +75,7 @@ def run(
     """Do all stages up to `last`; what is done already is kept.
 
     Args:
-        fresh: delete the run directory first.
+        fresh: delete first what edgekd wrote there.
         allow_changed: go on from the saved state of a training that has changed since.
         turn_seconds: how long to wait for another run that is on a device.
     """
@@ -84,7 +88,7 @@ def run(
 
 
 def again(path: Path, overrides: tuple[str, ...], stage: str, *, turn_seconds: float = 0.0) -> Outcome:
-    """Do one stage of an existing run directory, from its locked recipe.
+    """Do one stage of an existing run directory, from its locked recipe. Overrides are kept if that succeeds.
 
     Args:
         turn_seconds: as in `run`.
@@ -93,7 +97,24 @@ def again(path: Path, overrides: tuple[str, ...], stage: str, *, turn_seconds: f
         InputError: no run directory, or a stage before this one has not been done.
     """
     bound = _bound_again(path, overrides, needs_student=stage != "report")
-    return _do(bound, path, [stage], turn_seconds=turn_seconds)
+    return _do(bound, path, [stage], turn_seconds=turn_seconds, afterwards=True)
+
+
+def what_if(path: Path, overrides: tuple[str, ...]) -> Outcome:
+    """The verdict by other budgets. Nothing is written: neither recipe nor verdict.
+
+    Raises:
+        InputError: no run directory, nothing to judge yet, or files that are not what was measured.
+    """
+    bound = _bound_again(path, overrides, needs_student=True)
+    if is_former(RunDir.existing(path).manifest):
+        with RunDir.held(path, bound.recipe.name, bound.base, bound.locked()):
+            pass  # takes it over
+    guard()  # the engine's settings in a temporary folder
+    context = Context(bound, RunDir.existing(path))
+    check_budgets(bound, context.data.class_names)
+    verdict = judge.what_if(context)
+    return Outcome(*show_verdict(verdict), EXIT_CODES[verdict["status"]])
 
 
 def bisect(path: Path, overrides: tuple[str, ...], target: str) -> Outcome:
@@ -105,6 +126,7 @@ def bisect(path: Path, overrides: tuple[str, ...], target: str) -> Outcome:
     bound = _bound_again(path, overrides, needs_student=True)
     with RunDir.held(path, bound.recipe.name, bound.base, bound.locked()) as run_dir:
         record, text = bisect_target(Context(bound, run_dir), target)
+        run_dir.accept()
     return Outcome(record, text, 0)
 
 
@@ -112,6 +134,7 @@ def _bound_again(path: Path, overrides: tuple[str, ...], *, needs_student: bool)
     manifest = RunDir.existing(path).manifest
     if needs_student and "accuracy/student" not in manifest["stages"]:
         raise InputError(f"{path}: has no trained student yet; run 'edgekd distill RECIPE --out {path}' first")
+    require_recipe(path)
     return bind_recipe(path / LOCKED_RECIPE, overrides, Path(manifest["base"]))
 
 
@@ -124,27 +147,50 @@ def _do(
     allow_changed: bool = False,
     turn_seconds: float = 0.0,
     command: str | None = None,
+    afterwards: bool = False,
 ) -> Outcome:
-    locked = bound.locked()
-    with RunDir.held(path, bound.recipe.name, bound.base, locked, fresh=fresh, command=command) as run_dir:
+    """Do stages.
+
+    Args:
+        afterwards: keep the recipe once the stages are done; else once it is checked, since they take hours.
+    """
+    check_budgets(bound, ())  # before anything is deleted
+    with RunDir.held(path, bound.recipe.name, bound.base, bound.locked(), fresh=fresh, command=command) as run_dir:
         context = Context(bound, run_dir, allow_changed, turn_seconds)
         check_budgets(bound, context.data.class_names)  # a typing error must not cost a training
         if "student" in names:
             check_loggers(bound)
             if any(target.nms == "in_graph" for target in bound.targets):
                 check_suppression(bound, context.pair)
+        if not afterwards or names == ["report"]:  # which is of the recipe that is written down
+            run_dir.accept()
         for name in names:
             if name in TOGETHER or ranks.is_main():
                 STAGES[name](context)
-    return _outcome(path, names) if ranks.is_main() else Outcome(None, "", 0)
+        if afterwards:
+            run_dir.accept()
+    return _outcome(bound, path, names) if ranks.is_main() else Outcome(None, "", 0)
 
 
-def _outcome(path: Path, names: list[str]) -> Outcome:
-    """The last stage's own file, shown; where the gate was asked, its verdict decides the exit code."""
+def _outcome(bound: Bound, path: Path, names: list[str]) -> Outcome:
+    """The last stage's own file, shown. Where a verdict was asked for, it decides the exit code."""
     result, text = show(path, names[-1])
-    if "gate" in names:
+    if len(names) == 1 and (why := _why_nothing(bound, names[0])):
+        say(f"{names[0]}: {why}")
+        return Outcome(result, text, EXIT_CODES["inconclusive"])
+    if names == ["gate"] or ("gate" in names and bound.wants_verdict):
         return Outcome(result, text, EXIT_CODES[read_json(path / "verdict.json")["status"]])
     return Outcome(result, text, _of_profiles(result) if names == ["profile"] else 0)
+
+
+def _why_nothing(bound: Bound, stage: str) -> str | None:
+    """Why a stage that was asked for by itself had nothing to do."""
+    if stage in ("export", "validate", "profile") and not bound.targets:
+        done = "exported" if stage == "export" else "measured"
+        return f"nothing was {done}: the recipe has no target; name some in export:"
+    if stage in ("validate", "profile") and not bound.devices:  # each target runs on one of them, or is refused
+        return "nothing was measured: the recipe has no device; name some in devices:"
+    return None
 
 
 def _of_profiles(rows: list[dict[str, Any]]) -> int:

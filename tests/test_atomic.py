@@ -71,10 +71,34 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
 def test_it_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order: list[str] = []
     fsync, replace = os.fsync, Path.replace
-    monkeypatch.setattr(os, "fsync", lambda number: (order.append("fsync"), fsync(number))[1])
+
+    def note(number: int) -> None:
+        order.append(Path(f"/proc/self/fd/{number}").readlink().name)
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", note)
     monkeypatch.setattr(Path, "replace", lambda self, target: (order.append("replace"), replace(self, target))[1])
+    (tmp_path / "run").mkdir()
+    write_text(tmp_path / "run/a.txt", "x")
+    assert order == [f".a.txt.{os.getpid()}.tmp", "replace", "run"], "and so is the name itself, by way of its folder"
+    order.clear()
+    write_text(tmp_path / "run/new/er/a.txt", "x")
+    assert order == [f".a.txt.{os.getpid()}.tmp", "replace", "er", "new", "run"], "and folders made on the way"
+
+
+def test_a_file_system_that_syncs_no_folders_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def refuse(number: int) -> None:
+        if Path(f"/proc/self/fd/{number}").readlink().is_dir():
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(number)
+
+    monkeypatch.setattr(os, "fsync", refuse)
     write_text(tmp_path / "a.txt", "x")
-    assert order == ["fsync", "replace"]
+    assert (tmp_path / "a.txt").read_text() == "x"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM])
@@ -90,12 +114,14 @@ def test_a_full_or_forbidden_disk_is_the_environments_fault(tmp_path: Path, numb
 
 def test_leftovers_of_killed_processes_are_removed_and_nothing_else(tmp_path: Path) -> None:
     kept = ["a.txt", ".lock", ".tmp", "a.tmp", ".a.txt.tmp", "train_view/.x.txt.12.tmp"]
-    for name in (*kept, ".a.txt.123.tmp", "deep/er/.state.pt.4.tmp"):
+    folders = (".onnx.12.tmp/model.onnx", "export/.onnx.7.old/model.onnx", "data/.train_view.9.tmp/images/a.png")
+    for name in (*kept, ".a.txt.123.tmp", "deep/er/.state.pt.4.tmp", *folders):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     remove_leftovers(tmp_path)
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert left == sorted(kept)
+    assert not list(tmp_path.rglob("*.old"))
 
 
 def test_other_errors_of_the_system_are_not_hidden(tmp_path: Path) -> None:

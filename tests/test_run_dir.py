@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import EnvironmentFault, InputError
-from edgekd.run_dir import RunDir
+from edgekd.run_dir import RunDir, directory, manifest, require_recipe
 
 
 def held(path: Path, name: str = "a", *, fresh: bool = False, locked: str = "name: a\n"):
@@ -76,13 +77,15 @@ def test_a_stage_that_failed_is_not_done(tmp_path: Path) -> None:
 
 def test_manifest(tmp_path: Path) -> None:
     with held(tmp_path / "run") as run:
-        run.stage("x", {}, Work(run, "a.txt"))
+        run.accept()
+        run.stage("x", {"code": 7}, Work(run, "a.txt"))
     manifest = json.loads((tmp_path / "run/manifest.json").read_text())
     assert (manifest["schema"], manifest["recipe"], manifest["base"]) == ("edgekd.manifest/1", "a", str(tmp_path))
     entry = manifest["stages"]["x"]
     # printf 'a.txt 1' | sha256sum
     assert entry["outputs"] == {"a.txt": "664a07325e99bc4c4bc3e8a560c921ed5e0e8e81e5d47fbe31fab2a0ab553415"}
-    assert set(entry) == {"status", "inputs_sha256", "outputs", "versions", "seconds", "finished"}
+    assert set(entry) == {"status", "inputs_sha256", "code", "outputs", "versions", "seconds", "finished"}
+    assert entry["code"] == 7
     assert {"edgekd", "torch", "ultralytics", "numpy"} <= set(entry["versions"])
     assert (tmp_path / "run/recipe.lock.yaml").read_text() == "name: a\n"
 
@@ -127,16 +130,47 @@ class TestWhoseItIs:
             pass
         assert (tmp_path / "run").read_text() == "x"
 
-    @pytest.mark.parametrize(
-        "content", ["", "{", "[]", "null", '{"schema": "edgekd.manifest/0"}', '{"schema": "edgekd.manifest/1"}']
-    )
-    def test_a_damaged_manifest_is_refused_but_may_be_deleted(self, tmp_path: Path, content: str) -> None:
+    @pytest.mark.parametrize("fresh", [False, True])
+    @pytest.mark.parametrize("content", ["", "{", '{"schema": "edgekd.manifest/1", "st'])
+    def test_a_damaged_manifest_proves_nothing(self, tmp_path: Path, content: str, fresh: bool) -> None:
         (tmp_path / "run").mkdir()
         (tmp_path / "run/manifest.json").write_text(content)
-        with pytest.raises(InputError, match=r"manifest\.json: damaged, or of another version"), held(tmp_path / "run"):
+        (tmp_path / "run/report.html").write_text("a page of somebody else's")
+        with pytest.raises(InputError) as caught, held(tmp_path / "run", fresh=fresh):
+            pass
+        assert str(caught.value) == (
+            f"{tmp_path}/run/manifest.json: damaged; choose another --out, or move this folder away"
+        )
+        assert (tmp_path / "run/report.html").is_file()
+
+    @pytest.mark.parametrize("content", ['{"schema": "edgekd.manifest/0"}', '{"schema": "edgekd.manifest/1"}'])
+    def test_a_manifest_of_another_version_is_refused_but_may_be_deleted(self, tmp_path: Path, content: str) -> None:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run/manifest.json").write_text(content)
+        with (
+            pytest.raises(
+                InputError, match=r"manifest\.json: of another version of edgekd; .* --fresh to delete the run"
+            ),
+            held(tmp_path / "run"),
+        ):
             pass
         with held(tmp_path / "run", fresh=True) as run:
             assert run.manifest["stages"] == {}
+
+    @pytest.mark.parametrize("fresh", [False, True])
+    @pytest.mark.parametrize("content", ["[]", "null", '{"name": "my web app", "icons": []}', '{"schema": 3}'])
+    def test_a_folder_with_another_programs_manifest_is_left_alone(
+        self, tmp_path: Path, content: str, fresh: bool
+    ) -> None:
+        files = {"manifest.json": content, "index.html": "<html>", "data/users.json": "{}", "verdict.json": "{}"}
+        for name, text in files.items():
+            (tmp_path / "app" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "app" / name).write_text(text)
+        with pytest.raises(InputError) as caught, held(tmp_path / "app", fresh=fresh):
+            pass
+        what = "--fresh empties run directories only, and this is none" if fresh else "exists and is no edgekd run"
+        assert str(caught.value) == f"--out {tmp_path}/app: {what}; choose an empty or new directory"
+        assert {name: (tmp_path / "app" / name).read_text() for name in files} == files
 
     def test_what_a_process_left_that_was_killed_at_once_is_no_obstacle(self, tmp_path: Path) -> None:
         (tmp_path / "run").mkdir()
@@ -147,7 +181,7 @@ class TestWhoseItIs:
 
     def test_existing(self, tmp_path: Path) -> None:
         with pytest.raises(
-            InputError, match=r"no run directory \(no manifest.json\); make one with 'edgekd run RECIPE"
+            InputError, match=r"no run directory \(no manifest.json of edgekd\); make one with 'edgekd run RECIPE"
         ):
             RunDir.existing(tmp_path)
         with held(tmp_path / "run"):
@@ -156,18 +190,60 @@ class TestWhoseItIs:
 
 
 class TestFresh:
-    def test_deletes_the_run_and_nothing_that_it_links_to(self, tmp_path: Path) -> None:
+    def test_deletes_what_edgekd_wrote_and_names_what_stays(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         (tmp_path / "images").mkdir()
         (tmp_path / "images/cat.jpg").write_text("cat")
+        ours = [
+            "recipe.lock.yaml", "verdict.json", "report.html", "report.md", "report.json", "data/split.json",
+            "data/packs/val-0123456789ab.npy", "data/train_view/view.json", "data/train_view/labels/train/1_a.txt",
+            "data/digits/digits.json", "data/digits/images/train/a.png", "teacher/teacher.json", "student/student.pt",
+            "student/resume.pt", "student/engine/weights/last.pt", "control/metrics.json", "export/onnx/model.onnx",
+            "export/onnx/edgekd.json", "export/onnx/bisect.json", "export/.onnx.12.tmp/model.onnx",
+            "validate/onnx@local.detections.jsonl", "profile/onnx@local.jsonl.partial", "bundles/onnx.zip",
+            ".engine/settings.json", "student/.student.pt.77.tmp", "out/a.txt",
+        ]  # fmt: skip
+        theirs = [
+            "notes.md", "student/notes.md", "export/onnx/README", "data/mine.json", "comparison/comparison.json",
+            "bundles/mine.zip", "validate/mine.json", "empty",
+        ]  # fmt: skip
         with held(tmp_path / "run") as run:
             run.stage("x", {}, Work(run, "out/a.txt"))
+            for name in (*ours, *theirs[:-1]):
+                (run.path / name).parent.mkdir(parents=True, exist_ok=True)
+                (run.path / name).write_text('{"files": {"model.onnx": ""}}' if name.endswith("edgekd.json") else "x")
+            (run.path / "empty").mkdir()
             (run.path / "out/link").symlink_to(tmp_path / "images")
-            (run.path / "link").symlink_to(tmp_path / "images")
+            (run.path / "profile/b@local.json").symlink_to(tmp_path / "images/cat.jpg")
         with held(tmp_path / "run", "b", fresh=True) as run:
-            assert run.manifest["stages"] == {}
-            assert run.manifest["recipe"] == "b"
-            assert {path.name for path in run.path.iterdir()} == {".lock", "manifest.json", "recipe.lock.yaml"}
+            assert (run.manifest["stages"], run.manifest["recipe"]) == ({}, "b")
+            left = [str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_symlink()]
+            left += [str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()]
+            assert set(left) == {".lock", "manifest.json", "out/link", "profile/b@local.json", *theirs[:-1]}
+            assert (run.path / "empty").is_dir()
+            assert not (run.path / "student/engine").exists()
+            assert not (run.path / "teacher").exists(), "folders that it leaves empty go, too"
         assert (tmp_path / "images/cat.jpg").read_text() == "cat"
+        kept = sorted([*theirs, "out/link", "profile/b@local.json"])
+        assert capsys.readouterr().err == (
+            f"--fresh: {tmp_path}/run: left alone what edgekd did not write: {', '.join(kept[:5])} and 5 more\n"
+        )
+
+    @pytest.mark.parametrize("name", ["../outside.txt", "/{root}/outside.txt", "link/outside.txt"])
+    def test_deletes_nothing_outside_whatever_a_manifest_names(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        for folder in (tmp_path, tmp_path / "elsewhere"):
+            (folder / "outside.txt").write_text("x")
+        with held(tmp_path / "run"):
+            (tmp_path / "run/link").symlink_to(tmp_path / "elsewhere")
+        content = json.loads((tmp_path / "run/manifest.json").read_text())
+        content["stages"]["x"] = {"outputs": {name.format(root=tmp_path): "0"}}
+        (tmp_path / "run/manifest.json").write_text(json.dumps(content))
+        with held(tmp_path / "run", fresh=True):
+            pass
+        assert (tmp_path / "outside.txt").is_file()
+        assert (tmp_path / "elsewhere/outside.txt").is_file()
 
     def test_of_the_current_folder_is_refused(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with held(tmp_path / "run"):
@@ -182,8 +258,102 @@ class TestFresh:
             assert run.manifest["stages"] == {}
 
 
+class TestTheLockedRecipe:
+    def test_is_written_once_it_is_accepted(self, tmp_path: Path) -> None:
+        with held(tmp_path / "run") as run:
+            run.accept()
+        before = (tmp_path / "run/manifest.json").read_text()
+        with pytest.raises(ZeroDivisionError), held(tmp_path / "run", locked="name: a\nseed: 7\n"):
+            raise ZeroDivisionError
+        assert (tmp_path / "run/recipe.lock.yaml").read_text() == "name: a\n"
+        assert (tmp_path / "run/manifest.json").read_text() == before
+        with held(tmp_path / "run", locked="name: a\nseed: 7\n") as run:
+            run.accept()
+        assert (tmp_path / "run/recipe.lock.yaml").read_text() == "name: a\nseed: 7\n"
+        require_recipe(tmp_path / "run")
+
+    @pytest.mark.parametrize("content", ["name: ", "", "name: a\nseed: 8\n"])
+    def test_cut_or_edited_is_noticed(self, tmp_path: Path, content: str) -> None:
+        with held(tmp_path / "run") as run:
+            run.accept()
+        (tmp_path / "run/recipe.lock.yaml").write_text(content)
+        with pytest.raises(InputError) as caught:
+            require_recipe(tmp_path / "run")
+        assert str(caught.value) == (
+            f"{tmp_path}/run/recipe.lock.yaml: is not what edgekd wrote (edited, cut or damaged since); "
+            f"run 'edgekd run RECIPE --out {tmp_path}/run' again, which keeps what is done, and give changes by --set"
+        )
+        (tmp_path / "run/recipe.lock.yaml").unlink()
+        with pytest.raises(InputError, match=r"recipe\.lock\.yaml: is not there; run "):
+            require_recipe(tmp_path / "run")
+
+    @pytest.mark.parametrize("writes", [0, 1, 2])
+    def test_a_kill_while_it_is_written_leaves_one_that_is_known(
+        self, tmp_path: Path, writes: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Manifest, recipe, manifest: the process ends before the first, the second or the third of them."""
+        with held(tmp_path / "run") as run:
+            run.accept()
+        replace, left = Path.replace, iter(range(writes))
+
+        def until_killed(self: Path, target: Path) -> Path:
+            if next(left, None) is None:
+                raise ZeroDivisionError
+            return replace(self, target)
+
+        with held(tmp_path / "run", locked="name: a\nseed: 7\n") as run, pytest.raises(ZeroDivisionError):
+            monkeypatch.setattr(Path, "replace", until_killed)
+            run.accept()
+        monkeypatch.undo()
+        require_recipe(tmp_path / "run")
+
+
+class TestFilesThatAreNotWhatTheyWere:
+    def test_are_named_all_at_once_with_what_mends_them(self, tmp_path: Path) -> None:
+        with held(tmp_path / "run") as run:
+            run.stage("validate/a", {}, Work(run, "a.json", "b.json"))
+            run.stage("student", {}, Work(run, "c.pt"))
+            run.require_intact(["validate/a", "student"])
+            (run.path / "a.json").write_text("a.json")
+            (run.path / "b.json").unlink()
+            (run.path / "c.pt").write_text("")
+            with pytest.raises(InputError) as caught:
+                run.require_intact(["validate/a", "student"])
+        run_dir = tmp_path / "run"
+        assert caught.value.problems == (
+            f"{run_dir}/a.json: is not what stage 'validate/a' wrote (edited, cut or damaged since); "
+            f"run 'edgekd validate {run_dir}' again",
+            f"{run_dir}/b.json: is gone since stage 'validate/a' wrote it; run 'edgekd validate {run_dir}' again",
+            f"{run_dir}/c.pt: is not what stage 'student' wrote (edited, cut or damaged since); "
+            f"run 'edgekd run RECIPE --out {run_dir}' again",
+        )
+
+    def test_that_cannot_be_read_are_the_machines_fault(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with held(tmp_path / "run") as run:
+            run.stage("x", {}, Work(run, "a.json"))
+
+            def broken(path: Path) -> str:
+                raise OSError(errno.EIO, "Input/output error")
+
+            monkeypatch.setattr(manifest, "sha256_file", broken)
+            with pytest.raises(EnvironmentFault, match=r"a\.json: cannot be read \(Input/output error\); mend"):
+                run.require_intact(["x"])
+
+    def test_inputs_are_compared_whichever_version_did_the_stage(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        inputs = {"edgekd": "0.0.1", "code": 1, "weight": 2}
+        monkeypatch.setattr(directory, "__version__", "0.0.1")
+        with held(tmp_path / "run") as run:
+            run.stage("x", inputs, Work(run, "a.json"))
+        now = {**inputs, "edgekd": "9.9.9", "code": 3}
+        assert run.is_of("x", now)
+        assert not run.is_of("x", {**now, "weight": 3})
+
+
 def _hold(path: Path, started, end) -> None:
-    with held(path):
+    with held(path) as run:
+        run.accept()
         started.set()
         end.wait(20)
 

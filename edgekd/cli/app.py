@@ -44,7 +44,7 @@ RecipePath = Annotated[
 RunPath = Annotated[Path, typer.Argument(help="run directory", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="run directory to write")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="override: key.path=value (repeatable)")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="delete the run directory first")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="delete what edgekd wrote into the run directory first")]
 AllowChanged = Annotated[
     bool, typer.Option("--allow-changed", help="go on from the saved state of a training that has changed since")
 ]
@@ -101,7 +101,10 @@ def recipe_file(path: Path) -> Path:
 def finish(outcome: Any, as_json: bool) -> None:
     """Print what a command gave, and end with its exit code."""
     if ranks.is_main():
-        print_json(outcome.result) if as_json else print_lines(outcome.text.split("\n"))
+        if as_json:
+            print_json(outcome.result)
+        elif outcome.text:
+            print_lines(outcome.text.split("\n"))
     raise typer.Exit(outcome.exit_code)
 
 

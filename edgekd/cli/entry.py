@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-import signal
 import sys
-import threading
 import traceback
-from types import FrameType
 from typing import Any, NoReturn
 
 import typer
@@ -17,51 +14,45 @@ from edgekd.cli import streams
 from edgekd.cli.app import app
 from edgekd.cli.blame import blame
 from edgekd.errors import EdgekdError
+from edgekd.interrupts import EXIT_CODE, Interrupts
 from edgekd.plain import line
 
 _HELP = "see 'edgekd --help'"
 
 
-class _ControlC:
-    """Remembers a Ctrl-C: native code that it interrupts may turn it into an error of its own."""
+def main(arguments: list[str] | None = None, interrupts: Interrupts | None = None) -> NoReturn:
+    """Run a command; exit codes and one-line errors as the README promises.
 
-    def __init__(self) -> None:
-        self.came = False
-        if threading.current_thread() is threading.main_thread():
-            self._take_over()
-
-    def _take_over(self) -> None:
-        """Unless whoever started this process has it ignored."""
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
-        signal.default_int_handler(number, frame)
-
-
-def main(arguments: list[str] | None = None) -> NoReturn:
-    """Entry point: exit codes and one-line errors as the README promises."""
+    Args:
+        interrupts: those of the whole process; None heeds signals while the command runs.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
-    control_c = _ControlC()
+    if interrupts is not None:
+        _main(arguments, interrupts)
+    with Interrupts() as own:
+        _main(arguments, own)
+
+
+def _main(arguments: list[str], interrupts: Interrupts) -> NoReturn:
     try:
         streams.prepare()
         obj = {"arguments": arguments}
         code = app(arguments, standalone_mode=False, obj=obj)  # what `typer.Exit` was given; 130 after Ctrl-C
-        code = code if code == 130 else ranks.leave(int(code or 0))
+        code = code if code == EXIT_CODE else ranks.leave(int(code or 0))
     except SystemExit as stop:  # the work was done elsewhere, or nobody reads the help any more
         ranks.end_others(1 if stop.code else 0)
         raise
     except (KeyboardInterrupt, typer.Abort):
-        code = 130
+        code = EXIT_CODE
     except Exception as error:
-        if isinstance(error, EdgekdError) and (error.exit_code == 130 or not control_c.came):
+        if isinstance(error, EdgekdError) and (error.exit_code == EXIT_CODE or interrupts.came is None):
             fail(error.problems, error.exit_code, arguments)
-        if not control_c.came:
+        if interrupts.came is None:
             _unexpected(error, arguments)
-        code = 130
-    if code == 130:
-        fail(("interrupted; the same command goes on from the last finished stage",), code, arguments)
+        code = EXIT_CODE
+    interrupts.settle()
+    if code == EXIT_CODE:
+        fail((interrupts.line,), code, arguments)
     sys.exit(code)
 
 

@@ -28,16 +28,18 @@ from edgekd.terminal import print_lines
 def gate(
     run_dir: RunPath,
     set_: Set = None,
+    save: Annotated[bool, typer.Option("--save", help="keep what --set says, and the verdict")] = False,
     junit: Junit = None,
     markdown: Markdown = None,
     github: Github = False,
     as_json: Json = False,
 ) -> None:
-    """Judge the budgets of the recipe; exit 0 pass, 1 fail, 3 inconclusive, 4 invalid."""
+    """Judge the budgets of the recipe; exit 0 pass, 1 fail, 3 inconclusive, 4 invalid. With --set: what if."""
     from edgekd import pipeline
     from edgekd.stages.ci import hand_out, verdict_of
 
-    outcome = pipeline.again(run_dir, tuple(set_ or ()), "gate")
+    given = tuple(set_ or ())
+    outcome = pipeline.what_if(run_dir, given) if given and not save else pipeline.again(run_dir, given, "gate")
     hand_out(verdict_of(outcome.result), f"gate {run_dir.name}", junit=junit, markdown=markdown, github=github)
     finish(outcome, as_json)
 

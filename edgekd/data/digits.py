@@ -123,6 +123,7 @@ def generate(out: Path, *, imgsz: int = 96, train: int = 800, val: int = 200, te
             if out.exists():
                 out.rmdir()
             temporary.replace(out)
+            atomic.sync_folder(out.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return out / "data.yaml"

@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from edgekd.data import problems
+from edgekd.data.diagnosis import narrow
 from edgekd.data.images import ImageFacts, inspect_all
 from edgekd.data.problems import ProblemLog
 from edgekd.types import GroundTruth, Split
 
 ROUNDING_PX = 1.0  # a box may stick out of its image by this much and is clipped silently
 MIN_INSIDE = 0.5  # share of a box's area: one that sticks out further may be clipped if so much of it is inside
+_DARK_HIGH_BYTE = 15  # of 255: the largest one of 12 bits in 16
 
 Corners = tuple[float, float, float, float]
 
@@ -133,11 +135,16 @@ def content_fault(checked: Checked) -> str:
 
 
 def _facts(split: str, images: Sequence[RawImage], has_labels: bool, channels: int, cache: Path) -> list[ImageFacts]:
-    if has_labels:
-        return inspect_all([image.path for image in images], channels, cache, title=f"{split} images")
+    if not has_labels:
+        there = (image.path.exists() for image in images)
+        return [ImageFacts("", 0, 0, "" if exists else problems.MISSING_IMAGE) for exists in there]
+    facts = inspect_all([image.path for image in images], channels, cache, title=f"{split} images")
+    high_bytes = [fact.high_byte for fact in facts if fact.high_byte is not None]
+    if max(high_bytes, default=255) > _DARK_HIGH_BYTE:  # one dark image among others is a dark image
+        return facts
     return [
-        ImageFacts("", 0, 0) if image.path.exists() else ImageFacts("", 0, 0, problems.MISSING_IMAGE)
-        for image in images
+        fact if fact.high_byte is None else replace(fact, fault=problems.DARK_IMAGE, detail=narrow(fact.high_byte))
+        for fact in facts
     ]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekd.data.diagnosis import register_heif
 from edgekd.errors import InputError
 from edgekd.types import ByteArray, FloatArray
 
@@ -129,6 +130,8 @@ def decode(path: Path, channels: int) -> ByteArray | None:
         return None
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
+    if image.dtype != np.uint8:  # floating-point numbers, of which nobody says what is white
+        return None
     decoded: ByteArray = image if image.ndim == 3 else image[..., None]
     return decoded
 
@@ -151,6 +154,8 @@ def _decode_tiff(content: ByteArray, channels: int) -> ByteArray | None:
 def _decode_with_pillow(path: Path, channels: int) -> ByteArray | None:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
+    if path.suffix.lower() != ".avif":
+        register_heif()
     try:
         with Image.open(path) as picture:
             upright = ImageOps.exif_transpose(picture)

@@ -20,6 +20,7 @@ import numpy as np
 from edgekd import atomic
 from edgekd.data import letterbox
 from edgekd.data.letterbox import Geometry
+from edgekd.data.quiet import quiet_decoders
 from edgekd.progress import progress
 from edgekd.types import ByteArray, FloatArray, Split
 
@@ -134,7 +135,7 @@ def _letterboxed(split: Split, size_px: tuple[int, int], channels: int) -> Itera
         pixels, geometry = letterbox.letterbox(image, size_px)
         return pixels, PackedImage(truth.image_id, truth.height_px, truth.width_px, geometry)
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with quiet_decoders(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(split.images), _CHUNK):
             yield from pool.map(load, range(start, min(start + _CHUNK, len(split.images))))
 

@@ -80,6 +80,7 @@ def _replace(data: DataSet, folder: Path, marker: dict[str, Any]) -> None:
         if folder.exists():
             folder.replace(old)
         fresh.replace(folder)
+        atomic.sync_folder(folder.parent)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 from edgekd import ranks
@@ -38,6 +39,7 @@ def guard(config_dir: Path | None = None) -> None:
     Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
     if config_dir is not None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(config_dir / "inductor"))
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # the data set is checked already
     if ranks.size() == 1:  # what a launcher says to a process that has not joined the others is not for the engine
         for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
             os.environ.pop(name, None)

@@ -6,6 +6,7 @@ device itself clears away what came.
 
 from __future__ import annotations
 
+import os
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from edgekd.atomic import sha256_file
+from edgekd.atomic import sha256_file, sync_folder
 from edgekd.devices import hashing
 from edgekd.devices.channel import Shell, Timeouts
 from edgekd.devices.faults import DeviceFault
@@ -125,10 +126,12 @@ class Store:
         part = target.with_name(f".{target.name}.{sha256[:12]}.part")
         with part.open("ab") as stream:
             self._fetch(remote, stream, int(size))
+            os.fsync(stream.fileno())
         if sha256_file(part) != sha256:
             part.unlink()
             raise DeviceFault("incomplete", f"{self._where}: {remote}: changed while it was fetched; fetch it again")
         part.replace(target)
+        sync_folder(target.parent)
 
     def _is_here(self, source: Path, target: str) -> bool:
         sizes = [path.stat().st_size for path in ([source] if source.is_file() else hashing.files_below(source))]

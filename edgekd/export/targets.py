@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgekd.atomic import disk_faults
+from edgekd.atomic import disk_faults, sync_folder
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.export import graph_ends
 from edgekd.export.contract import QUANTIZATION_NAME, Artifact, Job, Material, Source, TargetSpec, step
@@ -152,6 +152,7 @@ def _replacing(folder: Path) -> Iterator[Path]:
             if folder.exists():
                 folder.rename(old)
             temporary.rename(folder)
+            sync_folder(folder.parent)
         finally:
             if old.exists() and not folder.exists():
                 old.rename(folder)
@@ -179,3 +180,4 @@ def _sync(folder: Path) -> None:
     for path in folder.iterdir():
         with path.open("rb+") as stream:
             os.fsync(stream.fileno())
+    sync_folder(folder)

@@ -14,29 +14,30 @@ _LEVELS: dict[Status, str] = {"fail": "error", "invalid": "error", "inconclusive
 
 def markdown(verdict: Verdict, title: str) -> str:
     """A heading and a table with a row per check, worst first."""
-    worst_first = sorted(verdict.checks, key=lambda check: -_RANK[check.status])
+    worst_first = sorted(_cases(verdict), key=lambda check: -_RANK[check.status])
     rows = [
         "| " + " | ".join([f"{_SIGNS[check.status]} {check.status}", *map(plain.markdown, _cells(check))]) + " |"
         for check in worst_first
     ]
-    head = ["| status | budget | of | measured |", "| --- | --- | --- | --- |"] if rows else []
+    head = ["| status | budget | of | measured |", "| --- | --- | --- | --- |"]
     return "\n".join([f"### {_SIGNS[verdict.status]} {plain.markdown(title)}: {verdict.status}", "", *head, *rows, ""])
 
 
 def junit(verdict: Verdict, title: str) -> str:
     """A test suite with a case per check; what was not measured well enough is skipped, not passed."""
-    counts = [sum(check.status == status for check in verdict.checks) for status in ("fail", "invalid", "inconclusive")]
+    cases = _cases(verdict)
+    counts = [sum(check.status == status for check in cases) for status in ("fail", "invalid", "inconclusive")]
     names = ("failures", "errors", "skipped")
     suite = ElementTree.Element(
         "testsuite",
         {
             "name": plain.line(title),
-            "tests": str(len(verdict.checks)),
+            "tests": str(len(cases)),
             **{k: str(v) for k, v in zip(names, counts, strict=True)},
         },
     )
     tags = {"fail": "failure", "invalid": "error", "inconclusive": "skipped"}
-    for check in verdict.checks:
+    for check in cases:
         case = ElementTree.SubElement(
             suite, "testcase", {"classname": plain.line(check.metric), "name": plain.line(check.subject)}
         )
@@ -51,10 +52,16 @@ def github(verdict: Verdict, title: str) -> str:
     lines = [
         f"::{_LEVELS[check.status]} title={plain.annotation(f'{title}: {check.metric}', is_property=True)}"
         f"::{plain.annotation(check.detail)}"
-        for check in verdict.checks
+        for check in _cases(verdict)
         if check.status in _LEVELS
     ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _cases(verdict: Verdict) -> tuple[Check, ...]:
+    """All checks; where there is none, one that says so: an empty list reads as a success."""
+    why = "; ".join(verdict.reasons)
+    return verdict.checks or (Check("gate", "recipe", None, 0.0, ">=", verdict.status, f"gate: recipe: {why}"),)
 
 
 def _cells(check: Check) -> tuple[str, str, str]:

@@ -13,10 +13,11 @@ from typing import Any, Literal
 from edgekd.gate.policy import GateConfig
 from edgekd.measure.withheld import ANOTHER_MODEL, EMULATED
 
-SCHEMA = "edgekd.verdict/1"
+SCHEMA = "edgekd.verdict/2"
 Status = Literal["pass", "fail", "inconclusive", "invalid"]
 _WORST_FIRST: tuple[Status, ...] = ("fail", "invalid", "inconclusive", "pass")
 EXIT_CODES: dict[Status, int] = {"pass": 0, "fail": 1, "inconclusive": 3, "invalid": 4}
+NOTHING_JUDGED = "nothing judged: no budget stands under gate:"
 _ROUNDING = 1e-9  # a budget met exactly is met, whatever floating-point subtraction makes of it
 
 
@@ -93,7 +94,7 @@ class Check:
     subject: str
     value: float | None
     limit: float
-    op: Literal[">=", "<="]
+    op: Literal[">=", "<=", ">"]
     status: Status
     detail: str
 
@@ -133,9 +134,9 @@ def judge(config: GateConfig, facts: Facts, more: Iterable[Check] = ()) -> Verdi
 
 
 def conclude(checks: tuple[Check, ...]) -> Verdict:
-    """The verdict of the worst check."""
+    """The verdict of the worst check. Without any, nothing was judged, and that is no pass."""
     if not checks:
-        return Verdict("pass", ("no budget in gate:, so nothing was judged",), ())
+        return Verdict("inconclusive", (NOTHING_JUDGED,), ())
     order = {status: rank for rank, status in enumerate(_WORST_FIRST)}
     worst_first = sorted(checks, key=lambda check: order[check.status])
     reasons = tuple(check.detail for check in worst_first if check.status != "pass")

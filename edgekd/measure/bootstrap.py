@@ -48,10 +48,12 @@ class Difference:
 
     Attributes:
         draws: (R,) replicates.
+        candidate: AP(candidate) itself.
     """
 
     estimate: float
     draws: npt.NDArray[np.float64]
+    candidate: float
 
     def interval(self, level: float) -> Interval:
         """Percentile interval."""
@@ -137,12 +139,13 @@ def difference(
     def gain(weights: IntArray) -> npt.NDArray[np.float64]:
         return second.average_precision(weights) - first.average_precision(weights)
 
-    estimate = float(gain(np.ones((1, first.images), np.int64))[0])
+    once = np.ones((1, first.images), np.int64)
+    estimate, own = float(gain(once)[0]), float(second.average_precision(once)[0])
     if np.isnan(estimate):
         raise InputError("average precision: the ground truth holds no box to detect; check the split's labels")
     with progress(title, replicates) if title else nullcontext() as advance:
         draws = _replicates(gain, first.images, replicates, np.random.default_rng(seed), advance)
-    return Difference(estimate, draws)
+    return Difference(estimate, draws, own)
 
 
 def mean_interval(values: Sequence[float], level: float = 0.95) -> Interval:

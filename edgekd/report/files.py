@@ -12,10 +12,13 @@ from typing import Any
 
 from edgekd.atomic import sha256_file
 from edgekd.errors import InputError
+from edgekd.run_dir import Written
 
 
 class RunFiles:
     """The files of one run. A file that is not there reads as None: the stage that writes it was not run.
+
+    One that is not what its stage wrote is refused, whichever method reads it: `InputError`.
 
     Attributes:
         run: the run directory.
@@ -25,6 +28,7 @@ class RunFiles:
     def __init__(self, run: Path) -> None:
         self.run = Path(run)
         self.hashes: dict[str, str] = {}
+        self._written = Written(self.run)
 
     def names(self, pattern: str) -> list[str]:
         """Relative paths of the files that match a glob pattern, sorted; temporary (dot) files are left out."""
@@ -76,19 +80,23 @@ class RunFiles:
         path = self.run / name
         if not path.is_file():
             return None
-        self.hashes[name] = sha256_file(path)
-        return self.hashes[name]
+        return self._note(name, sha256_file(path))
 
     def _text(self, name: str) -> str | None:
         path = self.run / name
         if not path.is_file():
             return None
         content = path.read_bytes()
-        self.hashes[name] = hashlib.sha256(content).hexdigest()
+        self._note(name, hashlib.sha256(content).hexdigest())
         try:
             return content.decode("utf-8")
         except UnicodeDecodeError as error:
             raise self._broken(name, "is not UTF-8 text") from error
+
+    def _note(self, name: str, digest: str) -> str:
+        self._written.require(name, digest)
+        self.hashes[name] = digest
+        return digest
 
     def _broken(self, name: str, what: str) -> InputError:
         return InputError(f"{self.run / name}: {what}; delete it and run the stage that writes it again")

@@ -12,6 +12,7 @@ from edgekd.report.numbers import DASH, ROLE_NAMES, ap, digits, megabytes, of_me
 from edgekd.report.throughput import alone, alone_per_second, load
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⚠️"}
+_SIGNS = {">=": "≥", "<=": "≤"}
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -137,7 +138,7 @@ def _checks(report: Mapping[str, Any]) -> str:
         [
             f"{escape(check['metric'])}, {escape(check['subject'])}",
             of_metric(check["metric"], check["value"]),
-            f"{'≥' if check['op'] == '>=' else '≤'} {of_metric(check['metric'], check['limit'])}",
+            f"{_SIGNS.get(check['op'], check['op'])} {of_metric(check['metric'], check['limit'])}",
             f"{_MARKS.get(check['status'], '')} {escape(check['status'])}",
         ]
         for check in checks

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from edgekd import __version__
-from edgekd.atomic import read_json, write_text
+from edgekd.atomic import write_text
 from edgekd.errors import InputError
 from edgekd.gate import baseline as gate
 from edgekd.gate.baseline import Baseline
 from edgekd.report.artifacts import collect_artifacts
 from edgekd.report.files import RunFiles
 from edgekd.report.history import page
-from edgekd.run_dir import LOCKED_RECIPE, RunDir
+from edgekd.run_dir import LOCKED_RECIPE, RunDir, require_recipe
 
 
 def of_run(run: Path, name: str) -> Baseline:
@@ -27,16 +25,17 @@ def of_run(run: Path, name: str) -> Baseline:
         InputError: no run directory, or nothing was exported.
     """
     RunDir.existing(run)
-    recipe = yaml.safe_load((run / LOCKED_RECIPE).read_text(encoding="utf-8"))
-    student = _read(run / "student" / "metrics.json")
-    artifacts = collect_artifacts(RunFiles(run), recipe, student.get("ap"))
+    require_recipe(run)
+    files = RunFiles(run)
+    recipe, student = files.yaml(LOCKED_RECIPE) or {}, files.json("student/metrics.json") or {}
+    artifacts = collect_artifacts(files, recipe, student.get("ap"))
     if not artifacts:
         raise InputError(f"{run}: nothing is exported, so there is nothing to keep; run 'edgekd export {run}' first")
     entries = tuple(
-        gate.entry(one, _read(run / "profile" / f"{one['target']}@{one['device']}.json").get("environment"))
+        gate.entry(one, (files.json(f"profile/{one['target']}@{one['device']}.json") or {}).get("environment"))
         for one in artifacts
     )
-    splits = _read(run / "data" / "split.json").get("splits", {})
+    splits = (files.json("data/split.json") or {}).get("splits", {})
     return Baseline(
         name=name, saved=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), recipe=recipe["name"],
         edgekd=__version__, data=splits.get("val", {}).get("content_hash"), student_ap=student.get("ap"),
@@ -60,8 +59,3 @@ def write_history(kept: Sequence[Baseline], store: Path, out: Path) -> None:
     if not kept:
         raise InputError(f"{store}: no baselines to draw; keep one with 'edgekd baseline save RUN NAME'")
     write_text(out, page(kept))
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    content: Mapping[str, Any] = read_json(path) if path.is_file() else {}
-    return content

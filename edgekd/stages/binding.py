@@ -39,6 +39,7 @@ class Bound:
         path: the recipe's file.
         base: the folder against which its relative paths are looked up first.
         distillers, quantize_distillers: methods of `distill`, and of `quantize.distill`.
+        wants_verdict: the recipe has a section `gate:`, with budgets or without.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Bound:
     devices: tuple[DeviceSpec, ...]
     gate: GateConfig
     quantize_distillers: tuple[tuple[str, DistillerConfig], ...] = ()
+    wants_verdict: bool = True
 
     @property
     def where(self) -> str:
@@ -75,6 +77,8 @@ class Bound:
             for entry, target in zip(self.recipe.export, self.targets, strict=True)
         ]
         content["gate"] = self.gate.model_dump(mode="json")
+        if not self.wants_verdict:
+            del content["gate"]
         return dump(content)
 
 
@@ -139,6 +143,7 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
         devices=tuple(entry for entry in devices if entry),
         gate=gate,
         quantize_distillers=tuple(entry for entry in quantize_distillers if entry),
+        wants_verdict="gate" in recipe.model_fields_set,
     )
 
 

@@ -134,6 +134,8 @@ def _checks(
     yield check("max_slowdown", slowdown, rules.max_slowdown, decision.status, decision.reason)
     if found:
         status, why = non_inferiority.judge(found.interval(1 - rules.error), rules.max_ap_loss)
+        if status == "pass" and found.candidate == 0:  # as good as a reference that detects nothing, or next to nothing
+            status, why = "inconclusive", f"{why}; but its AP is 0: it detects nothing, and that is no pass"
         yield check("max_ap_loss", -found.estimate, rules.max_ap_loss, status, why)
 
 

@@ -76,6 +76,7 @@ def describe_recipe_data(recipe: Path, out: Path | None, overrides: tuple[str, .
         with RunDir.held(out, bound.recipe.name, bound.base, bound.locked()) as run:
             context = Context(bound, run)
             data_stage(context, tell=False)  # the result says it
+            run.accept()
             return context.data.as_json()
     with tempfile.TemporaryDirectory() as folder:
         return data_config.load(bound.data, Path(folder), bound.base).as_json()

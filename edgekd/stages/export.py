@@ -25,12 +25,15 @@ def export_stage(context: Context) -> None:
     if not targets:
         return
     for target in targets:
-        student = student_for(context, target)
-        student_hash = context.run.output_hash(student, f"{student}/student.pt")
-        head = context.bound.recipe.student.head
-        size = list(measured_size(target, context))
-        inputs = {"target": target.model_dump(mode="json"), "student": student_hash, "head": head, "size_px": size}
-        context.stage(f"export/{target.name}", inputs, partial(_export, context, target))
+        context.stage(f"export/{target.name}", export_inputs(context, target), partial(_export, context, target))
+
+
+def export_inputs(context: Context, target: TargetSpec) -> dict[str, Any]:
+    """What decides an artifact."""
+    student = student_for(context, target)
+    student_hash = context.run.output_hash(student, f"{student}/student.pt")
+    head, size = context.bound.recipe.student.head, list(measured_size(target, context))
+    return {"target": target.model_dump(mode="json"), "student": student_hash, "head": head, "size_px": size}
 
 
 def measured_size(target: TargetSpec, context: Context) -> tuple[int, int]:

@@ -9,25 +9,40 @@ from typing import Any
 from edgekd.atomic import read_json, sha256_file, write_json
 from edgekd.export.contract import SIDECAR_NAME
 from edgekd.gate import baseline as releases
-from edgekd.gate.verdict import ArtifactFacts, Check, Facts, judge
+from edgekd.gate import detects
+from edgekd.gate.verdict import ArtifactFacts, Check, Facts, Verdict, judge
 from edgekd.measure.throughput import best
 from edgekd.progress import say
-from edgekd.run_dir import LOCKED_RECIPE
+from edgekd.run_dir import LOCKED_RECIPE, Written
 from edgekd.stages.baseline import of_run
 from edgekd.stages.context import Context
+from edgekd.stages.evidence import measured, require_sound
 from edgekd.stages.on_device import pairs
 
 
 def gate_stage(context: Context) -> None:
-    """Judge the recipe's budgets."""
-    recipe = context.bound.recipe
-    files = _measurements(context)
-    hashes = {str(path.relative_to(context.path)): sha256_file(path) for path in files}
+    """Judge the recipe's budgets, and keep the verdict."""
+    require_sound(context)
+    hashes = {str(path.relative_to(context.path)): sha256_file(path) for path in _measurements(context)}
     against = context.bound.gate.against
     release = releases.load(Path(against.store), against.baseline).model_dump(mode="json") if against else None
-    inputs = {"gate": context.bound.gate.model_dump(), "control": recipe.control, "files": hashes, "release": release}
-    context.stage("gate", inputs, lambda: _judge(context))
-    say(f"gate {recipe.name}: {read_json(context.path / 'verdict.json')['status']}")
+    inputs = {
+        "gate": context.bound.gate.model_dump(), "control": context.bound.recipe.control, "files": hashes,
+        "release": release,
+    }  # fmt: skip
+
+    def write() -> list[str]:
+        write_json(context.path / "verdict.json", _judge(context).as_json())
+        return ["verdict.json"]
+
+    context.stage("gate", inputs, write)
+    say(f"gate {context.bound.recipe.name}: {read_json(context.path / 'verdict.json')['status']}")
+
+
+def what_if(context: Context) -> dict[str, Any]:
+    """Judge by other budgets, and leave everything as it is; returns what `verdict.json` would hold."""
+    require_sound(context)
+    return _judge(context).as_json()
 
 
 def report_stage(context: Context) -> None:
@@ -41,26 +56,48 @@ def report_stage(context: Context) -> None:
         return ["report.json", "report.html", "report.md"]
 
     done = {name: entry for name, entry in context.run.manifest["stages"].items() if name != "report"}
+    _require_unedited(context)
     recipe_hash = sha256_file(context.path / LOCKED_RECIPE)
     context.stage("report", {"report": report.model_dump(), "recipe": recipe_hash, "stages": done}, build)
 
 
+def _require_unedited(context: Context) -> None:
+    """A report that is kept was made of files that are still what they were, as far as they are there.
+
+    One that is made now looks at each file as it reads it.
+    """
+    if not context.run.is_intact("report"):
+        return
+    written = Written(context.path)
+    for name in read_json(context.path / "report.json")["files"]:
+        if (context.path / name).is_file():
+            written.require(name, sha256_file(context.path / name))
+
+
 def _measurements(context: Context) -> list[Path]:
-    names = [f"{target.name}@{device.name}.json" for target, device in pairs(context)]
-    paths = [context.path / folder / name for name in names for folder in ("validate", "profile")]
-    paths += [context.path / name / "metrics.json" for name in ("student", "control")]
-    return [path for path in paths if path.is_file()]
+    names = [f"{target.name}@{device.name}" for target, device in pairs(context)]
+    found = [
+        measured(context, f"{folder}/{name}", f"{folder}/{name}.json")
+        for name in names
+        for folder in ("validate", "profile")
+    ]
+    found += [measured(context, f"accuracy/{name}", f"{name}/metrics.json") for name in ("student", "control")]
+    return [path for path in found if path]
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    return read_json(path) if path.is_file() else None
+def _read(context: Context, stage: str, name: str) -> dict[str, Any] | None:
+    """What a stage measured; None where it was not done."""
+    path = measured(context, stage, name)
+    return read_json(path) if path else None
 
 
-def _judge(context: Context) -> list[str]:
+def _judge(context: Context) -> Verdict:
     artifacts = []
     for target, device in pairs(context):
-        name = f"{target.name}@{device.name}.json"
-        accuracy, latency = _read(context.path / "validate" / name), _read(context.path / "profile" / name)
+        name = f"{target.name}@{device.name}"
+        accuracy, latency = (
+            _read(context, f"{kind}/{name}", f"{kind}/{name}.json") for kind in ("validate", "profile")
+        )
         artifacts.append(ArtifactFacts(
             target=target.name, device=device.name, ap=accuracy["ap"] if accuracy else None,
             p90_ms=_p90_ms(latency) if latency else None, inference_by=(latency or {}).get("tool"),
@@ -70,20 +107,16 @@ def _judge(context: Context) -> list[str]:
             per_class=accuracy["per_class"] if accuracy else None,
             memory_mb=latency["peak_memory_mb"] if latency else None,
             energy_mj=latency.get("energy_mj_per_inference") if latency else None,
-            size_mb=_size_mb(context.path / "export" / target.name), **_loads(latency),
+            size_mb=_size_mb(context, target.name), **_loads(latency),
         ))  # fmt: skip
-    student, control = (
-        _read(context.path / "student" / "metrics.json"),
-        _read(context.path / "control" / "metrics.json"),
-    )
+    student = _read(context, "accuracy/student", "student/metrics.json")
+    control = _read(context, "accuracy/control", "control/metrics.json")
     assert student is not None
     facts = Facts(
         student_ap=student["ap"], control_ap=control["ap"] if control and context.bound.recipe.control else None,
         per_class=student["per_class"], artifacts=tuple(artifacts),
     )  # fmt: skip
-    verdict = judge(context.bound.gate, facts, _against(context))
-    write_json(context.path / "verdict.json", verdict.as_json())
-    return ["verdict.json"]
+    return judge(context.bound.gate, facts, [*detects.checks(context.bound.gate, facts), *_against(context)])
 
 
 def _against(context: Context) -> Iterator[Check]:
@@ -110,6 +143,6 @@ def _loads(latency: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"images_per_second": fastest["images_per_second"] if fastest else None, "load_problems": tuple(problems)}
 
 
-def _size_mb(folder: Path) -> float | None:
-    sidecar = _read(folder / SIDECAR_NAME)
-    return sum((folder / name).stat().st_size for name in sidecar["files"]) / 1e6 if sidecar else None
+def _size_mb(context: Context, target: str) -> float | None:
+    sidecar, folder = _read(context, f"export/{target}", f"export/{target}/{SIDECAR_NAME}"), context.path / "export"
+    return sum((folder / target / name).stat().st_size for name in sidecar["files"]) / 1e6 if sidecar else None

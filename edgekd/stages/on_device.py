@@ -32,8 +32,7 @@ from edgekd.types import Detections
 def validate_stage(context: Context) -> None:
     """AP of each artifact on each device."""
     for target, device in pairs(context):
-        inputs = {"artifact": _artifact_hash(context, target), "device": device.model_dump(mode="json")}
-        inputs["validate"] = context.bound.recipe.validate_.model_dump()
+        inputs = validate_inputs(context, target, device)
         context.stage(f"validate/{target.name}@{device.name}", inputs, partial(_validate, context, target, device))
 
 
@@ -42,16 +41,11 @@ def profile_stage(context: Context) -> None:
     wait_s = context.bound.recipe.profile.wait
     patience = {spec.name: Patience(f"device {spec.name}", wait_s) for spec in context.bound.devices}
     for target, device in pairs(context):
-        inputs = {"artifact": _artifact_hash(context, target), "device": device.model_dump(mode="json")}
-        inputs["profile"] = context.bound.recipe.profile.model_dump(exclude={"wait"})
         name = f"{target.name}@{device.name}"
-        inputs["refused"] = refusal(context, name)
-        if (tool := device.tools.get(target.runtime)) and tool.push and tool.push.exists():
-            inputs["program"] = digest(tool.push)
         if _was_disturbed(context.path / "profile" / f"{name}.json"):
             context.run.forget(f"profile/{name}")
         profile = partial(_profile, context, target, device, patience[device.name])
-        context.stage(f"profile/{name}", inputs, profile)
+        context.stage(f"profile/{name}", profile_inputs(context, target, device), profile)
 
 
 def _was_disturbed(summary: Path) -> bool:
@@ -61,6 +55,23 @@ def _was_disturbed(summary: Path) -> bool:
     content = read_json(summary)
     measured = [content, *content.get("throughput", [])]
     return any(not one["valid"] and not is_lasting(one["invalid_reasons"]) for one in measured)
+
+
+def validate_inputs(context: Context, target: TargetSpec, device: DeviceSpec) -> dict[str, Any]:
+    """What decides an accuracy."""
+    inputs = {"artifact": _artifact_hash(context, target), "device": device.model_dump(mode="json")}
+    inputs["validate"] = context.bound.recipe.validate_.model_dump()
+    return inputs
+
+
+def profile_inputs(context: Context, target: TargetSpec, device: DeviceSpec) -> dict[str, Any]:
+    """What decides a latency, as far as a recipe does."""
+    inputs = {"artifact": _artifact_hash(context, target), "device": device.model_dump(mode="json")}
+    inputs["profile"] = context.bound.recipe.profile.model_dump(exclude={"wait"})
+    inputs["refused"] = refusal(context, f"{target.name}@{device.name}")
+    if (tool := device.tools.get(target.runtime)) and tool.push and tool.push.exists():
+        inputs["program"] = digest(tool.push)
+    return inputs
 
 
 def pairs(context: Context) -> Iterator[tuple[TargetSpec, DeviceSpec]]:

@@ -5,7 +5,7 @@ What earlier recipes of the run left of other targets and devices is not shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,13 @@ def _latencies(row: dict[str, Any]) -> Iterator[str]:
         yield f"{'  '.join(f'{name} {whole[name]:.2f}' for name in known)} ms end to end"
 
 
-def _gate(run: Path) -> tuple[Any, str]:
-    verdict = read_json(run / "verdict.json")
+def show_verdict(verdict: Mapping[str, Any]) -> tuple[Any, str]:
+    """(result, text) of a `verdict.json`."""
     return verdict, plain.lines([f"gate: {verdict['status']}", *(f"  {reason}" for reason in verdict["reasons"])])
+
+
+def _gate(run: Path) -> tuple[Any, str]:
+    return show_verdict(read_json(run / "verdict.json"))
 
 
 def _report(run: Path) -> tuple[Any, str]:

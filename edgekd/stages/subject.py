@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekd.atomic import read_json
+from edgekd.atomic import read_json, sha256_file
 from edgekd.data import pack as packs
 from edgekd.data.pack import Pack
 from edgekd.devices.run_compare import Side
 from edgekd.errors import InputError
 from edgekd.export.artifacts import open_artifact
-from edgekd.export.contract import Artifact
-from edgekd.run_dir import MANIFEST
+from edgekd.export.contract import SIDECAR_NAME, Artifact
+from edgekd.run_dir import MANIFEST, Written
 from edgekd.types import GroundTruth
 
 LABELS = Path("data") / "ground_truth-val.json"
@@ -42,16 +42,19 @@ def subject(folder: Path, run: Path | None) -> Subject:
         run: the run whose validation images serve; default: the one that the folder lies in.
 
     Raises:
-        InputError: no artifact, no run, or no images of its size there.
+        InputError: no artifact, no run, or no images of its size there; files that are not what they were.
     """
     artifact = open_artifact(folder)
-    found = run or folder.resolve().parents[1]
+    own, found = folder.resolve().parents[1], run or folder.resolve().parents[1]
+    _require_as_written(own, f"export/{folder.resolve().name}/{SIDECAR_NAME}")
+    _require_as_written(found, LABELS.as_posix())
     if not (found / MANIFEST).is_file() or not (found / LABELS).is_file():
         raise InputError(f"{folder}: no run with validation images around it; name one with --images RUN")
     size_px = artifact.sidecar.size_px
     for path in sorted((found / "data" / "packs").glob("val-*.json")):
         pack = packs.read(path)
         if pack.size_px == size_px:
+            _require_whole(pack)
             return Subject(artifact, pack, _truth(found / LABELS))
     height, width = size_px
     raise InputError(
@@ -74,6 +77,20 @@ def require_comparable(reference: Subject, candidate: Subject) -> None:
             f"{candidate.artifact.folder}: was measured on other images than {reference.artifact.folder}; name one run "
             "for both with --images RUN"
         )
+
+
+def _require_whole(pack: Pack) -> None:
+    if not pack.npy_path.is_file() or sha256_file(pack.npy_path) != pack.sha256:
+        raise InputError(
+            f"{pack.npy_path}: is not what was written (edited, cut or gone since); delete it and its .json, and run "
+            "'edgekd validate' of its run again"
+        )
+
+
+def _require_as_written(run: Path, name: str) -> None:
+    """In a run directory; what lies elsewhere has no manifest."""
+    if (run / name).is_file():
+        Written(run).require(name, sha256_file(run / name))
 
 
 def _truth(path: Path) -> tuple[GroundTruth, ...]:

@@ -92,12 +92,17 @@ def train_stage(context: Context, name: str, inputs: dict[str, Any], prepare: Ca
     resume = _resume(context, name, inputs)
     context.stage(name, inputs, lambda: _train(context, name, prepare(), resume), together=True)
     resume.remove()
-    measured = {
+    measured = accuracy_inputs(context, name)
+    context.stage(f"accuracy/{name}", measured, lambda: _measure(context, name), together=True)
+
+
+def accuracy_inputs(context: Context, name: str) -> dict[str, Any]:
+    """What decides the AP of a trained model."""
+    return {
         "weights": context.run.output_hash(name, f"{name}/student.pt"),
         "validate": context.bound.recipe.validate_.model_dump(),
         "size": list(context.size_px),
     }
-    context.stage(f"accuracy/{name}", measured, lambda: _measure(context, name), together=True)
 
 
 def fit_plan(context: Context, name: str) -> FitPlan:

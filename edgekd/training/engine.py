@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from edgekd import ranks
+from edgekd.data.quiet import Quietly
 from edgekd.detectors.engine_guard import guard
 from edgekd.errors import DivergedError, EnvironmentFault
 from edgekd.training import parallel
@@ -122,6 +123,7 @@ class _Distilling:
         """
         rank = ranks.rank() if ranks.size() > 1 else rank
         loader = super().get_dataloader(dataset_path, batch_size, rank, mode)  # type: ignore[misc]
+        loader.dataset.load_image = Quietly(loader.dataset.load_image)
         return ResumableLoader(loader) if mode == "train" else loader
 
     def _setup_train(self) -> None:

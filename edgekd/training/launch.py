@@ -24,7 +24,7 @@ from edgekd.ranks.environment import host_and_port, stated
 from edgekd.ranks.group import JOIN_TIMEOUT_S
 
 # The command again, as each process runs it. Not `-m`, which would let files of the current folder pass for modules.
-_PROGRAM = "import sys; sys.path = [entry for entry in sys.path if entry]; from edgekd.cli import main; main()"
+_PROGRAM = "import sys; sys.path = [entry for entry in sys.path if entry]; from edgekd.__main__ import main; main()"
 _STOP_S = 600  # after SIGTERM, for saving a training state on a slow disk
 _PARTING_S = 2
 _ENGINE_CONFIG = "YOLO_CONFIG_DIR"

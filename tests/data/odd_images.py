@@ -152,3 +152,56 @@ def _add_to_coco(
             "id": len(coco["annotations"]) + 1, "image_id": image_id, "category_id": COCO_IDS[label],
             "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": is_crowd,
         })  # fmt: skip
+
+
+def noisy_files(folder: Path) -> Path:
+    """Images that can be read, or not, and make libjpeg, libpng and libtiff write to standard error."""
+    folder.mkdir(parents=True)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 120, 3), dtype=np.uint8))
+    image.save(folder / "bytes before the end.jpg")
+    content = (folder / "bytes before the end.jpg").read_bytes()
+    (folder / "bytes before the end.jpg").write_bytes(content[:-2] + b"\x55" * 50 + content[-2:])
+    image.save(folder / "profile.png", icc_profile=b"\0" * 200)
+    image.save(folder / "cut.tif")
+    (folder / "cut.tif").write_bytes((folder / "cut.tif").read_bytes()[:-5000])
+    return folder
+
+
+def unreadable_files(folder: Path) -> dict[str, str]:
+    """Images that need a reason: name -> what edgekd says of it."""
+    import tifffile
+
+    folder.mkdir(parents=True, exist_ok=True)
+    change = "which are not read; convert it to 8 bits per channel"
+    grey = np.random.default_rng(0).random((20, 30))
+    samples = {
+        "float.tif": (
+            grey.astype(np.float32),
+            f"TIFF of 1 x 32-bit floating-point numbers, {change}",
+        ),
+        "half.tif": (
+            grey.astype(np.float16),
+            f"TIFF of 1 x 16-bit floating-point numbers, {change}",
+        ),
+        "colour.tiff": (
+            np.stack([grey] * 3, axis=2).astype(np.float32),
+            f"TIFF of 3 x 32-bit floating-point numbers, {change}",
+        ),
+        "double.tif": (grey, f"TIFF of 1 x 64-bit floating-point numbers, {change}"),
+        "long.tif": ((grey * 4e9).astype(np.uint32), f"TIFF of 1 x 32-bit whole numbers, {change}"),
+    }
+    for name, (pixels, _) in samples.items():
+        tifffile.imwrite(folder / name, pixels, photometric="minisblack" if "colour" not in name else "rgb")
+    heic = b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf" + b"\0" * 100
+    written = {
+        "photo.heic": (heic, "HEIC, for which Pillow needs pi-heif: pip install pi-heif, or convert it to JPEG"),
+        "photo.jpg": (heic, "HEIC under the suffix .jpg; call it .heic and install pi-heif, or convert it to JPEG"),
+        "empty.png": (b"", "is empty"),
+        "pointer.png": (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS; run 'git lfs pull'"),
+        "text.png": (b"<!DOCTYPE html>", "not an image"),
+    }
+    for name, (content, _) in written.items():
+        (folder / name).write_bytes(content)
+    Image.new("1", (16_000, 12_000)).save(folder / "huge.png")
+    huge = "192 megapixels, at most 179 are read; scale it down or cut it into tiles"
+    return {name: said for name, (_, said) in {**samples, **written}.items()} | {"huge.png": huge}

@@ -8,7 +8,7 @@ import pytest
 
 from edgekd.gate.ci_output import github, junit, markdown
 from edgekd.gate.non_inferiority import judge
-from edgekd.gate.verdict import Check, Verdict
+from edgekd.gate.verdict import Check, Verdict, conclude
 from edgekd.measure.bootstrap import Interval
 
 
@@ -36,8 +36,16 @@ def test_markdown_is_one_table_worst_first() -> None:
     ]
 
 
-def test_markdown_without_a_budget() -> None:
-    assert markdown(Verdict("pass", (), ()), "x") == "### ✅ x: pass\n\n"
+def test_nothing_judged_is_no_success_in_any_form() -> None:
+    nothing = conclude(())
+    assert markdown(nothing, "x").splitlines() == [
+        "### ❔ x: inconclusive", "", "| status | budget | of | measured |", "| --- | --- | --- | --- |",
+        "| ❔ inconclusive | gate | recipe | nothing judged: no budget stands under gate: |",
+    ]  # fmt: skip
+    suite = ElementTree.fromstring(junit(nothing, "x").partition("\n")[2])
+    assert (suite.get("tests"), suite.get("skipped"), [child.tag for child in suite[0]]) == ("1", "1", ["skipped"])
+    said = "::warning title=x%3A gate::gate: recipe: nothing judged: no budget stands under gate:\n"
+    assert github(nothing, "x") == said
 
 
 def test_junit_parses_back() -> None:

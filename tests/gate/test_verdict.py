@@ -23,8 +23,8 @@ def with_artifact(**changes):
     return replace(FACTS, artifacts=[replace(ONNX, **changes)])
 
 
-def test_no_budget_passes_and_says_so():
-    assert outcome() == ("pass", 0, ["no budget in gate:, so nothing was judged"])
+def test_without_a_budget_nothing_is_judged_and_that_is_no_pass():
+    assert outcome() == ("inconclusive", 3, ["nothing judged: no budget stands under gate:"])
 
 
 def test_all_met():
@@ -173,7 +173,7 @@ def test_json_form():
     verdict = judge(GateConfig(min_ap=0.5, max_p90_ms={"onnx-fp32@local": 7.5}), FACTS)
     content = verdict.as_json()
     assert json.loads(json.dumps(content)) == content
-    assert (content["schema"], content["status"], len(content["reasons"])) == ("edgekd.verdict/1", "fail", 1)
+    assert (content["schema"], content["status"], len(content["reasons"])) == ("edgekd.verdict/2", "fail", 1)
     assert [(check["metric"], check["subject"], check["status"]) for check in content["checks"]] == [
         ("min_ap", "student", "pass"),
         ("min_ap", "onnx-fp32@local", "pass"),

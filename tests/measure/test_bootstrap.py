@@ -146,7 +146,7 @@ def test_mean_interval_by_the_t_table():
 
 
 def test_p_value_counts_the_replicates_that_lose_no_more_than_the_margin():
-    found = Difference(0.0, np.array([-0.02, -0.01, -0.005, 0.0]))
+    found = Difference(0.0, np.array([-0.02, -0.01, -0.005, 0.0]), candidate=0.3)
     assert found.p_value(0.005) == (1 + 2) / (1 + 4)
     assert found.p_value(0.03) == 1.0
     assert found.p_value(0.001) == (1 + 1) / (1 + 4)

@@ -15,7 +15,7 @@ import yaml
 from edgekd.atomic import sha256_file, write_json
 from edgekd.measure.latency import protocol_of
 from edgekd.stages import on_device
-from tests.stages.tiny import STAGES, Ended, edgekd, read, snapshot, write_recipe
+from tests.stages.tiny import STAGES, Ended, edgekd, measured_as, read, snapshot, write_recipe
 
 if TYPE_CHECKING:
     from tests.stages.whole_run import Whole
@@ -47,6 +47,7 @@ def as_before(run: Path) -> None:
     lock.write_text(lock.read_text().replace("control: true", "baseline: true"))
     content = json.loads(manifest.read_text().replace("control", "baseline"))
     content["stages"]["accuracy/baseline"]["outputs"]["validate/baseline@host.json"] = sha256_file(accuracy)
+    del content["recipe_sha256"]
     write_json(manifest, content)
 
 
@@ -105,7 +106,8 @@ class TestDoingItAgain:
     @pytest.mark.parametrize("command", ["gate", "report"])
     def test_single_stages_take_it_over_too(self, command: str, run: Path) -> None:
         as_before(run)
-        ended = edgekd(command, run, "--set", "gate={min_gain: -1.0}", "--json")
+        options = ["--save"] if command == "gate" else []
+        ended = edgekd(command, run, "--set", "gate={min_gain: -1.0}", "--json", *options)
         assert ended.code == 0, ended.err
         control = read(run / "control/metrics.json")["ap"]
         if command == "gate":
@@ -205,7 +207,7 @@ class TestOneStage:
         assert ended.code == 2
         assert ended.problems == [f"{run}: stage 'export/onnx-fp32' has not been done; run 'edgekd export {run}' first"]
         assert edgekd("gate", tmp_path / "none").problems == [
-            f"{tmp_path / 'none'}: no run directory (no manifest.json); "
+            f"{tmp_path / 'none'}: no run directory (no manifest.json of edgekd); "
             f"make one with 'edgekd run RECIPE --out {tmp_path / 'none'}'"
         ]
 
@@ -240,8 +242,7 @@ class TestExitCodes:
         assert edgekd("report", run).code == 0, "a report of a failed gate is a good report"
 
     def test_an_invalid_profile_is_the_environments_fault(self, run: Path) -> None:
-        path = run / "profile/onnx-fp32@local.json"
-        path.write_text(json.dumps({**read(path), "valid": False, "invalid_reasons": ["throttled"]}))
+        measured_as(run, "profile/onnx-fp32@local.json", valid=False, invalid_reasons=["throttled"])
         ended = edgekd("gate", run, "--json")
         assert (ended.code, ended.json["status"]) == (4, "invalid")
         assert "throttled" in ended.json["reasons"][0]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.agent.test_end_to_end import BLOCKED
-from tests.stages.tiny import edgekd, read
+from tests.stages.tiny import edgekd, measured_as, read
 
 if TYPE_CHECKING:
     from tests.stages.whole_run import Whole
@@ -77,8 +77,7 @@ def test_what_cannot_be_packed(run: Path, tmp_path: Path) -> None:
     assert ended.code == 2
     assert "--target: unknown exported target 'onnx-fp23' (known: onnx-fp32, openvino-fp32; did" in ended.problems[0]
     assert edgekd("bundle", tmp_path, "--target", "x").problems[0].startswith(f"{tmp_path}: no run directory")
-    sidecar = run / "export/onnx-fp32/edgekd.json"
-    sidecar.write_text(sidecar.read_text().replace('"onnxruntime"', '"executorch"'))
+    measured_as(run, "export/onnx-fp32/edgekd.json", runtime="executorch")
     ended = edgekd("bundle", run, "--target", "onnx-fp32")
     assert ended.code == 2
     assert "the agent has no runtime for executorch, so a bundle of onnx-fp32 could not run; copy" in ended.problems[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.devices import loopback
 from tests.devices.loopback import Sshd
 from tests.devices.phone import Phone
 from tests.devices.tools import stand_ins
-from tests.stages.tiny import edgekd, read, short_protocol, write_recipe
+from tests.stages.tiny import edgekd, export, read, short_protocol, write_recipe
 
 if TYPE_CHECKING:
     from tests.stages.whole_run import Whole
@@ -50,7 +51,7 @@ def phone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def on(device: Path, *more: str) -> tuple[str, ...]:
-    words = (f"devices=[{device}]", "export=[onnx-fp32]", "gate={}", *more)
+    words = (f"devices=[{device}]", f"export={json.dumps([export('onnx-fp32')])}", "gate={}", *more)
     return tuple(part for word in words for part in ("--set", word))
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from edgekd.devices import run_compare
 from edgekd.errors import EnvironmentFault
+from edgekd.stages import compare as stage
 from tests.stages.tiny import Ended, edgekd, read
 
 if TYPE_CHECKING:
@@ -104,6 +105,15 @@ def test_accuracy_of_the_same_model_in_two_runtimes(
     checks = {check["metric"]: check for check in ended.json["checks"]}
     assert checks["max_ap_loss"]["value"] == pytest.approx(0, abs=1e-3)
     assert read(tmp_path / "comparison.json")["accuracy"]["level"] == 0.99
+
+
+def test_two_that_detect_nothing_are_no_pass(whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_compare, "one_process", Agent(1.0))
+    monkeypatch.setattr(stage, "_detections", lambda *_: {})
+    ended = compare(whole, tmp_path)
+    found = {check["metric"]: check for check in ended.json["checks"]}["max_ap_loss"]
+    assert (ended.code, found["status"], found["value"]) == (3, "inconclusive", 0.0)
+    assert found["detail"].endswith("; but its AP is 0: it detects nothing, and that is no pass")
 
 
 def test_what_cannot_be_compared(whole: Whole, tmp_path: Path) -> None:

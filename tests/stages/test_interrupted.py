@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 
 from edgekd.training.resume import Resume
 from tests.stages.tiny import edgekd, read, weights, write_recipe
+
+pytest_plugins = ("tests.stages.whole_run",)
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ main()
 
 def start(out: Path, data_yaml: Path, **changes: Any) -> subprocess.Popen[str]:
     data = {"format": "yolo", "path": str(data_yaml)}
-    recipe = write_recipe(out.parent / "tiny.yaml", data=data, export=[], gate={}, **changes)
+    recipe = write_recipe(out.parent / "tiny.yaml", data=data, export=[], gate=None, **changes)
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "run", str(recipe), "--out", str(out)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -184,3 +187,48 @@ def test_a_run_that_was_killed_while_distilling_goes_on(out: Path, tiny_digits: 
     assert [line for line in err.splitlines() if line.startswith("going on from epoch")]
     assert (out / "report.html").is_file()
     assert not (out / "student/engine").exists()
+
+
+def in_a_terminal(arguments: list[str], seen: str) -> tuple[int, str]:
+    """Run edgekd in a terminal of its own, press Ctrl-C once `seen` is shown; exit code, and all that was shown.
+
+    The terminal sends the signal to the whole process group: edgekd, its agents and its workers.
+    """
+    child, terminal = pty.fork()
+    if child == 0:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm", "COLUMNS": "200"}
+        os.execve(sys.executable, [sys.executable, "-m", "edgekd", *arguments], environment)
+    shown, pressed = "", False
+    with contextlib.suppress(OSError):  # the terminal closes with its last process
+        while part := os.read(terminal, 1 << 16):
+            shown += part.decode(errors="replace")
+            if not pressed and seen in shown:
+                os.write(terminal, b"\x03")
+                pressed = True
+    os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), shown
+
+
+def require_a_clean_end(code: int, shown: str, line: str) -> None:
+    assert code == 130, shown
+    assert [text for text in shown.split("\r\n") if text.startswith("edgekd: ")] == [line], shown
+    assert "Traceback" not in shown
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l"), "the cursor is back"
+
+
+def test_control_c_in_a_terminal_while_an_agent_measures(run: Path) -> None:
+    code, shown = in_a_terminal(["profile", str(run), "--set", "profile.protocol=full"], "profile onnx-fp32")
+    line = "edgekd: error: interrupted; the same command goes on from the last finished stage"
+    require_a_clean_end(code, shown, line)
+    assert "full" not in (run / "recipe.lock.yaml").read_text()
+
+
+def test_control_c_in_a_terminal_while_a_model_trains(out: Path, tiny_digits: Path) -> None:
+    data, train = {"format": "yolo", "path": str(tiny_digits)}, {**TRAIN, "epochs": 300}
+    recipe = write_recipe(out.parent / "tiny.yaml", data=data, control=False, export=[], gate=None, train=train)
+    code, shown = in_a_terminal(["distill", str(recipe), "--out", str(out)], "loss ")
+    (line,) = [text for text in shown.split("\r\n") if text.startswith("edgekd: ")]
+    assert line.startswith("edgekd: error: interrupted by SIGINT in epoch ")
+    require_a_clean_end(code, shown, line)
+    assert (out / "student/resume.pt").is_file()

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from edgekd.atomic import sha256_file
 from edgekd.cli import main
 from edgekd.data.digits import CLASS_NAMES
 from edgekd.detectors.ultralytics import UltralyticsDetector
@@ -160,6 +161,16 @@ def snapshot(root: Path) -> dict[str, bytes]:
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def measured_as(run: Path, name: str, **changes: Any) -> None:
+    """Change a file as if its stage had measured that: the manifest holds the hash of what it is now."""
+    manifest = read(run / "manifest.json")
+    (run / name).write_text(json.dumps({**read(run / name), **changes}))
+    for entry in manifest["stages"].values():
+        if name in entry["outputs"]:
+            entry["outputs"][name] = sha256_file(run / name)
+    (run / "manifest.json").write_text(json.dumps(manifest))
 
 
 def lines(path: Path) -> list[Any]:

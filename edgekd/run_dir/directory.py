@@ -1,27 +1,25 @@
-"""The run directory: one manifest, stages that are done once, and a refusal to mix two recipes."""
+"""A run directory: taken by one process, its stages done once."""
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from edgekd import __version__, ranks
-from edgekd.atomic import disk_faults, read_json, remove_leftovers, sha256_file, sha256_json, write_json, write_text
-from edgekd.errors import EnvironmentFault, InputError
-from edgekd.former_runs import take_over
+from edgekd.atomic import sha256_file, sha256_json, write_json, write_text
+from edgekd.errors import InputError
 from edgekd.progress import say
 from edgekd.ranks import agreement
+from edgekd.run_dir import manifest as manifests
+from edgekd.run_dir.manifest import LOCKED_RECIPE, MANIFEST, RECIPE_HASHES
+from edgekd.run_dir.taking import taken
 
-MANIFEST_SCHEMA = "edgekd.manifest/1"
-MANIFEST = "manifest.json"
-LOCKED_RECIPE = "recipe.lock.yaml"
-_LOCK = ".lock"
 _TOOLS = ("torch", "ultralytics", "onnx", "onnxruntime", "openvino", "numpy")
 
 
@@ -36,6 +34,8 @@ class RunDir:
 
     path: Path
     manifest: dict[str, Any]
+    _facts: Mapping[str, str] = field(default_factory=dict)
+    _locked_recipe: str = ""
 
     @classmethod
     @contextmanager
@@ -51,15 +51,16 @@ class RunDir:
     ) -> Iterator[RunDir]:
         """Create the directory, or go on in one of the same recipe, and keep other processes out of it meanwhile.
 
-        A recipe that changed under the same name is welcome: only the stages it touches are done again. Processes that
-        train together enter together; rank 0 writes.
+        A recipe that changed under the same name is welcome: only the stages it touches are done again. It is written
+        down by `accept`, once whoever holds the directory has found it good. Processes that train together enter
+        together; rank 0 writes.
 
         Args:
             path: the directory.
             recipe_name: whose run it is.
             base: the recipe's folder, against which its relative paths are looked up.
             locked_recipe: the recipe with every default filled in, as YAML.
-            fresh: delete what is there first.
+            fresh: delete what edgekd wrote there first.
             command: the command line that makes this run, for the report; None leaves what is there.
 
         Raises:
@@ -71,9 +72,9 @@ class RunDir:
         if command is not None:
             facts["command"] = command
         with ExitStack() as stack:
-            manifest = ranks.on_main(lambda: stack.enter_context(_taken(path, facts, locked_recipe, fresh)))
+            manifest = ranks.on_main(lambda: stack.enter_context(taken(path, facts, fresh)))
             agreement.require_shared(path, locked_recipe)
-            yield cls(path, manifest)
+            yield cls(path, manifest, facts, locked_recipe)
 
     @classmethod
     def existing(cls, path: Path) -> RunDir:
@@ -82,14 +83,30 @@ class RunDir:
         Raises:
             InputError: there is none.
         """
-        manifest = _read_manifest(path)
+        manifest = manifests.read(path)
         if path.is_file():
             raise InputError(f"{path}: is a file, not a run directory; make one with 'edgekd run RECIPE --out RUN'")
         if manifest is None:
             raise InputError(
-                f"{path}: no run directory (no {MANIFEST}); make one with 'edgekd run RECIPE --out {path}'"
+                f"{path}: no run directory (no {MANIFEST} of edgekd); make one with 'edgekd run RECIPE --out {path}'"
             )
         return cls(path, manifest)
+
+    def accept(self) -> None:
+        """Write down the recipe that this directory is held for: what it asks for was checked, or done.
+
+        The manifest names the hash of the recipe before, too, until the new one is there: a kill in between leaves
+        one that is known.
+        """
+        new = hashlib.sha256(self._locked_recipe.encode("utf-8")).hexdigest()
+        before = [digest for digest in self.manifest.get(RECIPE_HASHES, ()) if digest != new]
+        self.manifest |= {**self._facts, RECIPE_HASHES: [new, *before]}
+        self._save()
+        if ranks.is_main():
+            write_text(self.path / LOCKED_RECIPE, self._locked_recipe)
+        if before:
+            self.manifest[RECIPE_HASHES] = [new]
+            self._save()
 
     def stage(
         self, name: str, inputs: Mapping[str, Any], action: Callable[[], Sequence[str]], *, together: bool = False
@@ -123,6 +140,7 @@ class RunDir:
             self.manifest["stages"][name] = {
                 "status": "done",
                 "inputs_sha256": inputs_hash,
+                "code": inputs.get("code"),
                 "outputs": {output: sha256_file(self.path / output) for output in outputs},
                 "versions": _versions(),
                 "seconds": round(time.monotonic() - started, 1),
@@ -150,104 +168,39 @@ class RunDir:
             raise InputError(f"{self.path}: stage '{stage}' has not been done; run '{command}' first")
         return str(entry["outputs"][output])
 
+    def is_intact(self, stage: str) -> bool:
+        """Whether a stage was done, and its files are what it wrote."""
+        return stage in self.manifest["stages"] and not manifests.faults(self.path, self.manifest, stage)
+
+    def require_intact(self, stages: Iterable[str]) -> None:
+        """Refuse to go by files that are not what these finished stages wrote.
+
+        Raises:
+            InputError: edited, cut or gone since, one line per file.
+            EnvironmentFault: a file cannot be read.
+        """
+        if problems := [line for stage in stages for line in manifests.faults(self.path, self.manifest, stage)]:
+            raise InputError(*problems)
+
+    def is_of(self, stage: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether a finished stage was done from these inputs, whichever version of edgekd did it.
+
+        Args:
+            inputs: with `edgekd` and `code`, as every stage of a run has them.
+        """
+        entry = self.manifest["stages"][stage]
+        then = {"edgekd": entry["versions"]["edgekd"], "code": entry.get("code", inputs["code"])}
+        return bool(entry["inputs_sha256"] == sha256_json({**inputs, **then}))
+
     def _is_done(self, name: str, inputs_hash: str) -> bool:
         entry = self.manifest["stages"].get(name)
         if entry is None or entry["status"] != "done" or entry["inputs_sha256"] != inputs_hash:
             return False
-        return all(
-            (self.path / output).is_file() and sha256_file(self.path / output) == digest
-            for output, digest in entry["outputs"].items()
-        )
+        return not manifests.faults(self.path, self.manifest, name)
 
     def _save(self) -> None:
         if ranks.is_main():
             write_json(self.path / MANIFEST, self.manifest)
-
-
-@contextmanager
-def _taken(path: Path, facts: Mapping[str, str], locked_recipe: str, fresh: bool) -> Iterator[dict[str, Any]]:
-    """Take the directory: made, locked, with manifest and locked recipe written; yields the manifest."""
-    _require_ours(path, facts["recipe"], fresh)
-    with disk_faults(path):
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except (NotADirectoryError, FileExistsError):
-            raise InputError(f"--out {path}: part of this path is a file; choose another --out") from None
-    with _lock(path):
-        if fresh:
-            _empty(path)
-        remove_leftovers(path)
-        manifest = _read_manifest(path) or {"schema": MANIFEST_SCHEMA, "stages": {}}
-        manifest = {**take_over(path, MANIFEST, manifest), **facts}
-        write_json(path / MANIFEST, manifest)
-        write_text(path / LOCKED_RECIPE, locked_recipe)
-        yield manifest
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Hold the directory for this process; the lock goes with the process, however it ends."""
-    import fcntl
-
-    with disk_faults(path):
-        stream = (path / _LOCK).open("w")
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise EnvironmentFault(
-                f"{path}: another edgekd process works in it; wait for it, or choose another --out"
-            ) from error
-        yield
-
-
-def _require_ours(path: Path, recipe_name: str, fresh: bool) -> None:
-    """Refuse a folder that is no run directory, the more so if it is to be deleted, and the run of another recipe."""
-    if fresh and path.is_dir() and path.samefile(Path.cwd()):
-        raise InputError(f"--out {path}: is the current folder; change to another before --fresh")
-    if fresh and (path / MANIFEST).is_file():
-        return
-    manifest = _read_manifest(path)
-    if manifest is None:
-        if path.exists() and (not path.is_dir() or not all(_is_leftover(entry) for entry in path.iterdir())):
-            what = "--fresh deletes run directories only, and this is none" if fresh else "exists and is no edgekd run"
-            raise InputError(f"--out {path}: {what}; choose an empty or new directory")
-    elif manifest["recipe"] != recipe_name:
-        raise InputError(
-            f"--out {path}: holds a run of recipe '{manifest['recipe']}', not '{recipe_name}'; "
-            f"choose another --out, or --fresh to delete it"
-        )
-
-
-def _is_leftover(entry: Path) -> bool:
-    """Whether a process that was killed in its first moment may have left it: the lock, or a manifest half written."""
-    return entry.name == _LOCK or (entry.name.startswith(f".{MANIFEST}.") and entry.name.endswith(".tmp"))
-
-
-def _empty(path: Path) -> None:
-    """Delete everything but the lock; the manifest last, since it says that this may be deleted."""
-    with disk_faults(path):
-        for entry in sorted(path.iterdir(), key=lambda entry: entry.name == MANIFEST):
-            if entry.is_dir() and not entry.is_symlink():
-                shutil.rmtree(entry)
-            elif entry.name != _LOCK:
-                entry.unlink()
-
-
-def _read_manifest(path: Path) -> dict[str, Any] | None:
-    """Content of the manifest; None if there is none."""
-    file = path / MANIFEST
-    if not file.is_file():
-        return None
-    try:
-        content: dict[str, Any] = read_json(file)
-        sound = content["schema"] == MANIFEST_SCHEMA and isinstance(content["stages"], dict)
-        sound = sound and {"recipe", "base"} <= set(content)
-    except (ValueError, KeyError, TypeError):
-        sound = False
-    if not sound:
-        raise InputError(f"{file}: damaged, or of another version of edgekd; choose another --out, or --fresh")
-    return content
 
 
 def _versions() -> dict[str, str]:
