@@ -37,9 +37,9 @@ from paired import ROOT, environment, say, use_cores
 
 RECIPE = ROOT / "recipes" / "quickstart.yaml"
 CHANGES = (
-    "data.train=64", "data.val=16", "data.test=8", "train.epochs=5", "train.mosaic=0.5", "train.close_mosaic=1",
+    "data.train=48", "data.val=16", "data.test=8", "train.epochs=4", "train.mosaic=0.5", "train.close_mosaic=1",
     "train.checkpoint_minutes=0.00001", "threads=1", "export=[onnx-fp32]", "gate={min_ap: 0.0}",
-    "profile.protocol=quick",
+    "profile.protocol=quick", "profile.wait=0",
 )  # fmt: skip
 STAGES = ("data", "teacher", "control", "accuracy/control", "student", "accuracy/student", "export/onnx-fp32",
           "validate/onnx-fp32@local", "profile/onnx-fp32@local", "gate", "report")  # fmt: skip

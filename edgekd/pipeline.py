@@ -117,15 +117,18 @@ def what_if(path: Path, overrides: tuple[str, ...]) -> Outcome:
     return Outcome(*show_verdict(verdict), EXIT_CODES[verdict["status"]])
 
 
-def bisect(path: Path, overrides: tuple[str, ...], target: str) -> Outcome:
+def bisect(path: Path, overrides: tuple[str, ...], target: str, *, everything: bool = False) -> Outcome:
     """Look for where an artifact of an existing run directory departs from its student.
+
+    Args:
+        everything: show every node, not those alone that depart.
 
     Raises:
         InputError: no run directory, no such artifact, or one that shows no inner values.
     """
     bound = _bound_again(path, overrides, needs_student=True)
     with RunDir.held(path, bound.recipe.name, bound.base, bound.locked()) as run_dir:
-        record, text = bisect_target(Context(bound, run_dir), target)
+        record, text = bisect_target(Context(bound, run_dir), target, everything=everything)
         run_dir.accept()
     return Outcome(record, text, 0)
 

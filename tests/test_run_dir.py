@@ -130,6 +130,17 @@ class TestWhoseItIs:
             pass
         assert (tmp_path / "run").read_text() == "x"
 
+    @pytest.mark.parametrize("entry", ["x", "null", "{}", '{"outputs": ["a"]}', '{"outputs": {"a": 1}}'])
+    def test_a_manifest_whose_entries_are_none_is_damaged(self, tmp_path: Path, entry: str) -> None:
+        (tmp_path / "run").mkdir()
+        entry = json.dumps(entry) if entry == "x" else entry
+        text = f'{{"schema": "edgekd.manifest/1", "recipe": "a", "base": "/", "stages": {{"gate": {entry}}}}}'
+        (tmp_path / "run/manifest.json").write_text(text)
+        with pytest.raises(
+            InputError, match=r"manifest\.json: damaged; choose another --out, or move this folder away"
+        ):
+            RunDir.existing(tmp_path / "run")
+
     @pytest.mark.parametrize("fresh", [False, True])
     @pytest.mark.parametrize("content", ["", "{", '{"schema": "edgekd.manifest/1", "st'])
     def test_a_damaged_manifest_proves_nothing(self, tmp_path: Path, content: str, fresh: bool) -> None:

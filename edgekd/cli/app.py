@@ -49,8 +49,9 @@ AllowChanged = Annotated[
     bool, typer.Option("--allow-changed", help="go on from the saved state of a training that has changed since")
 ]
 Bisect = Annotated[
-    str | None, typer.Option("--bisect", metavar="TARGET", help="show node by node where this artifact departs")
+    str | None, typer.Option("--bisect", metavar="TARGET", help="show the nodes at which this artifact departs")
 ]
+Everything = Annotated[bool, typer.Option("--all", help="with --bisect: show every node")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Sustained = Annotated[
     float | None,

@@ -13,6 +13,7 @@ from edgekd.cli.app import (
     AllowChanged,
     Batch,
     Bisect,
+    Everything,
     Fresh,
     Json,
     Out,
@@ -29,6 +30,7 @@ from edgekd.cli.app import (
     recipe_file,
     turn_seconds,
 )  # fmt: skip
+from edgekd.errors import InputError
 from edgekd.terminal import print_lines
 
 
@@ -63,9 +65,17 @@ def distill(
 
 
 @app.command()
-def export(run_dir: RunPath, set_: Set = None, bisect: Bisect = None, as_json: Json = False) -> None:
+def export(
+    run_dir: RunPath, set_: Set = None, bisect: Bisect = None, everything: Everything = False, as_json: Json = False
+) -> None:
     """Export the trained student of a run to every target of its recipe, or look into one that is exported."""
-    _single(run_dir, set_, "export", as_json, bisect)
+    if bisect:
+        from edgekd import pipeline
+
+        finish(pipeline.bisect(run_dir, tuple(set_ or ()), bisect, everything=everything), as_json)
+    if everything:
+        raise InputError("--all: shows every node of a bisection; name its target with --bisect TARGET")
+    _single(run_dir, set_, "export", as_json)
 
 
 @app.command()
@@ -180,12 +190,8 @@ def _single(
     set_: list[str] | None,
     stage: str,
     as_json: bool,
-    bisect: str | None = None,
     wait: float | None = None,
 ) -> None:
     from edgekd import pipeline
 
-    overrides = tuple(set_ or ())
-    if bisect:
-        finish(pipeline.bisect(run_dir, overrides, bisect), as_json)
-    finish(pipeline.again(run_dir, overrides, stage, turn_seconds=turn_seconds(wait)), as_json)
+    finish(pipeline.again(run_dir, tuple(set_ or ()), stage, turn_seconds=turn_seconds(wait)), as_json)

@@ -85,7 +85,7 @@ def _image_records(
             log.add(split, problems.DUPLICATE_IMAGE_ID, f"image {number} ({found[number][0].name} and {path.name})")
             ambiguous.add(number)
         elif path in owners:
-            log.add(split, problems.DUPLICATE_FILE, f"images {owners[path]} and {number} ({path.name})")
+            log.add(split, problems.TWO_RECORDS, f"images {owners[path]} and {number} ({path.name})")
             ambiguous |= {number, owners[path]}
         else:
             found[number] = path, record

@@ -23,6 +23,7 @@ WRONG_CHANNELS = "image with another number of channels"
 SIZE_DIFFERS = "image of another size than its record says"
 DUPLICATE_IMAGE_ID = "duplicate image id"
 DUPLICATE_FILE = "duplicate file name"
+TWO_RECORDS = "two image records of one file"
 BROKEN_IMAGE = "broken image record"
 DARK_IMAGE = "16-bit image that uses its lowest bits alone"
 # Of the labels
@@ -34,6 +35,7 @@ NEGATIVE_SIZE = "box of negative size"
 NO_AREA = "box without area"
 STICKS_OUT = "box that sticks out of its image"
 OUTSIDE = "box mostly outside its image"
+PIXELS = "label in pixels, where YOLO has shares of 1"
 SHARES = "box in shares of 1, where COCO has pixels"
 CLASS_RANGE = "class id out of range"
 BROKEN_ANNOTATION = "broken annotation record"
@@ -69,6 +71,7 @@ _HANDLED = {
 _REMEDIES = {
     DARK_IMAGE: "rescale the values to 8 bits (of 16 bits the high byte is kept, so they are nearly black)",
     KEY_POINTS: "state kpt_shape in the data.yaml",
+    PIXELS: "divide x and width by the image's width, y and height by its height",
     SHARES: "multiply x and width by the image's width, y and height by its height",
 }
 

@@ -17,6 +17,7 @@ from edgekd.files import read_text
 
 _MOST_BYTES = 16_000_000
 _ENOUGH_LINES = 10  # so many lines of one length that all read as a box with points inside it are no polygons
+_LARGEST_SHARE = 2.0  # a larger value is a pixel's
 _ROUNDING = 1e-3  # of shares of the image
 _ODDITIES = {6: "a score or an angle behind the box?", 10: "corners of a rotated box before the class?"}
 
@@ -126,6 +127,8 @@ class LabelReader:
             return problems.CLASS_RANGE, f"class {columns[0]}, allowed 0..{len(self._data.class_names) - 1}", ()
         if declared:
             values = values[:5]
+        if max(values[1:]) > _LARGEST_SHARE:
+            return problems.PIXELS, " ".join(f"{value:g}" for value in values[1:5]), ()
         if len(values) == 5 and min(values[3:]) < 0:
             return problems.NEGATIVE_SIZE, f"{values[3]:g} x {values[4]:g}", ()
         return "", "", values

@@ -93,11 +93,14 @@ def differences(expected: npt.NDArray[Any], actual: npt.NDArray[Any], least_sqnr
     }
 
 
-def table(record: Mapping[str, Any]) -> str:
-    """The record for people: one line per node, the first one beyond the threshold marked."""
+def table(record: Mapping[str, Any], *, everything: bool = False) -> str:
+    """The record for people: a line for each node beyond the threshold, marked; or for every node."""
+    shown = [row for row in record["nodes"] if everything or row["beyond"]]
+    if not shown:
+        return verdict(record)
     rows = [("", "node", "op", "max |diff|", "relative", "SQNR dB")]
-    for index, row in enumerate(record["nodes"]):
-        mark = ">" if index == record["first"] else ""
+    for row in shown:
+        mark = ">" if row["beyond"] else ""
         rows.append((mark, row["node"], row["op"], *(_shown(row, key) for key in ("max_abs", "max_rel", "sqnr_db"))))
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
     lines = [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ MEANT = {
     "devices": dict.fromkeys(("cpu", "gpu", "cuda", "cuda:0", "0", "host", "here", "localhost", "pc"), "local"),
 }  # fmt: skip
 
+_MOST_PARTS = 20
 _PRECISIONS = {"int8": "int8", "half": "fp16"}
 # Section -> the key that a bare word is meant for, and the words that it takes.
 _SECTIONS = {"profile": ("protocol", ("quick", "full", "sustained")), "quantize": ("mode", ("ptq", "qat"))}
@@ -108,11 +110,20 @@ def of_unknown_key(name: str, given: Any, sections: Mapping[str, Any]) -> str:
 
 
 def flow(given: Any) -> str:
-    """A value as YAML on one line."""
+    """A value as YAML on one line; `...` for one with many parts, whose writing out would take its time."""
     import yaml
 
+    if sum(1 for _ in islice(_parts(given), _MOST_PARTS)) == _MOST_PARTS:
+        return "..."
     text: str = yaml.safe_dump(given, default_flow_style=True, width=10_000, allow_unicode=True)
     return cut(" ".join(text.removesuffix("...\n").split()))
+
+
+def _parts(given: Any) -> Iterator[Any]:
+    """The value, and all that is in it."""
+    yield given
+    for part in given.values() if isinstance(given, dict) else given if isinstance(given, list) else ():
+        yield from _parts(part)
 
 
 def _list(place: str, given: Any) -> str:

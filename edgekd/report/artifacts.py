@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from edgekd.measure.withheld import without_figures
-from edgekd.report import throughput
+from edgekd.report import half, throughput
 from edgekd.report.files import RunFiles
 from edgekd.report.lanes import lanes_of
 
@@ -42,7 +42,7 @@ def collect_artifacts(files: RunFiles, recipe: Mapping[str, Any], student_ap: fl
     rows = []
     for target, device in sorted(measured | only_exported, key=lambda pair: (pair[1], pair[0])):
         row = {"target": target, "device": device or None, **exports[target]}
-        rows.append(row | _measured(files, target, device, row["sources"], student_ap))
+        rows.append(row | _measured(files, target, device, row, student_ap))
     return rows
 
 
@@ -90,24 +90,26 @@ def _exported(files: RunFiles, target: str) -> dict[str, Any]:
 
 
 def _measured(
-    files: RunFiles, target: str, device: str, sources: Mapping[str, Any], student_ap: float | None
+    files: RunFiles, target: str, device: str, exported: Mapping[str, Any], student_ap: float | None
 ) -> dict[str, Any]:
     """What validation and profiling found on one device."""
     names = {"accuracy": f"validate/{target}@{device}.json", "latency": f"profile/{target}@{device}.json"}
     accuracy, profile = files.json(names["accuracy"]), files.json(names["latency"])
-    under_load = throughput.entries(profile)
+    under_load, half_note = throughput.entries(profile), half.on_cpu(exported["precision"], profile)
     if profile and profile.get("valid") is False:
         profile = without_figures(profile)
     row: dict[str, Any] = {key: (accuracy or {}).get(key) for key in _ACCURACY}
     row["ap_drop"] = None if student_ap is None or row["ap"] is None else student_ap - row["ap"]
     row |= {key: (profile or {}).get(key) for key in _PROFILE}
+    if half_note:
+        row["notes"] = [*(row["notes"] or ()), *half_note]
     latency = (profile or {}).get("latency_ms") or {}
     row["stages_ms"] = {stage: _percentiles(latency.get(stage)) for stage in STAGES}
     row["latency_ms"] = row["stages_ms"]["end_to_end"]
     row["throughput"], row["batch"] = under_load, throughput.batch_of(profile)
     row["lanes"] = lanes_of(profile)
     row["accuracy"], row["accuracy_reason"] = (accuracy or {}).get("accuracy"), (accuracy or {}).get("reason")
-    row["sources"] = dict(sources) | {
+    row["sources"] = dict(exported["sources"]) | {
         "accuracy": None if accuracy is None else names["accuracy"],
         "latency": None if profile is None else names["latency"],
     }

@@ -46,7 +46,7 @@ def empty(path: Path) -> list[str]:
                 shutil.rmtree(folder)
                 _remove_empty(folder.parent, path)
         for file in {*_matching(path, _FILES), *_listed(path)}:
-            if not file.is_dir():
+            if not file.is_dir() and file.name not in (LOCK, MANIFEST):
                 file.unlink()
                 _remove_empty(file.parent, path)
     return sorted(name for name in _everything(path) if name not in (LOCK, MANIFEST))

@@ -33,14 +33,26 @@ def read(path: Path) -> dict[str, Any] | None:
     try:
         content = read_json(file)
     except ValueError as error:
-        raise InputError(f"{file}: damaged; choose another --out, or move this folder away") from error
+        raise InputError(_damaged(file)) from error
     if not is_ours(content):
         return None
     complete = isinstance(content.get("stages"), dict) and {"recipe", "base"} <= set(content)
     if content["schema"] != MANIFEST_SCHEMA or not complete:
         raise InputError(f"{file}: of another version of edgekd; choose another --out, or --fresh to delete the run")
+    if not all(_is_entry(entry) for entry in content["stages"].values()):
+        raise InputError(_damaged(file))
     known: dict[str, Any] = content
     return known
+
+
+def _damaged(file: Path) -> str:
+    return f"{file}: damaged; choose another --out, or move this folder away"
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether a stage's entry says which files it wrote."""
+    outputs = entry.get("outputs") if isinstance(entry, dict) else None
+    return isinstance(outputs, dict) and all(isinstance(digest, str) for digest in outputs.values())
 
 
 def is_ours(content: Any) -> bool:

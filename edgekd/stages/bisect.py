@@ -23,8 +23,11 @@ from edgekd.stages.train import load_trained
 BISECT_NAME = "bisect.json"
 
 
-def bisect_target(context: Context, name: str) -> tuple[dict[str, Any], str]:
+def bisect_target(context: Context, name: str, *, everything: bool = False) -> tuple[dict[str, Any], str]:
     """Compare an exported artifact with the float32 ONNX of its student, and that ONNX with torch.
+
+    Args:
+        everything: the table shows every node, not those alone that are beyond the threshold.
 
     Returns:
         the content of `export/<target>/bisect.json`, which it writes, and the same as a table.
@@ -46,7 +49,7 @@ def bisect_target(context: Context, name: str) -> tuple[dict[str, Any], str]:
     figures = {key: against_torch[key] for key in ("max_abs_score", "max_abs_box_px")}
     record = {**record, "onnx_against_torch": figures}
     write_json(artifact.folder / BISECT_NAME, record)
-    return record, f"{table(record)}\n{_first_step(source, figures)}"
+    return record, f"{table(record, everything=everything)}\n{_first_step(source, figures)}"
 
 
 def _target(context: Context, name: str) -> TargetSpec:

@@ -30,7 +30,7 @@ CODE_VERSIONS = {
     "validate": 2,
     "profile": 2,
     "gate": 3,
-    "report": 5,
+    "report": 6,
 }
 
 

@@ -7,6 +7,8 @@ from typing import Any
 from edgekd import ranks
 from edgekd.errors import EnvironmentFault, InputError
 
+_OTHERS = ("cpu", "mps", "npu", "xpu")  # what the engine trains on beside CUDA
+
 
 def engine_device(asked: Any) -> Any:
     """The engine's `device` argument for this process.
@@ -37,7 +39,7 @@ def torch_device(asked: Any) -> Any:
     """The same as a `torch.device`: what validation in torch runs on.
 
     Raises:
-        InputError: it is not on this machine.
+        InputError: it is none, or not on this machine.
         EnvironmentFault: this machine has fewer GPUs than processes.
     """
     import torch
@@ -48,6 +50,8 @@ def torch_device(asked: Any) -> Any:
     from ultralytics.utils.torch_utils import parse_device
 
     name = parse_device(engine_device(asked))
+    if name and not name.isdigit() and not name.startswith(_OTHERS):
+        raise InputError(f"train.device: got {asked!r}; write cpu, or the number of a GPU: 0 is the first one")
     if name in ("", "cpu") or not name.isdigit():  # on others than CUDA's, validation stays on the CPU
         return torch.device("cuda" if name == "" and torch.cuda.is_available() else "cpu")
     count = torch.cuda.device_count()

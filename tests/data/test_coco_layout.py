@@ -69,7 +69,7 @@ def test_faulty_coco_records_are_counted(tmp_path: Path) -> None:
     data = load(skipping(config), tmp_path / "run", root)
     assert counts(data) == {
         ("train", problems.DUPLICATE_IMAGE_ID): 1,
-        ("train", problems.DUPLICATE_FILE): 1,
+        ("train", problems.TWO_RECORDS): 1,
         ("train", problems.BROKEN_IMAGE): 6,
         ("train", problems.DUPLICATE_ANNOTATION_ID): 1,
         ("train", problems.UNKNOWN_IMAGE): 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -61,6 +62,19 @@ def test_threads_share_the_silence(capfd: pytest.CaptureFixture[str]) -> None:
         assert list(pool.map(Quietly(decode), range(200))) == list(range(200))
     os.write(2, b"open again\n")
     assert capfd.readouterr().err == "open again\n"
+
+
+class Images:
+    def __init__(self) -> None:
+        self.size = 3
+        self.load = Quietly(self.load)  # type: ignore[method-assign]
+
+    def load(self, index: int) -> int:
+        return self.size * index
+
+
+def test_a_data_set_with_a_quiet_method_can_be_sent_to_a_loader() -> None:
+    assert pickle.loads(pickle.dumps(Images())).load(5) == 15
 
 
 def test_without_a_standard_error() -> None:

@@ -238,6 +238,18 @@ def test_boxes_that_stick_out_are_clipped_on_request(tmp_path: Path) -> None:
     assert [truth.file_name for truth in read_yolo(root, tmp_path, "skip").splits["train"].images] == ["a.png"]
 
 
+def test_labels_in_pixels_are_named(tmp_path: Path) -> None:
+    root = yolo_set(tmp_path / "set")
+    label(root, "train", "a", "1 20 10 20 10", "1 0 0 40 0 40 20 0 20")
+    with pytest.raises(InputError) as caught:
+        read_yolo(root, tmp_path)
+    assert caught.value.problems == (
+        f"{root}/data.yaml: train: label in pixels, where YOLO has shares of 1: 2 found, e.g. labels/train/a.txt:1 "
+        "(20 10 20 10), labels/train/a.txt:2 (0 0 40 0); divide x and width by the image's width, y and height by its "
+        "height or set data.on_problem: skip",
+    )
+
+
 def test_systematic_faults_are_named_by_their_cause(tmp_path: Path) -> None:
     root = yolo_set(tmp_path / "set")
     (root / "train.txt").write_text("images/gone/a.png\nimages/gone/b.png\n")

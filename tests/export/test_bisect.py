@@ -57,9 +57,14 @@ def test_a_planted_fault_is_found_where_it_is(reference: Artifact, tmp_path: Pat
     assert len(before) > 30
     if runtime == "onnxruntime":
         assert all((row["max_abs"], row["sqnr_db"], row["beyond"]) == (0.0, None, False) for row in before)
-    marked = [line for line in table(record).splitlines() if line.startswith(">")]
-    assert len(marked) == 1
-    assert FAULTY in marked[0]
+    beyond = [row["node"] for row in rows if row["beyond"]]
+    head, *marked = table(record).splitlines()[:-2]
+    assert head.split()[:2] == ["node", "op"]
+    assert [line.split()[:2] for line in marked] == [[">", node] for node in beyond]
+    assert beyond[0] == FAULTY
+    whole = table(record, everything=True).splitlines()
+    assert len(whole) == len(rows) + 3
+    assert [line.split()[1] for line in whole if line.startswith(">")] == beyond
     text = f"{wrong.sidecar.target}: {FAULTY} (Conv) has {rows[record['first']]['sqnr_db']:.1f} dB, the first below "
     assert verdict(record) == text + "80 dB, what fp32 is expected to keep"
 

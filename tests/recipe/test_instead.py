@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgekd.errors import InputError
+from edgekd.recipe.instead import flow
 from edgekd.recipe.load import load_recipe
 from edgekd.stages.binding import bind_recipe
 
@@ -128,6 +130,16 @@ def test_another_file_for_a_recipe(text: str, what: str, tmp_path: Path) -> None
     with pytest.raises(InputError) as caught:
         load_recipe(path)
     assert caught.value.problems == (f"{path}: {what.replace('PATH', str(path))}",)
+
+
+def test_what_is_large_is_not_written_out() -> None:
+    deep: list[Any] = []
+    for _ in range(500):
+        deep = [deep]
+    assert [flow(value) for value in ({"a": [1, "x y"]}, list(range(19)), deep, {"k": "v" * 500})] == [
+        "{a: [1, x y]}", "...", "...", flow({"k": "v" * 500}),
+    ]  # fmt: skip
+    assert len(flow({"k": "v" * 500})) <= 80
 
 
 def test_weights_for_a_model() -> None:

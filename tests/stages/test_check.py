@@ -16,7 +16,9 @@ from PIL import Image
 from edgekd.data.digits import CLASS_NAMES, generate
 from edgekd.detectors.spec import QueryHead
 from edgekd.detectors.weights import save_safetensors
+from edgekd.errors import InputError
 from edgekd.stages import models
+from edgekd.stages.binding import bind_recipe
 from tests.distill.helpers import build, spec
 from tests.stages.tiny import detector, edgekd, export, short_protocol, snapshot, weights, write_recipe
 
@@ -197,3 +199,14 @@ def test_a_teacher_of_more_classes_in_another_order(folder: Path) -> None:
     assert results["other"][0]["teacher"]["ap"] == pytest.approx(results["plain"][0]["teacher"]["ap"], abs=1e-9)
     assert results["plain"][0]["teacher"]["ap50"] > 0
     assert results["other"][1] == pytest.approx(results["plain"][1], rel=1e-3)
+
+
+def test_a_gpu_that_is_not_there_is_told_with_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    recipe = write_recipe(tmp_path / "r.yaml", train={"imgsz": 64, "device": 0})
+    with pytest.raises(InputError) as caught:
+        models.check_runtime(bind_recipe(recipe))
+    assert caught.value.problems == (
+        f"{recipe}: train.device: got 0, but torch sees no GPU here; write 'device: cpu', or leave it out to take what "
+        "there is",
+    )

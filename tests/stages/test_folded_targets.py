@@ -75,8 +75,11 @@ def test_an_end_to_end_student_is_refused_before_it_is_trained(tmp_path: Path) -
 
 
 def test_bisect_shows_every_node_and_writes_it_down(run: Path) -> None:
-    ended = edgekd("export", run, "--bisect", "openvino-fp32")
+    short = edgekd("export", run, "--bisect", "openvino-fp32")
+    assert (short.code, len(short.out.splitlines())) == (0, 2), short.err  # none is marked
+    ended = edgekd("export", run, "--bisect", "openvino-fp32", "--all")
     assert ended.code == 0, ended.err
+    assert ended.out.endswith(f"\n{short.out}")
     record = read(run / "export" / "openvino-fp32" / "bisect.json")
     assert record["first"] is None
     assert record["nodes"][0]["node"] == "/network/model.0/conv/Conv"
@@ -87,6 +90,10 @@ def test_bisect_shows_every_node_and_writes_it_down(run: Path) -> None:
 
 
 def test_what_bisect_refuses(run: Path) -> None:
+    ended = edgekd("export", run, "--all")
+    assert (ended.code, ended.problems) == (
+        2, ["--all: shows every node of a bisection; name its target with --bisect TARGET"]
+    )  # fmt: skip
     folder = run / "export" / "onnx-fp32"
 
     def refused(target: str) -> str:

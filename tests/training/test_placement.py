@@ -33,6 +33,10 @@ def test_alone_the_recipe_decides(gpus: pytest.MonkeyPatch) -> None:
         InputError, match=r"^train\.device: got 4, but torch sees 4 here \(0 to 3\); write one of these, or cpu$"
     ):
         torch_device(4)
+    with pytest.raises(
+        InputError, match=r"^train\.device: got 'gpu'; write cpu, or the number of a GPU: 0 is the first"
+    ):
+        torch_device("gpu")
 
 
 def test_alone_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
