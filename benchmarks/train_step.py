@@ -176,6 +176,15 @@ class Bench:
         return DistillationModel(teacher_model=deepcopy(self.teacher.module), student_model=self._new_student())
 
 
+def plain_step(model: str, imgsz: int, batch: int, threads: int) -> Callable[[], float]:
+    """A training step without a teacher on the CPU; it returns its seconds. For benchmarks of other things."""
+    options = argparse.Namespace(
+        student=model, teacher=model, imgsz=imgsz, batch=batch, threads=threads, device="cpu", clock="wall", amp=False
+    )
+    bench = Bench(options)
+    return bench._step(bench._new_student(), None)
+
+
 def _detector(name: str) -> Any:
     from edgekd.detectors.ultralytics import UltralyticsDetector
 

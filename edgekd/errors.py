@@ -49,6 +49,10 @@ class DivergedError(EdgekdError):
     exit_code = 5
 
 
+class Bug(EdgekdError):
+    """What edgekd does itself can only be so by a fault of its own (exit code 70)."""
+
+
 class Interrupted(EdgekdError):
     """Stopped by a signal, with everything saved (exit code 130)."""
 

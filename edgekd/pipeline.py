@@ -27,6 +27,7 @@ from edgekd.stages.export import export_stage
 from edgekd.stages.judge import gate_stage, report_stage
 from edgekd.stages.on_device import profile_stage, validate_stage
 from edgekd.stages.quantize import quantize_stage
+from edgekd.stages.ready import check_ready
 from edgekd.stages.show import show, show_verdict
 from edgekd.stages.train import control_stage, student_stage, teacher_stage
 
@@ -87,17 +88,20 @@ def run(
     return _do(bound, out, stages, fresh=fresh, allow_changed=allow_changed, turn_seconds=turn_seconds, command=command)
 
 
-def again(path: Path, overrides: tuple[str, ...], stage: str, *, turn_seconds: float = 0.0) -> Outcome:
+def again(
+    path: Path, overrides: tuple[str, ...], stage: str, *, turn_seconds: float = 0.0, anew: bool = False
+) -> Outcome:
     """Do one stage of an existing run directory, from its locked recipe. Overrides are kept if that succeeds.
 
     Args:
         turn_seconds: as in `run`.
+        anew: profile what was profiled already.
 
     Raises:
         InputError: no run directory, or a stage before this one has not been done.
     """
     bound = _bound_again(path, overrides, needs_student=stage != "report")
-    return _do(bound, path, [stage], turn_seconds=turn_seconds, afterwards=True)
+    return _do(bound, path, [stage], turn_seconds=turn_seconds, anew=anew, afterwards=True)
 
 
 def what_if(path: Path, overrides: tuple[str, ...]) -> Outcome:
@@ -149,6 +153,7 @@ def _do(
     fresh: bool = False,
     allow_changed: bool = False,
     turn_seconds: float = 0.0,
+    anew: bool = False,
     command: str | None = None,
     afterwards: bool = False,
 ) -> Outcome:
@@ -159,10 +164,12 @@ def _do(
     """
     check_budgets(bound, ())  # before anything is deleted
     with RunDir.held(path, bound.recipe.name, bound.base, bound.locked(), fresh=fresh, command=command) as run_dir:
-        context = Context(bound, run_dir, allow_changed, turn_seconds)
+        context = Context(bound, run_dir, allow_changed, turn_seconds, anew)
         check_budgets(bound, context.data.class_names)  # a typing error must not cost a training
         if "student" in names:
             check_loggers(bound)
+            if "accuracy/student" not in run_dir.manifest["stages"]:
+                check_ready(context, to_the_end="profile" in names)
             if any(target.nms == "in_graph" for target in bound.targets):
                 check_suppression(bound, context.pair)
         if not afterwards or names == ["report"]:  # which is of the recipe that is written down

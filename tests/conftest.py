@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from edgekd.openmp import bound_waiting
+
 _BEHIND_MULTIPROCESSING = -200  # its own clean-up has -100
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes run side by side
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+bound_waiting()
 
 
 @pytest.fixture(scope="session")

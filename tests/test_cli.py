@@ -12,7 +12,7 @@ import pytest
 
 from edgekd import __version__, pipeline
 from edgekd.cli.app import app
-from edgekd.errors import DivergedError, EnvironmentFault, InputError
+from edgekd.errors import Bug, DivergedError, EnvironmentFault, InputError
 from tests.stages.tiny import edgekd
 
 COMMANDS = [
@@ -187,6 +187,7 @@ class TestErrors:
             (OSError(errno.EROFS, os.strerror(errno.EROFS)), 4,
              "edgekd: error: disk: Read-only file system; free space or choose another --out\n"),
             (KeyError("a\nb"), 70, "edgekd: bug: KeyError: 'a\\nb'; please report it with the output of --debug\n"),
+            (Bug("a: wrong"), 70, "edgekd: bug: a: wrong; please report it with the output of --debug\n"),
             (ValueError("a\nb"), 70, "edgekd: bug: ValueError: a b; please report it with the output of --debug\n"),
         ],
     )  # fmt: skip

@@ -22,6 +22,7 @@ ROOMS = [
 ]  # fmt: skip
 CELLAR = {  # may import each other
     "types", "errors", "atomic", "progress", "pace", "ranks", "plain", "terminal", "files", "plugins", "interrupts",
+    "openmp",
 }  # fmt: skip
 MODULES = sorted(path for path in ROOT.rglob("*.py") if "builtin" not in path.relative_to(ROOT).parts)
 ON_DEVICES = {"tensorrt", "ncnn", "ai_edge_litert"}  # runtimes that need not be on the machine that edgekd is on
@@ -110,14 +111,15 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 
 
 def test_help_comes_at_once() -> None:
-    """In processor time: the tests run side by side, on machines that are shared."""
-    seconds = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        shown = subprocess.run(
-            [sys.executable, "-m", "edgekd.cli", "--help"], capture_output=True, text=True, check=True
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        assert "Usage" in shown.stdout
-    assert min(seconds) < 0.5, seconds
+    """In processor time, beside that of its own library: machines may be slow, and shared. Seen: 3 times as much."""
+
+    def least_s(*program: str) -> float:
+        seconds = []
+        for _ in range(3):
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            subprocess.run([sys.executable, *program], capture_output=True, check=True)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        return min(seconds)
+
+    assert least_s("-m", "edgekd.cli", "--help") < 8 * least_s("-c", "import typer")

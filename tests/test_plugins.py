@@ -16,7 +16,8 @@ METHOD = '''
 import torch
 
 from edgekd.detectors.spec import Needs
-from edgekd.distill.contract import Card, Distiller, DistillerConfig, Wiring, register
+from edgekd.distill.config import DistillerConfig
+from edgekd.distill.contract import Card, Distiller, Wiring, register
 
 
 @register("mean_score")

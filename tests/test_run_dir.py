@@ -366,7 +366,7 @@ def _hold(path: Path, started, end) -> None:
     with held(path) as run:
         run.accept()
         started.set()
-        end.wait(20)
+        end.wait(200)
 
 
 class TestTwoProcesses:
@@ -377,7 +377,7 @@ class TestTwoProcesses:
         first = context.Process(target=_hold, args=(tmp_path / "run", started, end))
         first.start()
         try:
-            assert started.wait(20)
+            assert started.wait(200)
             with (
                 pytest.raises(EnvironmentFault, match="another edgekd process works in it"),
                 held(tmp_path / "run", fresh=fresh, locked="name: a\nseed: 7\n"),
@@ -386,15 +386,15 @@ class TestTwoProcesses:
             assert (tmp_path / "run/recipe.lock.yaml").read_text() == "name: a\n"
         finally:
             end.set()
-            first.join(20)
+            first.join(200)
 
     def test_the_lock_of_a_killed_process_is_free(self, tmp_path: Path) -> None:
         context = multiprocessing.get_context("fork")
         started, end = context.Event(), context.Event()
         first = context.Process(target=_hold, args=(tmp_path / "run", started, end))
         first.start()
-        assert started.wait(20)
+        assert started.wait(200)
         first.kill()
-        first.join(20)
+        first.join(200)
         with held(tmp_path / "run"):
             pass

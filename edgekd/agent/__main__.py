@@ -8,7 +8,7 @@ import importlib
 import json
 import os
 import sys
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, NoReturn, Optional, Tuple
 
 from . import __version__
 
@@ -17,11 +17,22 @@ _POOLS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 def main(argv: Optional[List[str]] = None) -> int:
     """Run one command; 0 if its output is whole, 1 after an `error` event, 130 if interrupted."""
-    arguments = parser().parse_args(argv)
+    from .protocol import UsageError, Writer
+
+    try:
+        arguments = parser().parse_args(argv)
+    except UsageError as error:  # for people on standard error, for a host on standard output
+        print(f"{error.usage}{error.message}", file=sys.stderr)
+        Writer(sys.stdout.buffer).emit("error", kind=error.kind, message=error.message)
+        return 2
     if arguments.command == "supervise":
         from .supervise import supervise
 
         return supervise(arguments)
+    return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     # Libraries read these when they are imported, so numpy and the runtime come after.
     os.environ.update({name: str(arguments.threads) for name in _POOLS})
     from .protocol import AgentError, Writer, claim_stdout
@@ -49,14 +60,27 @@ def main(argv: Optional[List[str]] = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """Raises what it cannot read instead of ending the process."""
+
+    def error(self, message: str) -> NoReturn:
+        from .protocol import UsageError
+
+        raise UsageError(f"{self.prog}: error: {message}", self.format_usage())
+
+
 def _silence(descriptor: int) -> None:
     """Nobody listens any more: let the last flush of the stream succeed."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    whole = argparse.ArgumentParser(
+    """The command line.
+
+    Raises:
+        UsageError: from `parse_args`.
+    """
+    whole = _Parser(
         prog="edgekd-agent", description="Run one exported detector on this device and report as JSON lines."
     )
     whole.add_argument("--version", action="version", version=__version__)

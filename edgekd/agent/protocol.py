@@ -30,7 +30,7 @@ class AgentError(Exception):
     """A failure that the agent can name.
 
     Args:
-        kind: `artifact`, `pack`, `runtime`, or for anything unforeseen the name of the exception.
+        kind: `artifact`, `pack`, `runtime`, `usage`, or for anything unforeseen the name of the exception.
         message: one line for the user.
     """
 
@@ -38,6 +38,18 @@ class AgentError(Exception):
         super().__init__(message)
         self.kind = kind
         self.message = message
+
+
+class UsageError(AgentError):
+    """The command line is none that the agent reads.
+
+    Args:
+        usage: what it reads, a line or more.
+    """
+
+    def __init__(self, message: str, usage: str) -> None:
+        super().__init__("usage", message)
+        self.usage = usage
 
 
 class IncompleteError(Exception):

@@ -69,6 +69,7 @@ Wait = Annotated[
     typer.Option("--wait", metavar="TIME", parser=_patience, help="for another run to leave a device  [default: 10m]"),
 ]
 WAIT_SECONDS = 600.0
+QUIET_SECONDS = 60.0  # as the default of a recipe's profile.wait
 Store = Annotated[Path, typer.Option("--store", help="folder of the baselines")]
 Junit = Annotated[Path | None, typer.Option("--junit", help="also write the verdict as JUnit XML to this file")]
 Markdown = Annotated[Path | None, typer.Option("--markdown", help="also write it as Markdown to this file")]

@@ -15,6 +15,7 @@ from edgekd.cli.app import app
 from edgekd.cli.blame import blame
 from edgekd.errors import EdgekdError
 from edgekd.interrupts import EXIT_CODE, Interrupts
+from edgekd.openmp import bound_waiting
 from edgekd.plain import line
 
 _HELP = "see 'edgekd --help'"
@@ -27,6 +28,7 @@ def main(arguments: list[str] | None = None, interrupts: Interrupts | None = Non
         interrupts: those of the whole process; None heeds signals while the command runs.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    bound_waiting()
     if interrupts is not None:
         _main(arguments, interrupts)
     with Interrupts() as own:
@@ -45,7 +47,11 @@ def _main(arguments: list[str], interrupts: Interrupts) -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_CODE
     except Exception as error:
-        if isinstance(error, EdgekdError) and (error.exit_code == EXIT_CODE or interrupts.came is None):
+        if (
+            isinstance(error, EdgekdError)
+            and error.exit_code != 70
+            and (error.exit_code == EXIT_CODE or interrupts.came is None)
+        ):
             fail(error.problems, error.exit_code, arguments)
         if interrupts.came is None:
             _unexpected(error, arguments)
@@ -65,7 +71,8 @@ def _unexpected(error: Exception, arguments: list[str]) -> NoReturn:
     if ranks.is_loss(error):
         fail(("another process ended without a word (killed?); the same command goes on",), 4, arguments)
     _show_traceback(arguments)
-    _end((f"edgekd: bug: {type(error).__name__}: {_said(error)}; please report it with the output of --debug",), 70)
+    kind = "" if isinstance(error, EdgekdError) else f"{type(error).__name__}: "
+    _end((f"edgekd: bug: {kind}{_said(error)}; please report it with the output of --debug",), 70)
 
 
 def _usage_problem(error: Any) -> tuple[str, ...]:

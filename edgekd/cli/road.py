@@ -91,6 +91,7 @@ def profile(
     sustained: Sustained = None,
     streams: Streams = None,
     batch: Batch = None,
+    again: Annotated[bool, typer.Option("--again", help="measure once more what was measured already")] = False,
     wait: Wait = None,
     as_json: Json = False,
 ) -> None:
@@ -100,7 +101,7 @@ def profile(
         set_ = [*(set_ or ()), f"profile.throughput={json.dumps(loads)}"]
     if sustained is not None:
         set_ = [*(set_ or ()), "profile.protocol=sustained", f"profile.sustained_minutes={sustained / 60}"]
-    _single(run_dir, set_, "profile", as_json, wait=wait)
+    _single(run_dir, set_, "profile", as_json, wait=wait, anew=again)
 
 
 @app.command()
@@ -191,7 +192,8 @@ def _single(
     stage: str,
     as_json: bool,
     wait: float | None = None,
+    anew: bool = False,
 ) -> None:
     from edgekd import pipeline
 
-    finish(pipeline.again(run_dir, tuple(set_ or ()), stage, turn_seconds=turn_seconds(wait)), as_json)
+    finish(pipeline.again(run_dir, tuple(set_ or ()), stage, turn_seconds=turn_seconds(wait), anew=anew), as_json)

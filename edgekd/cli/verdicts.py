@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgekd.cli.app import (
+    QUIET_SECONDS,
     Github,
     Json,
     Junit,
@@ -15,11 +16,13 @@ from edgekd.cli.app import (
     RunPath,
     Set,
     Store,
+    Wait,
     app,
     baselines,
     finish,
     print_json,
     print_rows,
+    turn_seconds,
 )  # fmt: skip
 from edgekd.terminal import print_lines
 
@@ -56,6 +59,7 @@ def compare(
     max_ap_loss: Annotated[float, typer.Option(help="AP that may be lost", min=0)] = 0.005,
     no_accuracy: Annotated[bool, typer.Option("--no-accuracy", help="measure the latency alone")] = False,
     max_processes: Annotated[int, typer.Option(help="cap, after which it is inconclusive", min=3)] = 36,
+    wait: Wait = None,
     junit: Junit = None,
     markdown: Markdown = None,
     github: Github = False,
@@ -70,7 +74,10 @@ def compare(
     rules = stage.Rules(
         max_slowdown=max_slowdown, max_ap_loss=max_ap_loss, accuracy=not no_accuracy, looks=looks_up_to(max_processes)
     )
-    verdict = stage.compare(subject(reference, images), subject(candidate, images), device, rules, out)
+    verdict = stage.compare(
+        subject(reference, images), subject(candidate, images), device, rules, out,
+        turn_seconds=turn_seconds(wait), quiet_seconds=QUIET_SECONDS,
+    )  # fmt: skip
     hand_out(verdict, f"compare {candidate}", junit=junit, markdown=markdown, github=github)
     if as_json:
         print_json(verdict.as_json())
@@ -85,12 +92,13 @@ def baseline_save(
     name: Annotated[str, typer.Argument(help="of the baseline, e.g. v1.2", show_default=False)],
     store: Store = Path("baselines"),
     replace: Annotated[bool, typer.Option("--replace", help="write over one of that name")] = False,
+    no_latency: Annotated[bool, typer.Option("--no-latency", help="keep no latency and no throughput")] = False,
     as_json: Json = False,
 ) -> None:
     """Keep what a run measured."""
     from edgekd.stages.baseline import save
 
-    kept = save(run_dir, name, store, replace=replace)
+    kept = save(run_dir, name, store, replace=replace, timed=not no_latency)
     print_json(kept) if as_json else print_lines([kept["file"]])
 
 

@@ -16,6 +16,7 @@ import warnings
 from pathlib import Path
 
 from edgekd import ranks
+from edgekd.openmp import bound_waiting
 
 # Telemetry, and services that the engine talks to wherever their packages are installed, writing where they like.
 # `edgekd.training.loggers` attaches those that a recipe asks for.
@@ -33,6 +34,7 @@ def guard(config_dir: Path | None = None) -> None:
     os.environ["YOLO_AUTOINSTALL"] = "false"
     os.environ["YOLO_OFFLINE"] = "true"  # no fonts, no weights for its AMP check, no telemetry
     os.environ.setdefault("YOLO_VERBOSE", "false")
+    bound_waiting()
     os.environ.setdefault("OMP_NUM_THREADS", str(own_cores()))  # the engine would choose 1
     if "YOLO_CONFIG_DIR" not in os.environ:
         os.environ["YOLO_CONFIG_DIR"] = str(config_dir or _temporary_config())

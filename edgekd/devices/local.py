@@ -22,6 +22,7 @@ from edgekd.devices.faults import DeviceFault
 from edgekd.devices.hashing import present
 from edgekd.devices.stream import STALL_SECONDS, OnEvent
 from edgekd.devices.turn import TIMED, lock, own_turn
+from edgekd.openmp import without_bounds
 
 _BUSY_SECONDS = Timeouts().busy
 
@@ -112,7 +113,12 @@ class LocalDevice:
         with tempfile.TemporaryFile() as errors:
             try:
                 process = subprocess.Popen(
-                    arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+                    arguments,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    start_new_session=True,
+                    env=without_bounds(),
                 )
             except OSError as error:
                 reason = not_started.why(error.strerror or str(error), platform.machine())
@@ -146,7 +152,12 @@ class LocalDevice:
         command = [self._python, str(self._agent), *arguments]
         try:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                start_new_session=True,
+                env=without_bounds(),
             )
         except OSError as error:
             reason = not_started.why(error.strerror or str(error), platform.machine())

@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekd.devices import run_agent
 from edgekd.devices.contract import Device
+from edgekd.devices.patience import Patience
 from edgekd.errors import EnvironmentFault
 from edgekd.measure.paired_latency import FloatArray, round_log_ratios
 
@@ -41,9 +42,19 @@ class Rounds:
 
 
 def one_process(
-    device: Device, reference: Side, candidate: Side, *, rounds: Rounds, seed: int, threads: int | None = None
+    device: Device,
+    reference: Side,
+    candidate: Side,
+    *,
+    rounds: Rounds,
+    seed: int,
+    threads: int | None = None,
+    patience: Patience | None = None,
 ) -> list[Event]:
     """Events of one process.
+
+    Args:
+        patience: as in `run_agent.profile`.
 
     Raises:
         EnvironmentFault: the agent failed.
@@ -54,8 +65,11 @@ def one_process(
     arguments += ["--block-seconds", str(rounds.block_seconds)]
     if device.spec.telemetry_seconds is not None:
         arguments += ["--telemetry-seconds", str(device.spec.telemetry_seconds)]
+    arguments += patience.arguments() if patience else []
     events: list[Event] = []
     device.run(arguments, events.append)
+    if patience:
+        patience.use(events)
     return events
 
 

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from edgekd.agent.protocol import IncompleteError, Reader
 from edgekd.devices.faults import DeviceFault, Kind
+from edgekd.errors import Bug, EdgekdError
 
 OnEvent = Callable[[dict[str, Any]], None]
 
@@ -35,6 +36,7 @@ def follow(said: Iterable[bytes], on_event: OnEvent, where: str, errors: IO[byte
 
     Raises:
         DeviceFault: the agent reported an error, or the output is damaged.
+        Bug: it cannot read what edgekd told it to do.
     """
     reader = Reader()
     try:
@@ -126,9 +128,11 @@ def heartbeat(stream: IO[bytes], every_seconds: float) -> Iterator[None]:
         thread.join()
 
 
-def _reported(event: dict[str, Any], where: str) -> DeviceFault:
+def _reported(event: dict[str, Any], where: str) -> EdgekdError:
     name, message = event.get("kind", "error"), event.get("message", "no message")
     kind: Kind = "agent"
+    if name == "usage":
+        return Bug(f"{where}: was called in a way that it does not know: {message}")
     if name == "busy":
         kind = "busy"
     elif name == "ModuleNotFoundError":

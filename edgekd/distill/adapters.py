@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import Needs, Part, Role, Spec, Tap
-from edgekd.distill.contract import FeatureConfig, Pair, Taps, Wiring
+from edgekd.distill.config import FeatureConfig, Taps
+from edgekd.distill.contract import Pair, Wiring
 from edgekd.errors import InputError, unknown
 
 AdapterKind = Literal["none", "conv1x1", "conv1x1_norm", "mlp"]

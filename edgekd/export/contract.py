@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -219,6 +219,7 @@ class Job:
 
 
 Exporter = Callable[["Source | Artifact", Job, Path], Artifact]
+Foresee = Callable[[Sidecar, Job], Iterable[str]]
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,10 @@ class Step:
         precisions: what it can make.
         export: writes the artifact into an empty folder that exists.
         options_type: of what stands under its name in `TargetSpec.options`.
+        foresee: why a job could not be done, one text each, from the sidecar of what it would start from (no hashes, no
+            class names); a step that has none cannot tell before.
         missing: why this machine cannot do it, with the remedy; None if it can. Looks, and imports nothing heavy.
+        prepare: makes, once, what it needs on this machine; EnvironmentFault where that cannot be had.
         untested: what of it was never executed by its authors; None if all of it was.
     """
 
@@ -243,7 +247,9 @@ class Step:
     precisions: tuple[str, ...]
     export: Exporter
     options_type: type[BaseModel] = NoOptions
+    foresee: Foresee = lambda sidecar, job: ()
     missing: Callable[[], str | None] = lambda: None
+    prepare: Callable[[], object] = lambda: None
     untested: str | None = None
 
 

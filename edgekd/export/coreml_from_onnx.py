@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from edgekd.export.artifacts import METADATA_KEY, metadata
 from edgekd.export.contract import Artifact, Job, Source, register
 from edgekd.export.engine_metadata import engine_metadata
-from edgekd.export.environment import Requirements
-from edgekd.export.mobile import TORCH, TORCH_DOWNLOAD, ConverterOptions, finish, run_converter, wrong_machine
+from edgekd.export.environment import Requirements, python_of
+from edgekd.export.mobile import (
+    TORCH,
+    TORCH_DOWNLOAD,
+    ConverterOptions,
+    finish,
+    fixed_only,
+    run_converter,
+    wrong_machine,
+)
 
 # Newer numpy refuses the one-element arrays that the library takes for numbers.
 NEEDS = Requirements("coreml", (TORCH, "coremltools==9.0", "numpy<2.4", "onnx>=1.16"), download=TORCH_DOWNLOAD)
@@ -22,7 +31,9 @@ _MACHINES = (("linux", "x86_64"), ("darwin", "x86_64"), ("darwin", "arm64"))
     runtime="coreml",
     precisions=("fp16", "fp32"),
     options_type=ConverterOptions,
+    foresee=fixed_only,
     missing=lambda: wrong_machine("coremltools", _MACHINES),
+    prepare=partial(python_of, NEEDS),
     untested="running it: Core ML is part of Apple's systems; it was converted on Linux x86_64",
 )
 def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:

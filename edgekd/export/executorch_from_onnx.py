@@ -5,19 +5,21 @@ The agent has no runtime for it (the library's needs torch), so the converter ru
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from edgekd.errors import InputError
 from edgekd.export.contract import Artifact, Job, Source, register
-from edgekd.export.environment import Requirements
+from edgekd.export.environment import Requirements, python_of
 from edgekd.export.inputs import model_input
 from edgekd.export.mobile import (
     TORCH,
     TORCH_DOWNLOAD,
     ConverterOptions,
     finish,
+    fixed_only,
     run_converter,
     sample_images,
     wrong_machine,
@@ -35,7 +37,9 @@ _MACHINES = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"))
     runtime="executorch",
     precisions=("fp32",),
     options_type=ConverterOptions,
+    foresee=fixed_only,
     missing=lambda: wrong_machine("executorch", _MACHINES),
+    prepare=partial(python_of, NEEDS),
     untested="running on a phone; it ran in the library's own runtime on Linux x86_64",
 )
 def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:

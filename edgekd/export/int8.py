@@ -93,7 +93,7 @@ def quantise(job: Job, plan: Plan, folder: Path, make: Make, simulated: Quantize
     """
     options: Int8Options = job.options
     material, where = job.needed(), f"{job.spec.name}: options.{plan.step}"
-    kept = _ignored(plan.layers, options.ignore, where)
+    kept = ignored(plan.layers, options.ignore, where)
     free = [layer for layer in plan.layers if layer.name not in kept]
     batches = list(feeds(plan.images[: options.sensitivity_images], plan.source.sidecar))
     ranking = measure(plan.source.model_path, free, simulated.quantize, batches) if batches else []
@@ -163,7 +163,12 @@ def input_quantizer(plan: Plan, folder: Path) -> Quantizer:
     return Quantizer(plan.source.model_path, plan.images, plan.source.sidecar, options, folder)
 
 
-def _ignored(found: Sequence[Layer], patterns: Sequence[str], where: str) -> list[str]:
+def ignored(found: Sequence[Layer], patterns: Sequence[str], where: str) -> list[str]:
+    """Names of the layers that patterns keep in float.
+
+    Raises:
+        InputError: a pattern names none.
+    """
     names = [layer.name for layer in found]
     idle = [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]
     if idle:

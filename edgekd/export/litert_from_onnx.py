@@ -6,6 +6,7 @@ of two students, without a word (docs/export-mobile.md). This one keeps ONNX's r
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,17 @@ from pydantic import Field
 from edgekd.agent.runtimes import unusable
 from edgekd.errors import InputError
 from edgekd.export.contract import Artifact, Job, Source, register
-from edgekd.export.environment import Requirements
+from edgekd.export.environment import Requirements, python_of
 from edgekd.export.inputs import model_input
-from edgekd.export.mobile import TORCH, TORCH_DOWNLOAD, ConverterOptions, finish, run_converter, wrong_machine
+from edgekd.export.mobile import (
+    TORCH,
+    TORCH_DOWNLOAD,
+    ConverterOptions,
+    finish,
+    fixed_only,
+    run_converter,
+    wrong_machine,
+)
 from edgekd.progress import say
 
 NEEDS = Requirements(
@@ -44,7 +53,9 @@ class LitertOptions(ConverterOptions):
     runtime="litert",
     precisions=("fp32", "fp16", "int8"),
     options_type=LitertOptions,
+    foresee=fixed_only,
     missing=lambda: wrong_machine("litert-torch", _MACHINES),
+    prepare=partial(python_of, NEEDS),
     untested="conversion on machines other than Linux x86_64; running on ARM and on delegates other than XNNPACK",
 )
 def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ def run_converter(source: Artifact, job: Job, folder: Path, needs: Requirements,
         InputError: batch or size of the target are not fixed, or the converter does not support the model.
         EnvironmentFault: the environment cannot be made, or the converter fails.
     """
-    _require_fixed(source.sidecar, job.spec, needs.name)
+    problems = [f"{job.spec.name}: {problem}" for problem in fixed_only(source.sidecar, job)]
+    if problems:
+        raise InputError(*problems)
     request = {"onnx": str(source.model_path.absolute()), "target": job.spec.name, **more}
     with progress(f"{job.spec.name}: {script}", 1) as advance:
         result = convert(needs, script, request, folder, job.options.timeout_s)
@@ -91,11 +93,10 @@ def wrong_machine(name: str, machines: Sequence[tuple[str, str]]) -> str | None:
     return f"{name}: there is no converter for {sys.platform} {platform.machine()} (only for {known}); export there"
 
 
-def _require_fixed(sidecar: Sidecar, spec: TargetSpec, name: str) -> None:
-    problems = []
+def fixed_only(sidecar: Sidecar, job: Job) -> Iterator[str]:
+    """Why a converter would refuse a batch or size, which must be fixed."""
+    name = job.spec.steps[-1]
     if sidecar.input_shape[0] != 1:
-        problems.append(f"{spec.name}: batch: is {spec.batch}, but {name} takes one image at a time; set batch: 1")
+        yield f"batch: is {job.spec.batch}, but {name} takes one image at a time; set batch: 1"
     if None in sidecar.input_shape[2:]:
-        problems.append(f"{spec.name}: size: is dynamic, but {name} needs a fixed one; set [height, width], or null")
-    if problems:
-        raise InputError(*problems)
+        yield f"size: is dynamic, but {name} needs a fixed one; set [height, width], or null"

@@ -3,11 +3,12 @@ program in it does without."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from edgekd.export.contract import Artifact, Job, Source, register
-from edgekd.export.environment import Requirements
-from edgekd.export.mobile import ConverterOptions, finish, output_names, run_converter, wrong_machine
+from edgekd.export.environment import Requirements, python_of
+from edgekd.export.mobile import ConverterOptions, finish, fixed_only, output_names, run_converter, wrong_machine
 
 NEEDS = Requirements("ncnn", ("pnnx==20261020",), dependencies=False, download="30 MB")
 _MACHINES = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64"), ("darwin", "arm64"))
@@ -20,7 +21,9 @@ _MACHINES = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64"), ("
     runtime="ncnn",
     precisions=("fp16", "fp32"),
     options_type=ConverterOptions,
+    foresee=fixed_only,
     missing=lambda: wrong_machine("pnnx", _MACHINES),
+    prepare=partial(python_of, NEEDS),
     untested="conversion on machines other than Linux x86_64; running on ARM and with Vulkan",
 )
 def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:

@@ -41,11 +41,9 @@ def take_uint8(source: Artifact, spec: TargetSpec, folder: Path) -> Artifact:
 
     options = InputOptions.model_validate(spec.options.get("input", {}))
     sidecar = source.sidecar
-    if options.channel_order == "BGR" and sidecar.channel_order != "RGB":
-        raise InputError(
-            f"{spec.name}: options.input.channel_order: BGR, but the data has {sidecar.input_shape[1]} channels, which "
-            "are not RGB; remove it"
-        )
+    problem = order_problem(sidecar, spec)
+    if problem:
+        raise InputError(f"{spec.name}: {problem}")
     with quiet():
         model = onnx.load(source.model_path)
         _prepend(model.graph, sidecar, options.channel_order == "BGR")
@@ -53,6 +51,17 @@ def take_uint8(source: Artifact, spec: TargetSpec, folder: Path) -> Artifact:
         if options.channel_order == "BGR":
             changes["channel_order"] = "BGR"
         return save_onnx(model, sidecar.model_copy(update=changes), folder)
+
+
+def order_problem(sidecar: Sidecar, spec: TargetSpec) -> str | None:
+    """Why images of the data cannot come in the order that is asked for; None if they can."""
+    options = InputOptions.model_validate(spec.options.get("input", {}))
+    if options.channel_order == "RGB" or sidecar.channel_order == "RGB":
+        return None
+    return (
+        f"options.input.channel_order: BGR, but the data has {sidecar.input_shape[1]} channels, which are not RGB; "
+        "remove it"
+    )
 
 
 def _prepend(graph: Any, sidecar: Sidecar, reverse: bool) -> None:

@@ -58,6 +58,15 @@ class TensorRTOptions(BaseModel):
     )
 
 
+def _foresee(sidecar: Sidecar, job: Job) -> Iterator[str]:
+    yield from _wrong_step(sidecar, job.spec.precision)
+    scheme = job.spec.options.get("onnx-int8", {}).get("scheme", "ort")
+    if sidecar.precision == job.spec.precision == "int8" and scheme != "trt":
+        yield f"options.onnx-int8.scheme: is {scheme}, whose quantisers TensorRT does not take; use scheme: trt"
+    yield from _shape_problems(sidecar, job.options.shapes)
+    yield from _accelerator_problems(sidecar, job.options, job.spec.precision)
+
+
 @register(
     "tensorrt",
     source="onnx",
@@ -65,6 +74,7 @@ class TensorRTOptions(BaseModel):
     runtime="tensorrt",
     precisions=("fp32", "fp16", "int8"),
     options_type=TensorRTOptions,
+    foresee=_foresee,
     untested=UNTESTED,
 )
 def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:
@@ -98,14 +108,19 @@ def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:
 
 def _precision_problems(graph: Any, sidecar: Sidecar, precision: str) -> Iterator[str]:
     if sidecar.precision != precision:
+        yield from _wrong_step(sidecar, precision)
+    elif precision == "int8":
+        yield from _quantization_problems(graph)
+
+
+def _wrong_step(sidecar: Sidecar, precision: str) -> Iterator[str]:
+    if sidecar.precision != precision:
         step = _NEEDED_STEP.get(precision)
         steps = f"[onnx, {step}, tensorrt]" if step else "[onnx, tensorrt]"
         yield (
             f"precision: {precision}, but what comes before the step 'tensorrt' is {sidecar.precision}: the precision "
             f"of each layer stands in the ONNX; use steps: {steps}"
         )
-    elif precision == "int8":
-        yield from _quantization_problems(graph)
 
 
 def _quantization_problems(graph: Any) -> Iterator[str]:

@@ -17,9 +17,11 @@ from edgekd.atomic import read_json, sha256_json, write_json
 from edgekd.errors import InputError, unknown
 from edgekd.gate.verdict import Check, Status
 from edgekd.measure.throughput import best
+from edgekd.measure.withheld import is_unusable
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _ROUNDING = 1e-9
+MAX_SPREAD = 0.1  # of the processes' medians, in what is kept
 
 
 class Entry(BaseModel):
@@ -29,6 +31,7 @@ class Entry(BaseModel):
         files: name -> sha256.
         p50_ms, p90_ms: end to end; None where the measurement was not valid.
         images_per_second: of the fastest valid load; None where there was none.
+        spread: how far the processes' medians lay apart, relative to the least.
         fingerprint: of the environment in which the latency was measured.
     """
 
@@ -45,6 +48,7 @@ class Entry(BaseModel):
     p90_ms: float | None = None
     peak_memory_mb: float | None = None
     images_per_second: float | None = None
+    spread: float | None = None
     fingerprint: str | None = None
 
     @property
@@ -73,6 +77,22 @@ class Baseline(BaseModel):
     artifacts: tuple[Entry, ...]
 
 
+def unfit(artifact: Mapping[str, Any]) -> Iterator[str]:
+    """Why figures of time must not be kept for later comparisons; an artifact that was not timed has none.
+
+    Args:
+        artifact: a row of `report.json`'s artifacts.
+    """
+    name = f"{artifact['target']}@{artifact['device']}"
+    measured = [(name, "latency", artifact, (artifact.get("spread") or {}).get("p50"))]
+    measured += [(name, _load(entry), entry, entry.get("spread")) for entry in artifact.get("throughput") or []]
+    for subject, what, one, apart in measured:
+        if is_unusable(one):
+            yield f"{subject}: the {what} is not valid: {'; '.join(one['invalid_reasons'])}"
+        elif apart is not None and apart > MAX_SPREAD:
+            yield f"{subject}: {what}: the processes differ by {apart:.1%}, at most {MAX_SPREAD:.0%} is allowed"
+
+
 def entry(artifact: Mapping[str, Any], environment: Mapping[str, Any] | None) -> Entry:
     """What is kept of one artifact.
 
@@ -86,8 +106,13 @@ def entry(artifact: Mapping[str, Any], environment: Mapping[str, Any] | None) ->
         size_bytes=artifact["size_bytes"], ap50=artifact["ap50"], per_class=artifact["per_class"] or {},
         p50_ms=latency.get("p50"), p90_ms=latency.get("p90"), peak_memory_mb=artifact.get("peak_memory_mb"),
         images_per_second=(best(artifact.get("throughput") or []) or {}).get("images_per_second"),
+        spread=(artifact.get("spread") or {}).get("p50"),
         fingerprint=fingerprint(environment) if environment else None,
     )  # fmt: skip
+
+
+def _load(entry: Mapping[str, Any]) -> str:
+    return f"throughput of {entry['streams']} streams, batch {entry['batch']}"
 
 
 def fingerprint(environment: Mapping[str, Any]) -> str:

@@ -7,10 +7,11 @@ valid measurement stays broken whatever else could not be measured.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from edgekd.gate.policy import GateConfig
+from edgekd.gate.spread import weighed
 from edgekd.measure.withheld import ANOTHER_MODEL, EMULATED
 
 SCHEMA = "edgekd.verdict/2"
@@ -37,6 +38,8 @@ class ArtifactFacts:
         load_problems: why loads that were measured are not valid.
         no_ap: why there is none, where it is known.
         inference_by: the timing program whose figures these are: of inference alone; None: they are the agent's.
+        spread: `p90_ms`, `energy_mj`, `images_per_second` -> how far the processes lie apart in it, where it is known.
+        notes, load_notes: on the latency figures, and on those of the fastest load.
     """
 
     target: str
@@ -53,6 +56,9 @@ class ArtifactFacts:
     load_problems: tuple[str, ...] = ()
     no_ap: str | None = None
     inference_by: str | None = None
+    spread: Mapping[str, float | None] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    load_notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -187,14 +193,18 @@ def _per_artifact(config: GateConfig, facts: Facts) -> list[Check]:
         for name, limit in getattr(config, metric).items():
             budget = _Budget(metric, quantity, "<=", limit, missing, unit)
             artifact = measured.get(name)
-            value = getattr(artifact, metric.removeprefix("max_")) if artifact else None
+            key = metric.removeprefix("max_")
+            value = getattr(artifact, key) if artifact else None
             if artifact is not None and artifact.inference_by and artifact.latency_valid and is_profiled:
-                checks.append(_of_inference_alone(budget, name, value, artifact.inference_by))
+                check = _of_inference_alone(budget, name, value, artifact.inference_by)
             elif artifact is None or artifact.latency_valid or not is_profiled:
-                checks.append(budget.check(name, value))
+                check = budget.check(name, value)
             else:
                 why = "; ".join(artifact.invalid_reasons) or "no reason given"
-                checks.append(budget.record(name, None, "invalid", f"the profile is invalid ({why}); {_remedy(why)}"))
+                check = budget.record(name, None, "invalid", f"the profile is invalid ({why}); {_remedy(why)}")
+            if artifact is not None and key in _OF_TIME:
+                check = weighed(check, artifact.spread.get(key), artifact.notes)
+            checks.append(check)
     return checks
 
 
@@ -221,6 +231,7 @@ _REMEDIES = {
     EMULATED: "profile it on the hardware",
     ANOTHER_MODEL: "export it in a higher precision, or update the device's runtime",
 }
+_OF_TIME = ("p90_ms", "energy_mj")
 # Metric -> what is compared, its unit, why it may be absent, and whether an invalid profile makes it useless.
 _QUANTITIES = {
     "max_p90_ms": (
@@ -243,7 +254,9 @@ def _throughput(config: GateConfig, facts: Facts) -> list[Check]:
             why = "; ".join(artifact.load_problems)
             checks.append(budget.record(name, None, "invalid", f"no load was measured validly ({why}); {_remedy(why)}"))
         else:
-            checks.append(budget.check(name, artifact.images_per_second if artifact else None))
+            check = budget.check(name, artifact.images_per_second if artifact else None)
+            spread = artifact.spread.get("images_per_second") if artifact else None
+            checks.append(weighed(check, spread, artifact.load_notes if artifact else ()))
     return checks
 
 

@@ -23,7 +23,7 @@ def is_lasting(invalid_reasons: Sequence[str]) -> bool:
 
 def is_unusable(summary: Mapping[str, Any]) -> bool:
     """Whether a measurement is invalid though its device could give a valid one."""
-    return not summary["valid"] and not any(reason.startswith(EMULATED) for reason in summary["invalid_reasons"])
+    return summary["valid"] is False and not any(reason.startswith(EMULATED) for reason in summary["invalid_reasons"])
 
 
 def unless_emulated(summary: dict[str, Any], stated: str | None) -> dict[str, Any]:

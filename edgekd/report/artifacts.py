@@ -18,7 +18,7 @@ _ACCURACY = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "per_cla
 _PARITY = ("max_abs", "max_abs_score", "max_abs_box_px", "matched", "tolerance", "images", "passed", "reason")
 _PROFILE = (
     "protocol", "processes", "first_inference_ms", "load_ms", "build_ms", "peak_memory_mb", "cv", "drift_percent",
-    "valid", "invalid_reasons", "notes", "histogram", "energy_mj_per_inference", "energy", "temperature_c",
+    "spread", "valid", "invalid_reasons", "notes", "histogram", "energy_mj_per_inference", "energy", "temperature_c",
 )  # fmt: skip
 
 

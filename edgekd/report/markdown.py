@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgekd.plain import markdown as escape
@@ -72,7 +72,9 @@ def _artifacts(report: Mapping[str, Any]) -> str:
     rows = []
     for artifact in report["artifacts"]:
         name = escape(f"{artifact['target']}@{artifact['device']}" if artifact["device"] else artifact["target"])
-        is_best = (artifact["target"], artifact["device"]) == (best.get("target"), best.get("device"))
+        is_best = best.get("target") is not None and (artifact["target"], artifact["device"]) == (
+            best["target"], best["device"],
+        )  # fmt: skip
         latency = artifact["latency_ms"]
         invalid = " ⚠️" if artifact["valid"] is False else ""
         rows.append([
@@ -87,8 +89,19 @@ def _artifacts(report: Mapping[str, Any]) -> str:
         ])  # fmt: skip
     head = ["Artifact", "AP", "AP50", "vs torch", "parity", "p50 ms", "p90 ms", "p99 ms", "mJ", "size"]
     head = [title for title in head if powered or title != "mJ"]
-    rule = f"\n\nBold: {escape(best['rule'])}." if best else ""
-    return table(head, rows) + "\n\nLatency is end to end." + rule
+    rule = f"\n\n{'No single best' if best['tied'] else 'Bold'}: {escape(best['rule'])}." if best else ""
+    notes = _bullets("Notes on latency", list(notes_of(report["artifacts"])))
+    return table(head, rows) + "\n\nLatency is end to end." + rule + (f"\n\n{notes}" if notes else "")
+
+
+def notes_of(artifacts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What a reader should know of figures of time, each with the artifact, load or lane that it is of."""
+    for artifact in artifacts:
+        name = f"{artifact['target']}@{artifact['device']}"
+        own = [(name, artifact["notes"])]
+        own += [(f"{name}, {load(entry)}", entry["notes"]) for entry in artifact["throughput"]]
+        own += [(f"{name}, {lane['tool']}, {lane['lane']}", lane["notes"]) for lane in artifact["lanes"]]
+        yield from (f"{what}: {note}" for what, notes in own for note in notes or ())
 
 
 def _lanes(report: Mapping[str, Any]) -> str:

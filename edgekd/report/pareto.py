@@ -8,19 +8,29 @@ from typing import Any
 AP_MARGIN = 0.005
 
 
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+def pareto_front(points: Sequence[tuple[float, float]], spreads: Sequence[float] = ()) -> list[int]:
     """Indices of the points that no other point beats, fastest first.
 
     Args:
-        points: (latency, AP). A point is beaten by one that is no slower and no less accurate, and better in one of the
-            two; so equal points stay together.
+        points: (latency, AP). A point is beaten by one that is no slower and more accurate, or faster by more than the
+            spread and no less accurate; so equal points stay together.
+        spreads: per point, how far its processes lie apart, relative; default: not at all.
     """
-    order = sorted(range(len(points)), key=lambda index: (points[index][0], -points[index][1], index))
-    front: list[int] = []
-    for index in order:
-        if not front or points[index][1] > points[front[-1]][1] or points[index] == points[front[-1]]:
-            front.append(index)
-    return front
+    apart = list(spreads) or [0.0] * len(points)
+
+    def beats(first: int, second: int) -> bool:
+        (fast, ap), (slow, other_ap) = points[first], points[second]
+        if ap > other_ap and fast <= slow:
+            return True
+        return ap >= other_ap and fast < slow and not is_close(fast, slow, max(apart[first], apart[second]))
+
+    front = [index for index in range(len(points)) if not any(beats(other, index) for other in range(len(points)))]
+    return sorted(front, key=lambda index: (points[index][0], -points[index][1], index))
+
+
+def is_close(fast: float, slow: float, spread: float) -> bool:
+    """Whether two latencies differ by less than the spread, so that neither is known to be the lower one."""
+    return slow - fast < spread * fast
 
 
 def mark_front(artifacts: Sequence[dict[str, Any]]) -> None:
@@ -32,7 +42,8 @@ def mark_front(artifacts: Sequence[dict[str, Any]]) -> None:
         artifact["pareto"] = None
     for device in {artifact["device"] for artifact in artifacts}:
         rivals = [artifact for artifact in artifacts if artifact["device"] == device and is_comparable(artifact)]
-        front = pareto_front([(rival["latency_ms"]["p50"], rival["ap"]) for rival in rivals])
+        points = [(rival["latency_ms"]["p50"], rival["ap"]) for rival in rivals]
+        front = pareto_front(points, [_spread(rival) for rival in rivals])
         for index, rival in enumerate(rivals):
             rival["pareto"] = index in front
 
@@ -48,6 +59,8 @@ def best_artifact(
 ) -> dict[str, Any] | None:
     """The fastest artifact that keeps its accuracy and passed parity, with the rule in words; None where none does.
 
+    `target` and `device` are None where several are closer than the spread of their processes; `tied` names them.
+
     Args:
         artifacts: as in `report.json`.
         student_ap: AP of the torch student; None compares with the best artifact.
@@ -62,9 +75,23 @@ def best_artifact(
     if not kept:
         return None
     best = min(kept, key=lambda a: (a["latency_ms"]["p50"], -a["ap"], a["target"]))
+    close = [a for a in kept if is_close(best["latency_ms"]["p50"], a["latency_ms"]["p50"], _apart(best, a))]
+    tied = sorted({id(a): f"{a['target']}@{a['device']}" for a in (best, *close)}.values())
     against = "the best artifact" if student_ap is None else "the torch student"
+    rule = f"lowest median end-to-end latency among artifacts at most {margin:g} AP below {against}"
+    if len(tied) > 1:
+        rule += f"; {', '.join(tied)} are closer than their processes differ, so none of them is called the best"
     return {
-        "target": best["target"],
-        "device": best["device"],
-        "rule": f"lowest median end-to-end latency among artifacts at most {margin:g} AP below {against}",
+        "target": best["target"] if len(tied) == 1 else None,
+        "device": best["device"] if len(tied) == 1 else None,
+        "tied": tied if len(tied) > 1 else [],
+        "rule": rule,
     }
+
+
+def _apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> float:
+    return max(_spread(first), _spread(second))
+
+
+def _spread(artifact: Mapping[str, Any]) -> float:
+    return (artifact.get("spread") or {}).get("p50") or 0.0

@@ -48,4 +48,5 @@ def words(entry: Mapping[str, Any]) -> str:
     p90 = "" if latency["p90"] is None else f", p90 {latency['p90']:.2f} ms"
     against = "" if ratio is None else f", {ratio:.2f} times a single stream's"
     rate = f"{entry['images_per_second']:.1f} images/s"
-    return f"{load(entry)}: {rate}{against}; median under load {latency['p50']:.2f} ms{p90}"
+    notes = f" (note: {'; '.join(entry['notes'])})" if entry.get("notes") else ""
+    return f"{load(entry)}: {rate}{against}; median under load {latency['p50']:.2f} ms{p90}{notes}"

@@ -15,7 +15,8 @@ from edgekd.data.config import CocoData, DigitsData, YoloData
 from edgekd.devices import catalog
 from edgekd.devices.contract import DeviceSpec
 from edgekd.devices.tools.spec import fixed_shape_problem, missing_programs
-from edgekd.distill.contract import DistillerConfig, distiller_type
+from edgekd.distill.config import DistillerConfig
+from edgekd.distill.contract import distiller_type
 from edgekd.errors import InputError
 from edgekd.export.contract import Suppression, TargetSpec
 from edgekd.export.targets import load_target
@@ -150,6 +151,7 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
 def recipe_json_schema() -> dict[str, Any]:
     """JSON Schema of a recipe for editors, with every method's and layout's own keys."""
     from edgekd.distill.contract import distiller_names
+    from edgekd.training.arguments import json_schemas
 
     schema = Recipe.model_json_schema(by_alias=True)
     definitions = schema["$defs"]
@@ -170,6 +172,9 @@ def recipe_json_schema() -> dict[str, Any]:
     gate = GateConfig.model_json_schema(ref_template="#/$defs/{model}")
     definitions.update(gate.pop("$defs", {}))
     schema["properties"]["gate"] = gate
+    train, quantize_train = json_schemas()
+    schema["properties"]["train"] = train
+    definitions["QuantizeRecipe"]["properties"]["train"] = quantize_train
     schema["properties"]["export"]["items"] = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/TargetEnvelope"}]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "edgekd recipe"}
 

@@ -12,7 +12,8 @@ from edgekd.data.config import notices
 from edgekd.detectors.class_matching import unknown_warnings
 from edgekd.detectors.spec import Spec
 from edgekd.devices.tools.spec import without_agent
-from edgekd.distill.contract import DEFAULT_SHARE, EMA, MAIN, DistillerConfig, distiller_type
+from edgekd.distill.config import DEFAULT_SHARE, EMA, MAIN, DistillerConfig
+from edgekd.distill.contract import distiller_type
 from edgekd.errors import InputError
 from edgekd.export.onnx_nms import end_to_end_problem
 from edgekd.gate import baseline as releases
@@ -21,7 +22,8 @@ from edgekd.run_dir import RunDir
 from edgekd.stages import schedules
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.context import Context
-from edgekd.stages.models import Pair, build_pair, check_runtime, quantization_pair
+from edgekd.stages.models import Pair, build_pair, quantization_pair
+from edgekd.stages.ready import check_measurable, check_ready
 from edgekd.stages.teachers import Side, make_teachers
 from edgekd.stages.train import fit_plan
 from edgekd.terminal import cell, print_lines, print_table
@@ -54,9 +56,11 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
         pair = build_pair(bound, (), 3, architecture_only=True) if architecture_only else context.pair
         check_budgets(bound, () if architecture_only else context.data.class_names)
         check_suppression(bound, pair)
-        if not architecture_only:
+        if architecture_only:
+            check_measurable(bound)
+        else:
             check_loggers(bound)
-            check_runtime(bound)
+            check_ready(context, prepare=False)
         result: dict[str, Any] = {
             "recipe": bound.recipe.name,
             "data": data,

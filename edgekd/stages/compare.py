@@ -7,7 +7,7 @@ images on the same device. Finished processes are kept in the output folder, and
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ from edgekd.agent.protocol import encode
 from edgekd.atomic import read_json, sha256_json, write_bytes, write_json
 from edgekd.devices import catalog, run_agent, run_compare
 from edgekd.devices.contract import Device, DeviceSpec
+from edgekd.devices.patience import Patience
 from edgekd.devices.run_compare import Event, Rounds
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.gate import non_inferiority
 from edgekd.gate.comparison import LOOKS, Decision, Plan, holm, look, too_slow
 from edgekd.gate.verdict import Check, Verdict, conclude
-from edgekd.measure import throttling
+from edgekd.measure import contention, throttling
 from edgekd.measure.bootstrap import Difference, difference
+from edgekd.measure.contention import MAX_WAITED, Contention, contention_of
 from edgekd.measure.telemetry import telemetry_of
 from edgekd.measure.throttling import Conditions
 from edgekd.progress import progress, say
@@ -60,8 +62,21 @@ class Rules:
         return Plan(self.max_slowdown, self.looks, self.error / (2 if self.accuracy else 1))
 
 
-def compare(reference: Subject, candidate: Subject, device_name: str, rules: Rules, out: Path) -> Verdict:
+def compare(
+    reference: Subject,
+    candidate: Subject,
+    device_name: str,
+    rules: Rules,
+    out: Path,
+    *,
+    turn_seconds: float = 0.0,
+    quiet_seconds: float = 0.0,
+) -> Verdict:
     """Measure and judge; writes `comparison.json` and the raw events of each process into `out`.
+
+    Args:
+        turn_seconds: how long to wait for another run that is on the device.
+        quiet_seconds: how long all processes together may wait for it to be quiet.
 
     Raises:
         InputError: the two cannot be compared, or not there.
@@ -72,13 +87,16 @@ def compare(reference: Subject, candidate: Subject, device_name: str, rules: Rul
     _require_agent(spec)
     name = f"{candidate.artifact.sidecar.target}@{spec.name}"
     found: Difference | None = None
-    with catalog.open_device(spec) as device:
+    patience = Patience(f"device {spec.name}", quiet_seconds)
+    shares: list[Contention] = []
+    with catalog.open_device(spec, turn_seconds) as device:
         _require_hardware(device)
         if rules.accuracy:
             found = _accuracy(device, reference, candidate, rules)
         candidates, copies, decision, faults = [], [], None, set[str]()
         conditions = Conditions(stay_below_c=spec.stay_below_c, power_mode=spec.power_mode)
-        for events in _processes(device, reference, candidate, rules, out):
+        for events in _processes(device, reference, candidate, rules, out, patience):
+            shares.append(contention_of(events))
             faults |= set(throttling.judge(telemetry_of(events), conditions).invalid_reasons)
             ratios = run_compare.log_ratios(events)
             candidates.append(ratios["candidate"])
@@ -91,6 +109,8 @@ def compare(reference: Subject, candidate: Subject, device_name: str, rules: Rul
     assert decision is not None
     if faults:
         decision = replace(decision, status="invalid", reason="; ".join(sorted(faults)))
+    else:
+        decision = _in_view_of(decision, contention.judge(shares, MAX_WAITED)[0])
     values = {"max_slowdown": min(1.0, too_slow(rules.plan, candidates) * len(rules.looks))}
     if found:
         values["max_ap_loss"] = found.p_value(rules.max_ap_loss)
@@ -99,10 +119,20 @@ def compare(reference: Subject, candidate: Subject, device_name: str, rules: Rul
         "schema": SCHEMA, "device": spec.name, "rules": asdict(rules), "p_values": values,
         "reference": _identity(reference), "candidate": _identity(candidate),
         "latency": {"candidate": asdict(decision.candidate), "copy": asdict(decision.control)},
+        "contention": [share.as_json() for share in shares],
         "accuracy": asdict(found.interval(1 - rules.error)) if found else None,
         "verdict": verdict.as_json(),
     })  # fmt: skip
     return verdict
+
+
+def _in_view_of(decision: Decision, busy: Sequence[str]) -> Decision:
+    """Load hits all in turn, so what was decided stands; what could not be, might be on a quiet machine."""
+    if not busy:
+        return decision
+    if decision.status == "inconclusive":
+        return replace(decision, status="invalid", reason=f"{decision.reason}; {busy[0]}")
+    return replace(decision, reason=f"{decision.reason} (note: {busy[0]})")
 
 
 def _require_agent(spec: DeviceSpec) -> None:
@@ -140,7 +170,7 @@ def _checks(
 
 
 def _processes(
-    device: Device, reference: Subject, candidate: Subject, rules: Rules, out: Path
+    device: Device, reference: Subject, candidate: Subject, rules: Rules, out: Path, patience: Patience
 ) -> Iterator[list[Event]]:
     """Events per process: those of earlier tries of this very comparison first."""
     key = sha256_json({
@@ -159,7 +189,12 @@ def _processes(
             is_new = not path.is_file()
             if is_new:
                 events = run_compare.one_process(
-                    device, reference.side, candidate.side, rounds=rules.rounds, seed=rules.seed + number
+                    device,
+                    reference.side,
+                    candidate.side,
+                    rounds=rules.rounds,
+                    seed=rules.seed + number,
+                    patience=patience,
                 )
                 write_bytes(path, b"".join(encode(event) for event in events))
             advance(int(is_new))

@@ -28,9 +28,9 @@ CODE_VERSIONS = {
     "accuracy": 1,
     "export": 3,
     "validate": 2,
-    "profile": 2,
-    "gate": 3,
-    "report": 6,
+    "profile": 3,
+    "gate": 4,
+    "report": 7,
 }
 
 
@@ -41,12 +41,14 @@ class Context:
     Attributes:
         allow_changed: go on from the saved state of a training that has changed since.
         turn_seconds: how long to wait for another run that is on a device.
+        anew: profile what was profiled already.
     """
 
     bound: Bound
     run: RunDir
     allow_changed: bool = False
     turn_seconds: float = 0.0
+    anew: bool = False
 
     def __post_init__(self) -> None:
         guard(self.path / ".engine")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -90,6 +90,22 @@ def shown(result: dict[str, Any]) -> tuple[list[dict[str, Any]], list[str]]:
     return table, remedies
 
 
+def lacking(device: Device, runtimes: Sequence[str]) -> Iterator[Check]:
+    """What an open device lacks to run or time artifacts of some runtimes.
+
+    Raises:
+        DeviceFault: it cannot be asked.
+    """
+    checks: list[Check] = []
+    if device.spec.has_agent:
+        told = _ask(device, "doctor")
+        checks += _libraries(told)
+        for name in runtimes:  # whether the device's file calls them optional or not
+            yield from (check for check in _runtime(device, name, told["executable"]) if check.status != "ok")
+    checks += _tools(device, [name for name in device.spec.tools if name in runtimes])
+    yield from (check for check in checks if check.required and check.status == "missing")
+
+
 def _accepted(spec: DeviceSpec) -> Check:
     if spec.transport != "ssh":
         raise InputError(
@@ -105,7 +121,7 @@ def _checks(device: Device) -> Iterator[Check]:
     yield Check("system", "ok", f"{facts['system']} {facts['release']} {facts['machine']}, {facts['cores']} cores")
     yield _space(facts)
     if not device.spec.has_agent:
-        yield from _tools(device)
+        yield from _tools(device, device.spec.tools)
         yield from _state(device)
         return
     names = [*device.spec.runtimes, *(name for name in runtime_names() if name not in device.spec.runtimes)]
@@ -118,7 +134,7 @@ def _checks(device: Device) -> Iterator[Check]:
                 yield from _runtime(device, name, told["executable"])
                 advance()
         yield from _programs(device.spec, told["programs"])
-        yield from _tools(device)
+        yield from _tools(device, device.spec.tools)
         yield from _state(device)
     except DeviceFault as fault:
         name = "python" if fault.kind == "python" else "agent"
@@ -179,10 +195,10 @@ def _programs(spec: DeviceSpec, programs: dict[str, str | None]) -> Iterator[Che
         )
 
 
-def _tools(device: Device) -> Iterator[Check]:
-    """The timing programs that the device's file names."""
-    with progress(f"programs of {device.spec.name}", len(device.spec.tools)) as advance:
-        for runtime in device.spec.tools:
+def _tools(device: Device, runtimes: Collection[str]) -> Iterator[Check]:
+    """The timing programs that the device's file names for some runtimes."""
+    with progress(f"programs of {device.spec.name}", len(runtimes)) as advance:
+        for runtime in runtimes:
             name = f"program {PROGRAMS[runtime]}"
             try:
                 yield Check(name, "ok", probe(device, runtime), required=True)

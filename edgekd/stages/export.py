@@ -43,6 +43,11 @@ def measured_size(target: TargetSpec, context: Context) -> tuple[int, int]:
 
 def source_for(context: Context, target: TargetSpec, detector: UltralyticsDetector) -> Source:
     """What the first step of a target starts from: a trained student, loaded."""
+    return source_of(context, target, detector, sha256_file(context.path / student_for(context, target) / "student.pt"))
+
+
+def source_of(context: Context, target: TargetSpec, detector: UltralyticsDetector, sha256: str) -> Source:
+    """The same for any student, whose weights have that hash."""
     module: Any = detector.export_module(context.pair.head).eval()
     return Source(
         module=module,
@@ -51,7 +56,7 @@ def source_for(context: Context, target: TargetSpec, detector: UltralyticsDetect
         channels=context.data.channels,
         size_px=measured_size(target, context),
         size_multiple=detector.spec.size_multiple,
-        sha256=sha256_file(context.path / student_for(context, target) / "student.pt"),
+        sha256=sha256,
     )
 
 

@@ -107,7 +107,8 @@ def _judge(context: Context) -> Verdict:
             per_class=accuracy["per_class"] if accuracy else None,
             memory_mb=latency["peak_memory_mb"] if latency else None,
             energy_mj=latency.get("energy_mj_per_inference") if latency else None,
-            size_mb=_size_mb(context, target.name), **_loads(latency),
+            size_mb=_size_mb(context, target.name),
+            notes=tuple((latency or {}).get("notes") or ()), **_loads(latency),
         ))  # fmt: skip
     student = _read(context, "accuracy/student", "student/metrics.json")
     control = _read(context, "accuracy/control", "control/metrics.json")
@@ -136,11 +137,18 @@ def _p90_ms(latency: Mapping[str, Any]) -> float | None:
 
 
 def _loads(latency: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Throughput of the fastest load, and what is wrong with others."""
+    """Throughput of the fastest load, what is wrong with others, and how far the processes lie apart."""
     entries = (latency or {}).get("throughput") or []
-    fastest = best(entries)
+    fastest = best(entries) or {}
     problems = dict.fromkeys(reason for entry in entries for reason in entry["invalid_reasons"])
-    return {"images_per_second": fastest["images_per_second"] if fastest else None, "load_problems": tuple(problems)}
+    apart = (latency or {}).get("spread") or {}
+    return {
+        "images_per_second": fastest.get("images_per_second"), "load_problems": tuple(problems),
+        "load_notes": tuple(fastest.get("notes", ())),
+        "spread": {
+            "p90_ms": apart.get("p90"), "energy_mj": apart.get("p50"), "images_per_second": fastest.get("spread"),
+        },
+    }  # fmt: skip
 
 
 def _size_mb(context: Context, target: str) -> float | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -10,14 +10,16 @@ import numpy as np
 from edgekd.agent import __main__ as agent
 from edgekd.agent import predict
 from edgekd.agent.pipeline import Pipeline
-from edgekd.agent.protocol import AgentError
+from edgekd.agent.protocol import AgentError, UsageError
 from edgekd.data import pack
 from edgekd.data.calibration import accuracy_split, calibration_split
 from edgekd.data.pack import Pack
+from edgekd.detectors.engine_guard import own_cores
 from edgekd.detectors.ultralytics import UltralyticsDetector
-from edgekd.errors import EnvironmentFault, InputError
-from edgekd.export.contract import Artifact, Material, step
+from edgekd.errors import Bug, EnvironmentFault, InputError
+from edgekd.export.contract import Artifact, Material, TargetSpec, step
 from edgekd.export.int8_options import Int8Options
+from edgekd.export.litert_from_onnx import LitertOptions
 from edgekd.measure.average_precision import evaluate
 from edgekd.progress import progress
 from edgekd.stages.accuracy import detect_in_torch
@@ -58,13 +60,16 @@ class _Measured:
 
     def artifact_ap(self, artifact: Artifact) -> float:
         """Of an artifact, by the agent's code in this process."""
-        settings = self._context.bound.recipe.validate_
+        recipe = self._context.bound.recipe
+        settings, threads = recipe.validate_, recipe.threads or own_cores()
         command = [
             "predict", "--artifact", artifact.folder, "--pack", self._pack.npy_path, "--conf", settings.conf,
-            "--iou", settings.iou, "--max-det", settings.max_det, "--threads", self._context.bound.recipe.threads,
+            "--iou", settings.iou, "--max-det", settings.max_det, "--threads", threads,
         ]  # fmt: skip
         try:
             lane = Pipeline(agent.parser().parse_args([str(word) for word in command]))
+        except UsageError as error:
+            raise Bug(f"{artifact.sidecar.target}: {error.message}") from error
         except AgentError as error:
             raise EnvironmentFault(f"{artifact.sidecar.target}: {error.message}") from error
         found: list[Detections] = []
@@ -100,13 +105,19 @@ def check_images(context: Context) -> None:
     """
     problems = []
     for target in context.bound.targets:
-        for name in target.steps:
-            options = step(name).options_type.model_validate(target.options.get(name, {}))
-            if isinstance(options, Int8Options):
-                try:
-                    accuracy_split(context.data.splits["train"])
-                    calibration_split(context.data.splits["train"], options.calibration_images)
-                except InputError as error:
-                    problems += [f"{target.name}: options.{name}: {problem}" for problem in error.problems]
+        for name, options in int8_options(target):
+            try:
+                accuracy_split(context.data.splits["train"])
+                calibration_split(context.data.splits["train"], options.calibration_images)
+            except InputError as error:
+                problems += [f"{target.name}: options.{name}: {problem}" for problem in error.problems]
     if problems:
         raise InputError(*problems)
+
+
+def int8_options(target: TargetSpec) -> Iterator[tuple[str, Int8Options | LitertOptions]]:
+    """Every step of a target that quantises, and its options."""
+    for name in target.steps:
+        options = step(name).options_type.model_validate(target.options.get(name, {}))
+        if isinstance(options, Int8Options) or (isinstance(options, LitertOptions) and target.precision == "int8"):
+            yield name, options

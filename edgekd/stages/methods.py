@@ -6,7 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, get_args
 
-from edgekd.distill.contract import Distiller, DistillerConfig, FeatureConfig, distiller_names, distiller_type
+from edgekd.distill.config import DistillerConfig, FeatureConfig
+from edgekd.distill.contract import Distiller, distiller_names, distiller_type
 from edgekd.errors import InputError
 from edgekd.plugins import package_of
 from edgekd.run_dir import RunDir

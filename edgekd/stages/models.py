@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,10 +11,12 @@ from edgekd.detectors.class_matching import ClassMatch
 from edgekd.detectors.spec import Branch, Spec
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.distill.adapters import named_paths
-from edgekd.distill.contract import EMA, MAIN, Distiller, DistillerConfig, FeatureConfig, distiller_type
+from edgekd.distill.config import EMA, MAIN, DistillerConfig, FeatureConfig
+from edgekd.distill.contract import Distiller, distiller_type
 from edgekd.distill.contract import Pair as MethodPair
 from edgekd.distill.requirements import unmet
 from edgekd.errors import EdgekdError, InputError, unknown
+from edgekd.export import foresee
 from edgekd.export.targets import check_size
 from edgekd.recipe.schema import DetectorRecipe
 from edgekd.stages.binding import Bound
@@ -83,19 +85,22 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
         teachers[EMA] = average_of(student, class_names)
     pair = Pair(student, _head(bound, student.spec), student_path is not None, teachers)
     check_methods(bound, pair)
-    _check_sizes(bound, student)
+    _check_targets(bound, student, channels)
     return pair
 
 
-def _check_sizes(bound: Bound, student: UltralyticsDetector) -> None:
-    """A size that a target cannot be made at must not cost a training."""
+def _check_targets(bound: Bound, student: UltralyticsDetector, channels: int) -> None:
+    """A size, or anything else that a target cannot be made with, must not cost a training."""
     train_size = (bound.recipe.imgsz_px, bound.recipe.imgsz_px)
     problems: list[str] = []
     for index, target in enumerate(bound.targets):
         try:
-            check_size(target, train_size, student.spec.size_multiple)
+            size_px = check_size(target, train_size, student.spec.size_multiple)
         except EdgekdError as error:
-            problems += [f"{bound.where}: export[{index}]: {problem}" for problem in error.problems]
+            found: Sequence[str] = error.problems
+        else:
+            found = foresee.problems(target, size_px, channels)
+        problems += [f"{bound.where}: export[{index}]: {problem}" for problem in found]
     if problems:
         raise InputError(*problems)
 

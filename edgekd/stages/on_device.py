@@ -42,7 +42,7 @@ def profile_stage(context: Context) -> None:
     patience = {spec.name: Patience(f"device {spec.name}", wait_s) for spec in context.bound.devices}
     for target, device in pairs(context):
         name = f"{target.name}@{device.name}"
-        if _was_disturbed(context.path / "profile" / f"{name}.json"):
+        if context.anew or _was_disturbed(context.path / "profile" / f"{name}.json"):
             context.run.forget(f"profile/{name}")
         profile = partial(_profile, context, target, device, patience[device.name])
         context.stage(f"profile/{name}", profile_inputs(context, target, device), profile)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgekd.detectors.class_map import ClassMap
-from edgekd.distill.contract import MAIN
+from edgekd.distill.config import MAIN
 from edgekd.export.contract import TargetSpec
 from edgekd.progress import say
 from edgekd.stages.context import Context

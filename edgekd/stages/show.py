@@ -74,6 +74,12 @@ def _latencies(row: dict[str, Any]) -> Iterator[str]:
     if whole := row["latency_ms"].get("end_to_end"):
         known = [name for name in ("p50", "p90", "p95", "p99") if whole[name] is not None]
         yield f"{'  '.join(f'{name} {whole[name]:.2f}' for name in known)} ms end to end"
+    yield from _notes(row)
+
+
+def _notes(measured: Mapping[str, Any]) -> Iterator[str]:
+    """What has to be known of the figures, wherever these are shown."""
+    yield from (f"note: {note}" for note in measured.get("notes") or ())
 
 
 def show_verdict(verdict: Mapping[str, Any]) -> tuple[Any, str]:
@@ -98,7 +104,11 @@ def _report(run: Path) -> tuple[Any, str]:
         size = "-" if artifact["size_bytes"] is None else f"{artifact['size_bytes'] / 1e6:.2f} MB"
         name = f"{artifact['target']}@{artifact['device'] or '-'}"
         ap = f"accuracy: {artifact['accuracy']}" if artifact.get("accuracy") else f"AP {ap}"
-        lines.append(f"{name:<24} {ap}  median {p50}  p90 {p90}  {size}")
+        time = f"median {p50}  p90 {p90}"
+        if artifact["valid"] is False:
+            time = f"latency INVALID: {'; '.join(artifact['invalid_reasons'])} "
+        lines.append(f"{name:<24} {ap}  {time}  {size}")
+        lines += [f"{name:<24} {note}" for note in _notes(artifact)]
         lines += [f"{name:<24} {_inference(lane)}" for lane in artifact.get("lanes") or []]
         lines += [f"{name:<24} {throughput.words(one)}" for one in artifact.get("throughput") or []]
     verdict = report["verdict"]

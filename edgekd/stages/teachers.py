@@ -13,7 +13,7 @@ from typing import Any
 from edgekd.detectors.class_map import ClassMap, columns_of
 from edgekd.detectors.class_matching import ClassMatch, match_classes
 from edgekd.detectors.ultralytics import UltralyticsDetector
-from edgekd.distill.contract import MAIN, DistillerConfig
+from edgekd.distill.config import MAIN, DistillerConfig
 from edgekd.distill.requirements import some
 from edgekd.errors import EdgekdError, InputError
 from edgekd.progress import say

@@ -21,7 +21,7 @@ from edgekd.detectors import weights
 from edgekd.detectors.class_map import ClassMap, columns_of
 from edgekd.detectors.class_matching import unknown_warnings
 from edgekd.detectors.ultralytics import UltralyticsDetector
-from edgekd.distill.contract import MAIN
+from edgekd.distill.config import MAIN
 from edgekd.progress import say
 from edgekd.ranks import agreement
 from edgekd.report.warn import comparison

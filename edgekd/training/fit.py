@@ -17,7 +17,8 @@ from edgekd.atomic import disk_faults, write_bytes, write_json, write_text
 from edgekd.detectors.engine_guard import guard, set_threads
 from edgekd.detectors.spec import Branch, Spec
 from edgekd.detectors.ultralytics import UltralyticsDetector
-from edgekd.distill.contract import Distiller, DistillerConfig, distiller_type
+from edgekd.distill.config import DistillerConfig
+from edgekd.distill.contract import Distiller, distiller_type
 from edgekd.errors import DivergedError, EdgekdError, EnvironmentFault, InputError
 from edgekd.progress import progress, say
 from edgekd.training import fake_quantization, loggers, memory

@@ -29,7 +29,7 @@ FILE = "resume.pt"
 _FIXED = ("student", "architecture", "initial", "distill", "train.optimizer", "train.freeze", "data.class_names",
           "data.channels")  # fmt: skip
 # Where these differ, the place in the epoch means another thing: the epoch is begun anew.
-_PLACE = ("train.batch", "train.fraction", "train.rect", "train.cache", "train.workers", "data", "seed", "world_size")
+_PLACE = ("train.batch", "train.cache", "train.workers", "data", "seed", "world_size")
 
 
 @dataclass

@@ -16,11 +16,13 @@ from edgekd.agent.predict import detect_batch
 from edgekd.agent.protocol import AgentError, Reader, Writer
 from edgekd.agent.runtimes import Model, Runtime
 from edgekd.agent.throughput import Completion, Streams, throughput
-from edgekd.measure.throughput import window_of
+from edgekd.measure.latency import Protocol
+from edgekd.measure.throughput import summarise_throughput, window_of
 from tests.agent.tiny_artifacts import expected_scores, make_images, write_artifact, write_pack
 from tests.agent.tiny_mobile import write_litert, write_ncnn
 
 SLEEP_S = 0.02
+ANY = Protocol("any", 1, warmup_seconds=0, min_count=1, min_seconds=0, needs_steady=False)
 WRITERS = {"onnxruntime": write_artifact, "openvino": write_artifact, "ncnn": write_ncnn, "litert": write_litert}
 NEEDS = {"ncnn": "ncnn", "litert": "ai_edge_litert"}
 
@@ -31,11 +33,21 @@ class Sleeping(Runtime):
     name, version, providers, options = "sleeping", "1", ["CPU"], {}
     default_providers, output_names, input_dtype = ("CPU",), ["boxes", "scores"], "float32"
 
+    most_at_once = 0
+
     def __init__(self, model):
         self.streams = model.streams
+        self._at_work, self._lock = 0, threading.Lock()
+
+    def _count(self, change):
+        with self._lock:
+            self._at_work += change
+            Sleeping.most_at_once = max(Sleeping.most_at_once, self._at_work)
 
     def run(self, batch):
+        self._count(1)
         time.sleep(SLEEP_S)
+        self._count(-1)
         return [np.zeros((len(batch), 4, 4), np.float32), np.zeros((len(batch), 4, 2), np.float32)]
 
 
@@ -80,14 +92,18 @@ def images_per_second(events):
     return events[0]["input"]["shape"][0] * len(window.ended_ns) / window.seconds
 
 
-def test_four_sleepers_do_four_times_the_work_of_one(tmp_path, sleeping):
+def test_four_sleepers_sleep_at_once(tmp_path, sleeping, monkeypatch):
     sleeping(Forking)
     artifact, pack = write_artifact(tmp_path / "tiny"), write_pack(tmp_path)
     limits = ("--min-seconds", 0.6, "--min-count", 8)
-    one, four = (measured(artifact, pack, "--streams", streams, *limits) for streams in (1, 4))
+    found = {}
+    for streams in (1, 4):
+        monkeypatch.setattr(Sleeping, "most_at_once", 0)
+        found[streams] = measured(artifact, pack, "--streams", streams, *limits)
+        assert Sleeping.most_at_once == streams  # however slow the machine is
+    one, four = found[1], found[4]
     assert images_per_second(one) <= 1 / SLEEP_S * 1.06
     assert images_per_second(four) <= 4 / SLEEP_S * 1.06
-    assert 2.5 < images_per_second(four) / images_per_second(one) < 4.5
     assert np.median(window_of(four, "here").duration_ms) >= 1e3 * SLEEP_S
     assert sorted(set(window_of(four, "here").stream)) == [0, 1, 2, 3]
     assert four[0]["streams"] == 4
@@ -98,7 +114,9 @@ def test_a_batch_counts_for_all_of_its_images(tmp_path, sleeping):
     artifact, pack = write_artifact(tmp_path / "tiny"), write_pack(tmp_path)
     events = measured(artifact, pack, "--streams", 2, "--batch", 8, "--min-seconds", 0.4, "--min-count", 8)
     assert events[0]["input"]["shape"] == [8, 3, 8, 8]
-    assert 5 / SLEEP_S < images_per_second(events) <= 16 / SLEEP_S * 1.1
+    window = window_of(events, "here")
+    summary = summarise_throughput([events], protocol=ANY, target="tiny", device="here")
+    assert summary["images_per_second"] == 8 * len(window.ended_ns) / window.seconds <= 16 / SLEEP_S * 1.1
 
 
 def test_what_is_written_and_in_which_order(tmp_path, sleeping):
@@ -115,8 +133,8 @@ def test_what_is_written_and_in_which_order(tmp_path, sleeping):
     chunks, (window,) = of_kind(events, "completions"), of_kind(events, "window")
     started, ended = ([time for chunk in chunks for time in chunk[f"{name}_ns"]] for name in ("started", "ended"))
     assert min(ended) > 0  # of the window on; what began before may have ended in it
-    assert min(started) < SLEEP_S * 1e9
-    assert 1.2e9 <= window["window_ns"] < 1.2e9 + 1e9
+    assert min(started) < min(ended)
+    assert window["window_ns"] >= 1.2e9
     assert max(chunks[-1]["ended_ns"], default=window["window_ns"] + 1) > window["window_ns"]
     assert all(end - start >= SLEEP_S * 1e9 for start, end in zip(started, ended, strict=True))
 

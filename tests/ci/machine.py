@@ -120,7 +120,7 @@ class Runner:
         file = self.folder / "script.sh"
         file.write_text(script)
         done = subprocess.run(
-            ["bash", "--noprofile", "--norc", *options, str(file)], cwd=workspace, check=False, text=True, timeout=60,
+            ["bash", "--noprofile", "--norc", *options, str(file)], cwd=workspace, check=False, text=True, timeout=600,
             env={**self.environment, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         return done.returncode, done.stdout

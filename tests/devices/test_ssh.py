@@ -54,22 +54,24 @@ class TestPushing:
         assert there.read_bytes() == (tmp_path / "y").read_bytes()
 
     @pytest.mark.parametrize("kind", ["folder", pytest.param("file", marks=pytest.mark.slow)])
-    def test_100_mb_take_under_a_second_the_second_time(self, server: Sshd, tmp_path: Path, kind: str) -> None:
+    def test_100_mb_take_a_fraction_the_second_time(self, server: Sshd, tmp_path: Path, kind: str) -> None:
         source = tmp_path / "bundle"
         parts = [source] if kind == "file" else [source / "model.bin", source / "sub/data.bin"]
         for part in parts:
             part.parent.mkdir(parents=True, exist_ok=True)
             part.write_bytes(os.urandom(1 << 20) * (100 // len(parts)))
+        started = time.monotonic()
         with server.device() as device:
             device.push(source)
+        first_s = time.monotonic() - started
         seconds: list[float] = []
-        while len(seconds) < 5 and min(seconds, default=9) >= 1:  # the machine may be busy
+        while len(seconds) < 5 and min(seconds, default=first_s) >= first_s / 2:  # the machine may be busy
             hashing._known_digest.cache_clear()  # as in a new process
             with server.device() as device:
                 started = time.monotonic()
                 device.push(source)
                 seconds.append(time.monotonic() - started)
-        assert min(seconds) < 1, seconds
+        assert min(seconds) < first_s / 2, (first_s, seconds)
 
 
 class TestPulling:

@@ -15,7 +15,7 @@ from edgekd.distill.adapters import (
     resize_to,
     standardise,
 )
-from edgekd.distill.contract import Taps
+from edgekd.distill.config import Taps
 from edgekd.distill.masks import confidence, inside_boxes
 from edgekd.errors import InputError
 

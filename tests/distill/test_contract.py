@@ -13,15 +13,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from edgekd.detectors.spec import DenseHead, QueryHead
-from edgekd.distill.contract import (
-    Distiller,
-    DistillerConfig,
-    Requirement,
-    Schedule,
-    distiller_names,
-    distiller_type,
-    register,
-)
+from edgekd.distill.config import DistillerConfig, Schedule
+from edgekd.distill.contract import Distiller, Requirement, distiller_names, distiller_type, register
 from edgekd.distill.frozen import Frozen
 from edgekd.distill.points import SharedPoints
 from edgekd.distill.requirements import dense_heads, dense_teacher, shared_classes, shared_points, unmet

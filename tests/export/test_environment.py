@@ -108,14 +108,15 @@ class TestCreation:
             fcntl.flock(first, fcntl.LOCK_EX)
             second = threading.Thread(target=python_of, args=(NEEDS,))
             second.start()
-            second.join(0.3)
+            said = ""
+            while "another process is making" not in said and second.is_alive():
+                said += capsys.readouterr().err
             assert second.is_alive()
             NEEDS.folder.mkdir()
             (NEEDS.folder / "edgekd-environment.json").write_text("{}")
-        second.join(5)
+        second.join(100)
         assert not second.is_alive()
         assert fake.read_text() == ""
-        assert "another process is making" in capsys.readouterr().err
 
     def test_pip_outlives_a_killed_process_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is started to fill an environment keeps it locked, should its parent be gone."""
@@ -211,17 +212,17 @@ class TestConvert:
     def test_a_converter_that_takes_too_long_is_stopped_with_its_children(self, scripts: Path, tmp_path: Path) -> None:
         program = (
             "import pathlib, subprocess, sys, time\n"
-            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
             "pathlib.Path(sys.argv[1]).with_name('child').write_text(str(child.pid))\n"
-            "time.sleep(60)\n"
+            "time.sleep(600)\n"
         )
         started = time.monotonic()
         with pytest.raises(EnvironmentFault) as caught:
-            self.run(scripts, tmp_path, program, timeout_s=2.0)
+            self.run(scripts, tmp_path, program, timeout_s=5.0)
         assert str(caught.value) == (
-            "x-fp32: to_x.py took more than 2 s and was stopped; raise timeout_s in the target's options"
+            "x-fp32: to_x.py took more than 5 s and was stopped; raise timeout_s in the target's options"
         )
-        assert time.monotonic() - started < 15
+        assert time.monotonic() - started < 300
         assert not _alive(int((tmp_path / "out" / "child").read_text()))
 
 
@@ -247,7 +248,7 @@ def test_the_marker_names_what_is_installed() -> None:
 
 def _alive(pid: int) -> bool:
     """Whether a process runs; one that has ended may wait to be reaped."""
-    for _ in range(50):
+    for _ in range(600):
         try:
             state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         except OSError:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edgekd.errors import InputError
-from edgekd.gate.baseline import Baseline, Entry, checks, fingerprint, load, load_all, names, save
+from edgekd.gate.baseline import Baseline, Entry, checks, fingerprint, load, load_all, names, save, unfit
 
 ENVIRONMENT = {
     "platform": {"machine": "aarch64", "system": "Linux", "board": "Pi", "cpu_model": "A76", "cores_allowed": [0, 1]},
@@ -128,3 +128,35 @@ def test_latency_never_fails_against_a_release(now: Entry, status: str, text: st
     (check,) = checks(release(), release("now", now), None, 0.05)
     assert check.status == status
     assert text in check.detail
+
+
+class TestUnfit:
+    """What is kept has to be fit for a later comparison."""
+
+    def row(self, **changes: Any) -> dict[str, Any]:
+        given = {"target": "onnx", "device": "pi", "valid": True, "invalid_reasons": [], "spread": {"p50": 0.1}}
+        return {**given, "throughput": [], **changes}
+
+    def load(self, **changes: Any) -> dict[str, Any]:
+        return {"streams": 4, "batch": 1, "valid": True, "invalid_reasons": [], "spread": 0.02, **changes}
+
+    def test_sound_figures_and_none_at_all(self) -> None:
+        assert list(unfit(self.row(throughput=[self.load()]))) == []
+        assert list(unfit(self.row(valid=None, invalid_reasons=None, spread=None, device=None))) == []
+
+    def test_invalid_ones(self) -> None:
+        busy = {"valid": False, "invalid_reasons": ["the machine was busy: waited 61% of the time for a core"]}
+        assert list(unfit(self.row(**busy, throughput=[self.load(**busy)]))) == [
+            "onnx@pi: the latency is not valid: the machine was busy: waited 61% of the time for a core",
+            "onnx@pi: the throughput of 4 streams, batch 1 is not valid: the machine was busy: waited 61% of the time"
+            " for a core",
+        ]
+
+    def test_those_of_an_emulated_device_are_withheld_anyway(self) -> None:
+        assert list(unfit(self.row(valid=False, invalid_reasons=["emulated: QEMU"]))) == []
+
+    def test_too_wide_a_spread_names_the_limit(self) -> None:
+        assert list(unfit(self.row(spread={"p50": 0.101}, throughput=[self.load(spread=0.3)]))) == [
+            "onnx@pi: latency: the processes differ by 10.1%, at most 10% is allowed",
+            "onnx@pi: throughput of 4 streams, batch 1: the processes differ by 30.0%, at most 10% is allowed",
+        ]

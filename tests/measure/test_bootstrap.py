@@ -127,13 +127,16 @@ def test_nothing_to_detect_is_an_error():
         difference(split(0, crowds=1.1), {}, {}, NAMES, replicates=10).interval(0.95)
 
 
-def test_a_replicate_of_1000_images_takes_milliseconds():
+def test_a_replicate_costs_little_beside_matching():
+    """In processor time, and beside work of the same kind: the machine may be slow, and in use."""
     truths = split(5, images=1000)
+    began = time.process_time()
     matches = Matches(truths, detect(truths, 5, noise_px=4, spurious=20), NAMES)
     weights = np.random.default_rng(0).multinomial(1000, np.full(1000, 1e-3), size=64)
-    started = time.perf_counter()
+    matched = time.process_time()
     matches.average_precision(weights)
-    assert (time.perf_counter() - started) / 64 < 0.02  # about 0.001 on a quiet core
+    each_s = (time.process_time() - matched) / 64
+    assert each_s < 0.2 * (matched - began), "about a hundredth"
 
 
 def test_mean_interval_by_the_t_table():

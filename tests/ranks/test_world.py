@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("SLURM")}
     root = Path(__file__).parents[2]
     command = [sys.executable, "-m", "tests.ranks.scenarios", str(path)]
-    subprocess.run(command, cwd=root, env=environment, check=True, timeout=100)
+    subprocess.run(command, cwd=root, env=environment, check=True, timeout=900)
     return path
 
 
@@ -90,8 +90,7 @@ def test_slurm_is_translated_for_the_engine(folder: Path) -> None:
 def test_signals_are_heard_while_waiting(folder: Path) -> None:
     end = ended(folder, "signals_while_waiting")
     assert end.codes == [0, 0]
-    (after_s,) = end.found[1]["rang_after_s"]
-    assert after_s < 3, "the handler ran only once the other rank had come"
+    assert end.found[0]["heard"], "the handler of the other rank ran only once this one had come"
 
 
 @pytest.mark.parametrize(

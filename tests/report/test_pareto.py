@@ -50,3 +50,36 @@ def test_best_without_a_student_compares_with_the_best_artifact_and_passes_over_
     assert best["target"] == "b"
     assert best["rule"].endswith("at most 0.005 AP below the best artifact")
     assert best_artifact([], 0.5, None) is None
+
+
+class TestSpread:
+    """Of the processes' medians: what is closer than that is not told apart."""
+
+    def rows(self, spread: float) -> list[dict[str, Any]]:
+        return [
+            artifact("a", 0.5, 2.0, spread={"p50": 0.01, "p90": 0.9}),
+            artifact("b", 0.5, 2.1, spread={"p50": spread, "p90": None}),
+            artifact("c", 0.5, 9.0, spread=None),
+        ]
+
+    def test_no_artifact_is_the_best_among_those_that_are_closer(self) -> None:
+        best = best_artifact(self.rows(0.06), 0.5, None)
+        assert best is not None
+        assert (best["target"], best["device"], best["tied"]) == (None, None, ["a@local", "b@local"])
+        assert best["rule"].endswith(
+            "; a@local, b@local are closer than their processes differ, so none of them is called the best"
+        )
+
+    def test_one_that_is_faster_by_more_is(self) -> None:
+        best = best_artifact(self.rows(0.05), 0.5, None)
+        assert best is not None
+        assert (best["target"], best["tied"]) == ("a", [])
+
+    def test_the_front_keeps_what_is_closer(self) -> None:
+        for spread, front in ((0.06, [True, True, False]), (0.05, [True, False, False])):
+            rows = self.rows(spread)
+            mark_front(rows)
+            assert [row["pareto"] for row in rows] == front
+
+    def test_a_better_one_that_is_no_slower_still_beats(self) -> None:
+        assert pareto_front([(2.0, 0.6), (2.1, 0.5)], [0.5, 0.5]) == [0]

@@ -9,6 +9,7 @@ import pytest
 
 from edgekd.report import render as render_module
 from edgekd.report.render import per_class, render
+from edgekd.stages.show import show
 from tests.report.make_run import CLASSES, make_run
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
@@ -198,6 +199,23 @@ def test_energy_is_shown_where_power_was_read(run: Path) -> None:
     markdown = (run / "report.md").read_text(encoding="utf-8")
     assert "| p99 ms | mJ | size |" in markdown
     assert "| 61.3 |" in markdown
+
+
+def test_notes_and_ties_stand_in_every_form(run: Path) -> None:
+    note = "the processes' medians differ by 22.0% (1.57 to 1.92 ms); differences below that mean nothing here"
+    edit(run / "profile/openvino-fp32@local.json", notes=[note], spread={"p50": 0.22, "p90": None})
+    shown = page(run)
+    report = json.loads((run / "report.json").read_text())
+    assert report["best"]["target"] is None
+    assert report["best"]["tied"] == ["openvino-fp16@local", "openvino-fp32@local"]
+    assert any(note in text for text in shown.texts)
+    assert any("so none of them is called the best" in text for text in shown.texts)
+    written = (run / "report.md").read_text()
+    assert "local: the processes' medians differ by 22.0%" in written
+    assert "No single best: lowest median" in written
+    assert "| **openvino" not in written
+    _, said = show(run, "report")
+    assert f"openvino-fp32@local      note: {note}" in said
 
 
 def test_nothing_is_written_when_something_cannot_be_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,8 +100,8 @@ class TestRecipe:
     @pytest.mark.parametrize(
         ("train", "text"),
         [
-            ({"epochs": "x"}, "train.epochs: 'epochs=x' is of invalid type str"),
-            ({"imgsz": 50}, "train.imgsz: got 50, allowed: a multiple of 32"),
+            ({"epochs": "x"}, "train.epochs: got 'x', allowed: a whole number from 1 to 100000"),
+            ({"imgsz": 50}, "train.imgsz: got 50, allowed: a whole number from 32 to 8192, a multiple of 32"),
             ({"model": "x"}, "train.model: edgekd sets this itself; use student.model instead"),
             ({"compile": True}, "train.compile: must be off when distilling"),
         ],

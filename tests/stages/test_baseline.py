@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.stages.tiny import edgekd, read
+from tests.stages.tiny import edgekd, measured_as, read
 
 if TYPE_CHECKING:
     import pytest
@@ -47,6 +47,23 @@ def test_from_a_run_to_a_verdict_and_a_page(run: Path, tmp_path: Path) -> None:
     assert "onnx-fp32@local" in page
     assert [row["baseline"] for row in edgekd("baseline", "list", "--store", store, "--json").json] == ["v1", "v2"]
     assert "onnx-fp32@local" in edgekd("baseline", "show", "v1", "--store", store).out
+
+
+def test_figures_that_mean_nothing_are_not_kept(run: Path, tmp_path: Path) -> None:
+    reason = "the machine was busy: waited 61% of the time for a core"
+    measured_as(run, "profile/onnx-fp32@local.json", valid=False, invalid_reasons=[reason])
+    ended = edgekd("baseline", "save", run, "v1", "--store", tmp_path)
+    assert ended.code == 4
+    assert ended.problems == [
+        f"{run}: onnx-fp32@local: the latency is not valid: {reason}",
+        f"{run}: no baseline was saved; profile again on a quiet device ('edgekd profile {run} --again'), or keep no"
+        " times ('--no-latency')",
+    ]
+    assert list(tmp_path.glob("*.json")) == []
+    ended = edgekd("baseline", "save", run, "v1", "--store", tmp_path, "--no-latency", "--json")
+    assert ended.code == 0, ended.err
+    assert [(one["p50_ms"], one["spread"]) for one in ended.json["artifacts"]] == [(None, None)] * 2
+    assert all(one["ap"] is not None for one in ended.json["artifacts"])
 
 
 def test_sizes_and_memory(run: Path) -> None:

@@ -49,7 +49,7 @@ def test_the_example_detects_what_the_run_detected(target: str, whole: Whole, tm
     assert len(example.splitlines()) <= 60
     (inside / "example.py").write_text(example.replace('"model"), threads', '"model"), conf=0.001, threads'))
     command = [sys.executable, "-I", "-c", BLOCKED, str(inside / "example.py")]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert ended.returncode == 0, ended.stderr
     head, *lines = ended.stdout.splitlines()
     detected = read_detections(whole.run / f"validate/{target}@local.detections.jsonl")

@@ -97,6 +97,19 @@ def test_a_device_that_was_slowed_down(whole: Whole, tmp_path: Path, monkeypatch
     assert "throttled" in check["detail"]
 
 
+@pytest.mark.parametrize(("ratio", "code", "status"), [(1.0, 0, "pass"), (1.05, 1, "fail"), (1.01, 4, "invalid")])
+def test_on_a_busy_machine_what_is_decided_stands_and_the_rest_is_invalid(
+    ratio: float, code: int, status: str, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = Agent(ratio)
+    told = {"event": "contention", "wall_ns": 100, "ran_ns": 39, "waited_ns": 61, "others_ns": 160, "cores": 2}
+    monkeypatch.setattr(run_compare, "one_process", lambda *given, **named: [*agent(*given, **named), told])
+    ended = compare(whole, tmp_path, "--no-accuracy", "--max-processes", "6")
+    (check,) = ended.json["checks"]
+    assert (ended.code, check["status"]) == (code, status)
+    assert "the machine was busy: waited 61% of the time for a core; others used 1.6 of 2 cores" in check["detail"]
+
+
 def test_accuracy_of_the_same_model_in_two_runtimes(
     whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgekd.atomic import read_json
-from edgekd.errors import InputError
+from edgekd.errors import Bug, InputError
 from edgekd.export.contract import Artifact, Material, Source
 from edgekd.export.parity import require
 from edgekd.export.targets import load_target, run_steps
@@ -43,7 +43,7 @@ class Kitchen:
 def kitchen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kitchen]:
     folder = tmp_path_factory.mktemp("material")
     weights(folder / "student.safetensors", "yolo11p")
-    recipe = write_recipe(folder / "x.yaml", teacher=None, distill=None, export=[], gate={})
+    recipe = write_recipe(folder / "x.yaml", threads=None, teacher=None, distill=None, export=[], gate={})
     bound = bind_recipe(recipe)
     with RunDir.held(folder / "run", bound.recipe.name, bound.base, bound.locked()) as run:
         context = Context(bound, run)
@@ -59,6 +59,14 @@ def test_an_exact_artifact_has_the_ap_of_the_student(kitchen: Kitchen) -> None:
     ap = kitchen.material.student_accuracy()
     assert ap > 0
     assert kitchen.material.accuracy(kitchen.export("onnx-fp32")) == pytest.approx(ap, abs=1e-4)
+
+
+def test_a_call_of_the_agent_that_it_cannot_read_is_a_bug(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = kitchen.export("onnx-fp32")
+    monkeypatch.setattr("edgekd.stages.material.own_cores", lambda: None)
+    with pytest.raises(Bug, match=r"onnx-fp32: .*argument --threads: invalid _count value: 'None'") as caught:
+        kitchen.material.accuracy(made)
+    assert caught.value.exit_code == 70
 
 
 def test_calibration_and_accuracy_see_other_images(kitchen: Kitchen) -> None:

@@ -45,7 +45,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=280)
+    out, err = process.communicate(timeout=1500)
     return process.returncode, out, err
 
 

@@ -10,7 +10,8 @@ import torch
 from edgekd.data.digits import CLASS_NAMES
 from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.ultralytics import UltralyticsDetector
-from edgekd.distill.contract import MAIN, DistillerConfig, distiller_type
+from edgekd.distill.config import MAIN, DistillerConfig
+from edgekd.distill.contract import distiller_type
 from edgekd.training.fit import FitPlan
 from edgekd.training.teacher import Teacher
 

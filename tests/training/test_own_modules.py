@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.detectors.spec import Needs
 from edgekd.distill import contract
-from edgekd.distill.contract import Distiller, DistillerConfig, Moment, Pair, Schedule, Wiring
+from edgekd.distill.config import DistillerConfig, Schedule
+from edgekd.distill.contract import Distiller, Moment, Pair, Wiring
 from edgekd.errors import InputError
 from edgekd.training.distillation import DistillationModule
 from edgekd.training.fit import build_distillers

@@ -33,7 +33,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
         subprocess.Popen([*command, str(folder / f"{rank}.pt"), str(rank), "2", str(port)], cwd=ROOT, env=os.environ)
         for rank in range(2)
     ]
-    assert [process.wait(timeout=170) for process in processes] == [0, 0]
+    assert [process.wait(timeout=900) for process in processes] == [0, 0]
     both = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
     (folder / "alone").mkdir()
     return parallel_program.train(data_yaml, folder / "alone" / "work"), both

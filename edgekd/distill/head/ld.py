@@ -30,7 +30,8 @@ from torch import Tensor
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.detectors.spec import Needs
 from edgekd.distill.adapters import fp32_island, match_branches
-from edgekd.distill.contract import Card, Distiller, DistillerConfig, Moment, Pair, Weight, Wiring, register
+from edgekd.distill.config import DistillerConfig, Weight
+from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 from edgekd.distill.masks import confidence, inside_boxes
 from edgekd.distill.points import SharedPoints
 from edgekd.distill.requirements import box_distributions, dense_heads, shared_classes, shared_points

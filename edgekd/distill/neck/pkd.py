@@ -23,7 +23,8 @@ from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.distill.adapters import Levels, fp32_island, standardise
-from edgekd.distill.contract import Card, Distiller, FeatureConfig, Moment, Pair, Weight, Wiring, register
+from edgekd.distill.config import FeatureConfig, Weight
+from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 
 
 class PKDConfig(FeatureConfig):

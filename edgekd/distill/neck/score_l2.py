@@ -27,7 +27,8 @@ from torch import Tensor
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.detectors.spec import DenseHead
 from edgekd.distill.adapters import Levels, fp32_island
-from edgekd.distill.contract import Card, Distiller, FeatureConfig, Moment, Pair, Weight, Wiring, register
+from edgekd.distill.config import FeatureConfig, Weight
+from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 from edgekd.distill.masks import confidence
 from edgekd.distill.requirements import dense_teacher, shared_classes
 from edgekd.errors import InputError

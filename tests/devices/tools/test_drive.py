@@ -179,7 +179,8 @@ class TestATensorRT:
         build = next(call for call in calls(program) if "--saveEngine" in call)
         assert "--buildOnly --fp16 --noTF32" in build
         assert content["latency_ms"]["inference"]["p50"] == 3.18359
-        assert "GPU compute time is unstable (coefficient of variation 11.4207 %)" in content["notes"][0]
+        unstable = "GPU compute time is unstable (coefficient of variation 11.4207 %)"
+        assert any(unstable in note for note in content["notes"])
 
     def test_an_engine_that_cannot_be_read_is_thrown_away(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
