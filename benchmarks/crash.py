@@ -141,14 +141,17 @@ class Tally:
 
     def kill(self, run: Run, name: str) -> None:
         """End a run by a signal, and look at how it ends."""
+        if run.process.poll():
+            raise SystemExit(f"ended by itself, with exit code {run.process.returncode}:\n{run.text[-2000:]}")
         place, heeds, began = run.place(), run.heeds(), time.monotonic()
         run.end(name)
+        if run.process.returncode == 0:
+            return  # it was done
         if not heeds:
             self.before_python += 1
-        elif run.process.returncode == 0:
-            return  # it had ended by itself
         else:
             self.hits[place][name] += 1
+        say(f"{place}: {name}: exit code {run.process.returncode} after {time.monotonic() - began:.1f} s")
         if heeds and name != "SIGKILL":
             self.longest_end_s = max(self.longest_end_s, time.monotonic() - began)
             lines = [line for line in run.text.splitlines() if line.startswith(LINE)]

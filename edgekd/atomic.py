@@ -8,13 +8,14 @@ import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgekd.errors import EnvironmentFault
-from edgekd.files import open_regular, read_text
+from edgekd.errors import EnvironmentFault, InputError
+from edgekd.files import open_regular, path_fault, read_text
 from edgekd.plain import json_text
 
 _LEFTOVER = re.compile(r"\..+\.\d+\.(tmp|old)")
@@ -40,8 +41,14 @@ def disk_faults(path: Path) -> Iterator[None]:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends without an error."""
+    """A temporary path beside `path` that takes its place when the block ends without an error.
+
+    Raises:
+        InputError: what is there is no file, and a rename would put one in its place, even in that of a device.
+    """
     path = Path(path)
+    if fault := place_fault(path):
+        raise InputError(f"{path}: {fault}")
     with disk_faults(path):
         made = [folder for folder in path.parents if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,6 +62,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 sync_folder(folder)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def place_fault(path: Path) -> str | None:
+    """Why no file may be put at a path; None if one may."""
+    if fault := path_fault(str(path)):
+        return f"{fault}; name another file"
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"cannot be a file ({error.strerror}); name another"
+    if stat.S_ISDIR(mode):
+        return "is a folder; name a file in it"
+    return None if stat.S_ISREG(mode) else "is a device, a pipe or a socket, which would be replaced; name a file"
 
 
 def sync_folder(folder: Path) -> None:
@@ -98,8 +120,30 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(read_text(path))
+    """Read a JSON file.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        ValueError: it is no JSON that can be read.
+    """
+    try:
+        return json.loads(read_text(path))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+@contextmanager
+def as_written(path: Path) -> Iterator[None]:
+    """Around the reading of what edgekd wrote at `path`, a file or a run: others may have changed it since.
+
+    Raises:
+        InputError: it does not hold what edgekd writes there.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        what = f"does not hold what edgekd wrote there ({type(error).__name__}: {error})"
+        raise InputError(f"{path}: {what}; run the stage that writes it again") from error
 
 
 def sha256_file(path: Path) -> str:

@@ -19,8 +19,13 @@ AT_LAST_S = 9.0  # ... and then the process ends at any rate: those who ask by S
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
+class Stop(KeyboardInterrupt):
+    """What a signal raises. Once a plain `KeyboardInterrupt` has passed through `exec` of a text, as in many an import,
+    Python ends by SIGINT, whatever the exit code."""
+
+
 class Interrupts:
-    """While entered, SIGINT and SIGTERM raise `KeyboardInterrupt`, unless whoever started the process has them ignored.
+    """While entered, SIGINT and SIGTERM raise `Stop`, unless whoever started the process has them ignored.
 
     Native code that it interrupts may turn the exception into an error of its own: `came` tells them apart.
 
@@ -71,7 +76,7 @@ class Interrupts:
         if self.came is None:
             self.came = signal.Signals(number).name
             threading.Thread(target=self._insist, daemon=True, name="edgekd-interrupt").start()
-        raise KeyboardInterrupt
+        raise Stop
 
     def _insist(self) -> None:
         deadline = time.monotonic() + AT_LAST_S

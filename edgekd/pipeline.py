@@ -162,7 +162,8 @@ def _do(
     Args:
         afterwards: keep the recipe once the stages are done; else once it is checked, since they take hours.
     """
-    check_budgets(bound, ())  # before anything is deleted
+    if fresh:
+        check_budgets(bound, ())  # before anything is deleted; all are told at once where the data is known
     with RunDir.held(path, bound.recipe.name, bound.base, bound.locked(), fresh=fresh, command=command) as run_dir:
         context = Context(bound, run_dir, allow_changed, turn_seconds, anew)
         check_budgets(bound, context.data.class_names)  # a typing error must not cost a training

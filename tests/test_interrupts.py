@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.interrupts import Interrupts
+from edgekd.training.signals import StopRequest
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,6 +79,20 @@ def test_an_exception_that_is_swallowed(times: int, last: float) -> None:
     assert ended(SWALLOWING.format(times=times, last=last)) == (130, "ready\n", line("SIGTERM"))
 
 
+def test_an_exception_that_passes_through_exec(tmp_path: Path) -> None:
+    """Named tuples, dataclasses and others are made by `exec` of a text; Python has a flag of its own for that."""
+    (tmp_path / "stopped.py").write_text(
+        "from edgekd.__main__ import main\nimport sys\nfrom edgekd.stages import listing\n"
+        "text = 'import os, signal, time; os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)'\n"
+        "listing.list_devices = lambda: exec(text)\nsys.argv = ['edgekd', 'devices']\nmain()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "stopped"], capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", line("SIGTERM"))
+
+
 def test_a_second_one_while_it_ends_changes_nothing() -> None:
     program = "\n".join([
         "import atexit, os, signal, sys",
@@ -88,6 +103,17 @@ def test_a_second_one_while_it_ends_changes_nothing() -> None:
     ])  # fmt: skip
     code, _, err = ended(program)
     assert (code, err) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_that_comes_behind_the_last_batch_of_a_training(number: signal.Signals) -> None:
+    """The training notes it, and has no batch left before which to heed it."""
+    with Interrupts() as interrupts:
+        if signal.getsignal(number) in (signal.SIG_IGN, signal.default_int_handler):
+            pytest.skip("the tests run where this signal is ignored")
+        with pytest.raises(KeyboardInterrupt), StopRequest():
+            os.kill(os.getpid(), number)
+        assert interrupts.came == number.name
 
 
 def test_what_is_ignored_stays_ignored() -> None:

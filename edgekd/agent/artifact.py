@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple
 
@@ -69,7 +70,17 @@ def load(folder: Path) -> Artifact:
     Raises:
         AgentError: no readable sidecar, a file is missing, or its hash is another one.
     """
-    sidecar = _read_sidecar(folder / SIDECAR_NAME)
+    path = folder / SIDECAR_NAME
+    sidecar = _read_sidecar(path)
+    try:
+        return _artifact(folder, sidecar)
+    except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise AgentError("artifact", f"{path}: is damaged ({reason}); export the artifact again") from error
+
+
+def _artifact(folder: Path, sidecar: Dict[str, Any]) -> Artifact:
+    """Of a sidecar that may hold anything; whatever does not fit raises."""
     hashes = {name: _verified(folder, name, sha256) for name, sha256 in sidecar["files"].items()}
     model = next(iter(hashes))
     return Artifact(
@@ -79,14 +90,14 @@ def load(folder: Path) -> Artifact:
         runtime=sidecar["runtime"],
         precision=sidecar["precision"],
         decode=sidecar["decode"],
-        input_shape=list(sidecar["input_shape"]),
+        input_shape=_shape(sidecar["input_shape"]),
         size_px=(int(sidecar["size_px"][0]), int(sidecar["size_px"][1])),
-        layout=sidecar.get("layout", "NCHW"),
-        input_dtype=sidecar.get("input_dtype", "float32"),
-        channel_order=sidecar.get("channel_order", "RGB"),
-        scale=float(sidecar.get("scale", 255.0)),
-        pad_value=int(sidecar.get("pad_value", 114)),
-        nms=sidecar.get("nms"),
+        layout=_one_of(sidecar.get("layout", "NCHW"), ("NCHW", "NHWC")),
+        input_dtype=_one_of(sidecar.get("input_dtype", "float32"), ("float32", "uint8")),
+        channel_order=_one_of(sidecar.get("channel_order", "RGB"), ("RGB", "BGR", "as_data")),
+        scale=_scale(float(sidecar.get("scale", 255.0))),
+        pad_value=int(np.uint8(sidecar.get("pad_value", 114))),
+        nms=_thresholds(sidecar.get("nms")),
         build=dict(sidecar.get("build", {})),
     )
 
@@ -110,10 +121,41 @@ def load_pack(path: Path, artifact: Artifact) -> npt.NDArray[np.uint8]:
     return images
 
 
+def _shape(given: Any) -> List[Optional[int]]:
+    """[N, C, H, W] of whole numbers above 0, None where dynamic."""
+    shape = [None if size is None else int(size) for size in given]
+    if len(shape) != 4 or any(size is not None and size < 1 for size in shape):
+        raise ValueError(f"input_shape is {shape}")
+    return shape
+
+
+def _one_of(given: str, known: Tuple[str, ...]) -> str:
+    if given not in known:
+        raise ValueError(f"{given!r} is none of {', '.join(known)}")
+    return given
+
+
+def _scale(value: float) -> float:
+    if not 0 < value < float("inf"):
+        raise ValueError(f"scale is {value}")
+    return value
+
+
+def _thresholds(given: Any) -> Optional[Dict[str, Any]]:
+    """Of the NMS inside the graph."""
+    if given is None:
+        return None
+    return {**given, "conf": float(given["conf"]), "iou": float(given["iou"]), "max_det": int(given["max_det"])}
+
+
 def _read_sidecar(path: Path) -> Dict[str, Any]:
+    if _is_irregular(path):
+        raise AgentError("artifact", f"{path}: is no regular file; export the artifact again")
     try:
         sidecar = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        if not isinstance(sidecar, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError, RecursionError) as error:
         raise AgentError("artifact", f"{path}: cannot read the sidecar ({error}); export the artifact again") from error
     missing = [key for key in _NEEDED if key not in sidecar]
     if missing or not sidecar["files"]:
@@ -124,9 +166,16 @@ def _read_sidecar(path: Path) -> Dict[str, Any]:
     return dict(sidecar)
 
 
+def _is_irregular(path: Path) -> bool:
+    """Whether something is there that is no regular file: a pipe would be waited for, a device never ends."""
+    return os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113  (these raise nothing)
+
+
 def _verified(folder: Path, name: str, expected: str) -> str:
-    if Path(name).name != name:
+    if Path(name).name != name or name in ("", "..") or "\0" in name:
         raise AgentError("artifact", f"{folder / SIDECAR_NAME}: files: '{name}' is not a plain file name")
+    if _is_irregular(folder / name):
+        raise AgentError("artifact", f"{folder / name}: is no regular file")
     digest = hashlib.sha256()
     try:
         with (folder / name).open("rb") as stream:

@@ -133,7 +133,7 @@ class Reader:
         try:
             event = json.loads(line.decode("utf-8"))
             name = event["event"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise IncompleteError(f"line {self._count + 1} is not an event: {line[:80]!r}") from error
         if name == "end":
             self._check_end(event)

@@ -38,6 +38,15 @@ def _patience(text: str) -> float:
     return 0.0 if text in ("0", "0s") else _seconds(text)
 
 
+def file_to_write(path: Path | None) -> Path | None:
+    """An output file, looked at before any work is done."""
+    from edgekd.atomic import place_fault
+
+    if path is not None and (fault := place_fault(path)):
+        raise typer.BadParameter(f"{path}: {fault}")
+    return path
+
+
 RecipePath = Annotated[
     Path, typer.Argument(help="recipe: a YAML file, or the name of a built-in one", show_default=False)
 ]
@@ -71,8 +80,13 @@ Wait = Annotated[
 WAIT_SECONDS = 600.0
 QUIET_SECONDS = 60.0  # as the default of a recipe's profile.wait
 Store = Annotated[Path, typer.Option("--store", help="folder of the baselines")]
-Junit = Annotated[Path | None, typer.Option("--junit", help="also write the verdict as JUnit XML to this file")]
-Markdown = Annotated[Path | None, typer.Option("--markdown", help="also write it as Markdown to this file")]
+Junit = Annotated[
+    Path | None,
+    typer.Option("--junit", callback=file_to_write, help="also write the verdict as JUnit XML to this file"),
+]
+Markdown = Annotated[
+    Path | None, typer.Option("--markdown", callback=file_to_write, help="also write it as Markdown to this file")
+]
 Github = Annotated[bool, typer.Option("--github", help="also print GitHub annotations, on standard error")]
 
 

@@ -15,7 +15,9 @@ _NAMED: _Whose = (InputError, "correct the path")
 _OF_FILES: dict[int, _Whose] = {
     **dict.fromkeys((errno.ENOSPC, errno.EROFS, errno.EDQUOT), _FULL),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.EBUSY), _HELD),
-    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.ENXIO, errno.EFBIG), _NAMED),
+    **dict.fromkeys(
+        (errno.ENAMETOOLONG, errno.ELOOP, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EINVAL, errno.EFBIG), _NAMED
+    ),
 }
 # Of torch's allocator, of the loader of libraries, of ONNX Runtime's allocator.
 _NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "failed to map segment", "bad allocation", "bad_alloc")

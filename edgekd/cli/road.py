@@ -24,6 +24,7 @@ from edgekd.cli.app import (
     Sustained,
     Wait,
     app,
+    file_to_write,
     finish,
     print_json,
     print_pairs,
@@ -109,7 +110,8 @@ def bundle(
     run_dir: RunPath,
     target: Annotated[str, typer.Option("--target", help="which exported target", show_default=False)],
     out: Annotated[
-        Path | None, typer.Option("--out", help="ZIP file to write; default: RUN/bundles/TARGET.zip")
+        Path | None,
+        typer.Option("--out", callback=file_to_write, help="ZIP file to write; default: RUN/bundles/TARGET.zip"),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -19,6 +19,7 @@ from edgekd.cli.app import (
     Wait,
     app,
     baselines,
+    file_to_write,
     finish,
     print_json,
     print_rows,
@@ -131,7 +132,9 @@ def baseline_show(
 @app.command()
 def history(
     store: Store = Path("baselines"),
-    out: Annotated[Path | None, typer.Option("--out", help="also write it as an HTML page to this file")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=file_to_write, help="also write it as an HTML page to this file")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show accuracy and latency over the saved baselines."""

@@ -98,14 +98,19 @@ def build(split: Split, size_px: tuple[int, int], channels: int, folder: Path) -
 
 
 def read(json_path: Path) -> Pack:
-    """Open a pack by its JSON file."""
-    record = atomic.read_json(json_path)
-    images = []
-    for entry in record["images"]:
-        own = {name: entry.pop(name) for name in ("image_id", "height_px", "width_px")}
-        images.append(PackedImage(**own, geometry=Geometry(**entry)))
-    size_px = (record["size_px"][0], record["size_px"][1])
-    return Pack(Path(json_path).with_suffix(".npy"), tuple(images), size_px, record["channels"], record["sha256"])
+    """Open a pack by its JSON file.
+
+    Raises:
+        InputError: it is not what `build` writes.
+    """
+    with atomic.as_written(json_path):
+        record = atomic.read_json(json_path)
+        images = []
+        for entry in record["images"]:
+            own = {name: entry.pop(name) for name in ("image_id", "height_px", "width_px")}
+            images.append(PackedImage(**own, geometry=Geometry(**entry)))
+        size_px = (record["size_px"][0], record["size_px"][1])
+        return Pack(Path(json_path).with_suffix(".npy"), tuple(images), size_px, record["channels"], record["sha256"])
 
 
 def _write_array(

@@ -21,6 +21,8 @@ OnEvent = Callable[[dict[str, Any]], None]
 STALL_SECONDS = 180.0
 _POLL_SECONDS = 1.0
 _CHUNK_BYTES = 1 << 16
+MOST_LINE_BYTES = 64_000_000  # samples of a long run come in one line
+_TAIL_BYTES = 64_000
 
 
 def follow(said: Iterable[bytes], on_event: OnEvent, where: str, errors: IO[bytes]) -> bool:
@@ -35,7 +37,7 @@ def follow(said: Iterable[bytes], on_event: OnEvent, where: str, errors: IO[byte
         True at the end record of a whole output; False if the output ended before.
 
     Raises:
-        DeviceFault: the agent reported an error, or the output is damaged.
+        DeviceFault: the agent reported an error, or the output is damaged or forged.
         Bug: it cannot read what edgekd told it to do.
     """
     reader = Reader()
@@ -44,7 +46,7 @@ def follow(said: Iterable[bytes], on_event: OnEvent, where: str, errors: IO[byte
             event = reader.feed(line)
             if event["event"] == "error":
                 raise _reported(event, where)
-            on_event(event)
+            _hand_over(event, on_event, where)
             if reader.complete:
                 break
     except IncompleteError as error:
@@ -68,7 +70,7 @@ def lines(
         DeviceFault: nothing came for too long.
     """
     assert process.stdout is not None
-    descriptor, rest = process.stdout.fileno(), b""
+    descriptor, rest = process.stdout.fileno(), bytearray()
     heard = alive = time.monotonic()
     size = 0
     with selectors.DefaultSelector() as selector:
@@ -79,9 +81,14 @@ def lines(
                 if not chunk:
                     return
                 heard = alive = time.monotonic()
-                *whole, rest = (rest + chunk).split(b"\n")
-                for line in whole:
-                    yield line + b"\n"
+                rest += chunk
+                if b"\n" in chunk:
+                    *whole, rest = rest.split(b"\n")
+                    for line in whole:
+                        yield bytes(line) + b"\n"
+                if len(rest) > MOST_LINE_BYTES:
+                    what = f"a line of more than {MOST_LINE_BYTES:,} bytes"
+                    raise DeviceFault("incomplete", f"{where}: sent {what}, which no agent does; see what runs there")
                 continue
             now = time.monotonic()
             if signs is not None and (grown := os.fstat(signs.fileno()).st_size) != size:
@@ -93,7 +100,7 @@ def lines(
 
 def tail(errors: IO[bytes]) -> str:
     """The last line of a program's standard error, as an addition to a message."""
-    errors.seek(0)
+    errors.seek(max(errors.seek(0, os.SEEK_END) - _TAIL_BYTES, 0))
     said = errors.read().decode("utf-8", errors="replace").strip().splitlines()
     return f"; it said: {said[-1][:200]}" if said else ""
 
@@ -128,8 +135,18 @@ def heartbeat(stream: IO[bytes], every_seconds: float) -> Iterator[None]:
         thread.join()
 
 
+def _hand_over(event: dict[str, Any], on_event: OnEvent, where: str) -> None:
+    """A device may send anything under the name of a record."""
+    try:
+        on_event(event)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        name, reason = event.get("event"), f"{type(error).__name__}: {error}"
+        text = f"{where}: sent a record '{name}' that is none ({reason}); see what runs there"
+        raise DeviceFault("incomplete", text) from error
+
+
 def _reported(event: dict[str, Any], where: str) -> EdgekdError:
-    name, message = event.get("kind", "error"), event.get("message", "no message")
+    name, message = event.get("kind", "error"), str(event.get("message", "no message"))
     kind: Kind = "agent"
     if name == "usage":
         return Bug(f"{where}: was called in a way that it does not know: {message}")

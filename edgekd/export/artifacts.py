@@ -47,8 +47,12 @@ def open_artifact(folder: Path) -> Artifact:
         sidecar = Sidecar.model_validate(read_json(path))
     except FileNotFoundError:
         raise InputError(f"{folder}: no artifact here ({SIDECAR_NAME} is missing); {remedy}") from None
-    except (ValidationError, ValueError) as error:
-        raise InputError(f"{path}: not a sidecar of edgekd ({str(error).splitlines()[0]}); {remedy}") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a sidecar of edgekd ({_first(error)}); {remedy}") from error
+    if not sidecar.files:
+        raise InputError(f"{path}: not a sidecar of edgekd (it names no file); {remedy}")
     problems = []
     for name, expected in sidecar.files.items():
         if not (folder / name).is_file():
@@ -58,6 +62,14 @@ def open_artifact(folder: Path) -> Artifact:
     if problems:
         raise InputError(*problems)
     return Artifact(folder, sidecar)
+
+
+def _first(error: Exception) -> str:
+    """The first fault that was found."""
+    if isinstance(error, ValidationError):
+        fault = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+    return str(error).splitlines()[0]
 
 
 def metadata(sidecar: Sidecar) -> str:

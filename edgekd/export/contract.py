@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edgekd.errors import InputError, unknown
 from edgekd.export.outputs import LETTERBOX, Decode, Output
 from edgekd.export.tolerance import Tolerance
+from edgekd.files import path_fault
+from edgekd.plain import value as shown
 from edgekd.types import ByteArray
 
 SIDECAR_NAME = "edgekd.json"
 MOST_BATCH, MOST_PX = 4096, 8192
+Edge = Annotated[int, Field(ge=1, le=MOST_PX)]
 QUANTIZATION_NAME = "quantization.json"  # beside the sidecar of what was quantised
 Runtime = Literal["onnxruntime", "openvino", "tensorrt", "ncnn", "litert", "executorch", "coreml"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -115,13 +118,13 @@ class Sidecar(BaseModel):
     files: dict[str, str]
     class_names: tuple[str, ...]
     input_name: str = "images"
-    input_shape: tuple[int | None, int, int | None, int | None]
-    size_px: tuple[int, int]
+    input_shape: tuple[Edge | None, Edge, Edge | None, Edge | None]
+    size_px: tuple[Edge, Edge]
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     input_dtype: Literal["float32", "uint8"] = "float32"
     channel_order: Literal["RGB", "BGR", "as_data"] = "RGB"
-    scale: float = 255.0
-    pad_value: int = 114
+    scale: float = Field(default=255.0, gt=0, allow_inf_nan=False)
+    pad_value: int = Field(default=114, ge=0, le=255)
     letterbox: str = LETTERBOX
     size_multiple: int | None = None
     least_runtime: str | None = None
@@ -131,6 +134,15 @@ class Sidecar(BaseModel):
     build: dict[str, Any] = Field(default_factory=dict)
     parent_sha256: str
     tools: dict[str, str]
+
+    @field_validator("files")
+    @classmethod
+    def _names_are_plain(cls, files: dict[str, str]) -> dict[str, str]:
+        """No file outside the folder, whatever its hash."""
+        for name in files:
+            if Path(name).name != name or name in ("", "..") or path_fault(name):
+                raise ValueError(f"files: {shown(name)} is not a plain file name")
+        return files
 
     def model_file(self) -> str:
         """Name of the file that a runtime opens."""

@@ -58,15 +58,17 @@ class RunFiles:
         Raises:
             InputError: the file is not a YAML mapping.
         """
-        import yaml
+        from yaml import YAMLError
+
+        from edgekd.recipe.yaml_text import parse, reason
 
         text = self._text(name)
         if text is None:
             return None
         try:
-            content = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise self._broken(name, f"is not valid YAML ({error})") from error
+            content = parse(text)
+        except YAMLError as error:
+            raise self._broken(name, f"is not valid YAML ({reason(error)})") from error
         if not isinstance(content, dict):
             raise self._broken(name, f"holds a {type(content).__name__}, not a mapping")
         return content

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgekd.gate.baseline import Baseline, Entry
 from edgekd.report import numbers
-from edgekd.report.page import environment
+from edgekd.report.page import environment, filled
 from edgekd.report.plots import Figure, Line, line_chart, series_key
 
 
@@ -16,7 +16,7 @@ def page(baselines: Sequence[Baseline]) -> str:
     found = (_figure(baselines, *what) for what in (("AP", "ap", "AP on val"), ("Latency", "p50_ms", "median, ms")))
     figures = [figure for figure in found if figure]
     template = environment(("ap", "digits", "megabytes")).get_template("history.html.j2")
-    return str(template.render(baselines=baselines, figures=figures))
+    return filled(template, baselines=baselines, figures=figures)
 
 
 def _figure(baselines: Sequence[Baseline], title: str, quantity: str, axis: str) -> Figure | None:

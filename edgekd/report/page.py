@@ -9,6 +9,20 @@ from edgekd.plain import for_html
 from edgekd.report import numbers
 
 
+def filled(template: Any, **values: Any) -> str:
+    """The page that a template becomes.
+
+    Raises:
+        LookupError: a value that it shows is not there.
+    """
+    import jinja2
+
+    try:
+        return str(template.render(**values))
+    except jinja2.UndefinedError as error:
+        raise LookupError(str(error)) from error
+
+
 def environment(filters: Iterable[str]) -> Any:
     """Of jinja2, with those functions of `numbers` as filters."""
     import jinja2

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekd.atomic import write_json, write_text
+from edgekd.atomic import as_written, write_json, write_text
 from edgekd.report import numbers, throughput
 from edgekd.report.artifacts import PERCENTILES, STAGES
 from edgekd.report.collect import ROLES, collect
 from edgekd.report.data_tables import data_tables
 from edgekd.report.files import RunFiles
 from edgekd.report.markdown import markdown
-from edgekd.report.page import environment
+from edgekd.report.page import environment, filled
 from edgekd.report.quantised import quantised
 
 _TITLES = {"pass": "Passed", "fail": "Failed", "inconclusive": "Inconclusive", "invalid": "Invalid"}
@@ -36,11 +36,12 @@ def render(run: Path, images: bool = True, examples: int = 6) -> dict[str, Any]:
         InputError: no run directory, or a file of it cannot be read.
         EnvironmentFault: the disk is full or read-only.
     """
-    report = collect(run)
-    page = html(run, report, examples if images else 0)
+    with as_written(run):
+        report = collect(run)
+        page, text = html(run, report, examples if images else 0), markdown(report)
     write_json(run / "report.json", report)
     write_text(run / "report.html", page)
-    write_text(run / "report.md", markdown(report))
+    write_text(run / "report.md", text)
     return report
 
 
@@ -57,7 +58,8 @@ def html(run: Path, report: Mapping[str, Any], examples: int) -> str:
         "alone": throughput.alone,
         "alone_per_second": throughput.alone_per_second,
     }
-    page: str = templates.get_template("report.html.j2").render(
+    return filled(
+        templates.get_template("report.html.j2"),
         report=report,
         recipe_text=_text(run / "recipe.lock.yaml"),
         verdict_title=_TITLES.get(report["verdict"]["status"], "Not judged"),
@@ -74,7 +76,6 @@ def html(run: Path, report: Mapping[str, Any], examples: int) -> str:
         gain_range=_gain_range(report),
         environment=_environment(report),
     )
-    return page
 
 
 def per_class(report: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd import __version__
-from edgekd.atomic import write_text
+from edgekd.atomic import as_written, write_text
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.gate import baseline as gate
 from edgekd.gate.baseline import Baseline
@@ -27,6 +27,11 @@ def of_run(run: Path, name: str, *, timed: bool = True) -> Baseline:
     Raises:
         InputError: no run directory, or nothing was exported.
     """
+    with as_written(run):
+        return _of_run(run, name, timed)
+
+
+def _of_run(run: Path, name: str, timed: bool) -> Baseline:
     artifacts, files = _artifacts(run), RunFiles(run)
     student = files.json("student/metrics.json") or {}
     entries = tuple(
@@ -65,7 +70,8 @@ def _artifacts(run: Path) -> list[dict[str, Any]]:
     RunDir.existing(run)
     require_recipe(run)
     files = RunFiles(run)
-    artifacts = collect_artifacts(files, _recipe(run), (files.json("student/metrics.json") or {}).get("ap"))
+    with as_written(run):
+        artifacts = collect_artifacts(files, _recipe(run), (files.json("student/metrics.json") or {}).get("ap"))
     if not artifacts:
         raise InputError(f"{run}: nothing is exported, so there is nothing to keep; run 'edgekd export {run}' first")
     return artifacts

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekd.atomic import read_json, sha256_file, write_json
+from edgekd.atomic import as_written, read_json, sha256_file, write_json
 from edgekd.export.contract import SIDECAR_NAME
 from edgekd.gate import baseline as releases
 from edgekd.gate import detects
@@ -32,7 +32,7 @@ def gate_stage(context: Context) -> None:
     }  # fmt: skip
 
     def write() -> list[str]:
-        write_json(context.path / "verdict.json", _judge(context).as_json())
+        write_json(context.path / "verdict.json", _judged(context))
         return ["verdict.json"]
 
     context.stage("gate", inputs, write)
@@ -42,7 +42,12 @@ def gate_stage(context: Context) -> None:
 def what_if(context: Context) -> dict[str, Any]:
     """Judge by other budgets, and leave everything as it is; returns what `verdict.json` would hold."""
     require_sound(context)
-    return _judge(context).as_json()
+    return _judged(context)
+
+
+def _judged(context: Context) -> dict[str, Any]:
+    with as_written(context.path):
+        return _judge(context).as_json()
 
 
 def report_stage(context: Context) -> None:

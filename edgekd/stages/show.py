@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from edgekd import plain
-from edgekd.atomic import read_json
+from edgekd.atomic import as_written, read_json
 from edgekd.measure.withheld import without_figures
+from edgekd.recipe.yaml_text import read_mapping
 from edgekd.report import throughput
 from edgekd.report.artifacts import device_names, target_names
 from edgekd.report.lanes import words as _inference
@@ -22,7 +21,8 @@ from edgekd.run_dir import LOCKED_RECIPE
 
 def show(run: Path, stage: str) -> tuple[Any, str]:
     """(result, text) of a finished stage, read from its files."""
-    return _SHOW.get(stage, _report)(run)
+    with as_written(run):
+        return _SHOW.get(stage, _report)(run)
 
 
 def _student(run: Path) -> tuple[Any, str]:
@@ -145,8 +145,7 @@ def _file_of(model: str) -> str:
 
 
 def _recipe(run: Path) -> dict[str, Any]:
-    recipe: dict[str, Any] = yaml.safe_load((run / LOCKED_RECIPE).read_text(encoding="utf-8"))
-    return recipe
+    return read_mapping(run / LOCKED_RECIPE)
 
 
 _SHOW = {"student_qat": _student, "export": _export, "validate": _validate, "profile": _profile, "gate": _gate}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from edgekd.atomic import read_json, sha256_file
+from edgekd.atomic import as_written, read_json, sha256_file
 from edgekd.data import pack as packs
 from edgekd.data.pack import Pack
 from edgekd.devices.run_compare import Side
@@ -94,11 +96,16 @@ def _require_as_written(run: Path, name: str) -> None:
 
 
 def _truth(path: Path) -> tuple[GroundTruth, ...]:
+    with as_written(path):
+        return _labels(read_json(path)["images"])
+
+
+def _labels(images: Sequence[Mapping[str, Any]]) -> tuple[GroundTruth, ...]:
     return tuple(
         GroundTruth(
             one["image_id"], one["file_name"], one["height_px"], one["width_px"],
             np.asarray(one["boxes_px"], np.float32).reshape(-1, 4), np.asarray(one["class_ids"], np.int64),
             np.asarray(one["is_crowd"], np.bool_),
         )
-        for one in read_json(path)["images"]
+        for one in images
     )  # fmt: skip

@@ -159,7 +159,9 @@ def make_trainer(plan: FitPlan, teachers: Mapping[str, AnyTeacher], work: Path, 
     except ValueError as error:
         if "device" not in str(error).lower():
             raise
-        raise InputError(f"train.device: {plan.train.get('device')!r} is not on this machine; try cpu or 0") from error
+        raise InputError(
+            f"train.device: {plan.train.get('device')!r} is not on this machine; write cpu, or leave it out"
+        ) from error
     set_threads(plan.threads)  # the engine has just set its own number: on two cores, one
     if plan.own.activation_checkpointing:
         memory.install(trainer)

@@ -24,9 +24,11 @@ class StopRequest:
             self._previous = {kind: signal.signal(kind, self._note) for kind in (signal.SIGTERM, signal.SIGINT)}
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for kind, handler in self._previous.items():
-            signal.signal(kind, handler)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        if kind is None and self.signal is not None and self._previous:  # came behind the last batch: not heeded yet
+            signal.raise_signal(signal.Signals[self.signal])
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:

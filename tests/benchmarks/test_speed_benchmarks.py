@@ -118,3 +118,18 @@ def test_export_time() -> None:
     found = run("export_time.py", "--model", "yolo11p", "--imgsz", "64", "--rounds", "1")["results"]
     assert found["edgekd / ultralytics"]["goal_at_most"] == 1.2
     assert 0.3 < found["bytes"]["edgekd"] / found["bytes"]["ultralytics"] < 3
+
+
+@pytest.mark.slow
+def test_shared_machine() -> None:
+    small = ["--imgsz", "64", "--batch", "2", "--rounds", "1", "--blocks", "1", "--block-seconds", "0.1"]
+    found = run("shared_machine.py", *small, "--only", "as it is", "edgekd", "--set", "GOMP_SPINCOUNT=77")
+    assert found["settings"]["variables"] == {
+        "as it is": {"GOMP_SPINCOUNT": "300000", "KMP_BLOCKTIME": "200"}, "GOMP_SPINCOUNT=77": {"GOMP_SPINCOUNT": "77"},
+        "edgekd": {"GOMP_SPINCOUNT": "2000", "KMP_BLOCKTIME": "20us", "EDGEKD_OPENMP": "GOMP_SPINCOUNT,KMP_BLOCKTIME"},
+    }  # fmt: skip
+    for result in found["results"].values():
+        assert set(result["median_ms"]) == {"alone", "busy loop", "training"}
+        assert min(result["least_ms"].values()) > 0
+        assert set(result["over alone"]) == {"busy loop", "training"}
+    assert found["results"]["as it is"]["alone / as it is"]["median"] == 1

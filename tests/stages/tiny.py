@@ -31,9 +31,7 @@ STAGES = [
     *(f"export/{target}" for target in TARGETS),
     *(f"{stage}/{target}@local" for stage in ("validate", "profile") for target in TARGETS), "gate", "report",
 ]  # fmt: skip
-
-
-_PROGRESS = re.compile(r": \d+/\d+(, about .* left| in \d+ s$)")
+_PROGRESS = re.compile(r"[^:]+: \d+/\d+(, .*| in \d+ s)?$")
 
 
 @dataclass(frozen=True)
@@ -50,11 +48,8 @@ class Ended:
 
     @property
     def problems(self) -> list[str]:
-        """Error lines, without the prefix; anything else on standard error is a failure.
-
-        But for progress, which appears as soon as a machine is slow.
-        """
-        lines = [line for line in self.err.splitlines() if not _PROGRESS.search(line)]
+        """Error lines, without the prefix; anything else on standard error but the progress of a busy machine fails."""
+        lines = [line for line in self.err.splitlines() if not _PROGRESS.match(line)]
         assert all(line.startswith("edgekd: error: ") for line in lines), self.err
         return [line.removeprefix("edgekd: error: ") for line in lines]
 
