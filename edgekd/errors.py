@@ -8,11 +8,13 @@ A line says where, what was given, what is allowed and how to mend it::
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from edgekd.plain import MOST_LISTED, NAME_LIMIT, line, listed
 
 _COMPARED = 2000  # names that a guess is taken from: its cost grows with them
+_MORE = re.compile(r"and ([\d,]+) more; mend these first")
 
 
 class EdgekdError(Exception):
@@ -26,7 +28,7 @@ class EdgekdError(Exception):
 
     def __init__(self, *problems: str) -> None:
         told = tuple(line(" ".join(str(problem).split())) for problem in problems[:MOST_LISTED])
-        rest = len(problems) - len(told)
+        rest = sum(_count(str(problem)) for problem in problems[MOST_LISTED:])
         self.problems = (*told, f"and {rest:,} more; mend these first") if rest else told
         super().__init__("; ".join(self.problems))
 
@@ -59,12 +61,21 @@ class Interrupted(EdgekdError):
     exit_code = 130
 
 
-def unknown(kind: str, given: str, known: Iterable[str], meant: str | None = None) -> str:
+def _count(problem: str) -> int:
+    """How many problems a line stands for: that of an error before may end a list."""
+    found = _MORE.fullmatch(problem)
+    return int(found[1].replace(",", "")) if found else 1
+
+
+def unknown(kind: str, given: str, known: Iterable[str], meant: str | None = None, before: int = 0) -> str:
     """Text for a name that was missed: what was given, what is known, and the nearest guess.
 
     Args:
         meant: a better guess than the nearest name, where one is known.
+        before: problems of the same file that are told first; behind very many nobody reads a guess, so none is made.
     """
+    if before >= MOST_LISTED:
+        return f"unknown {kind} '{line(given, NAME_LIMIT)}'"
     names = sorted(known)
     comparable = [name for name in names[:_COMPARED] if len(name) <= NAME_LIMIT]
     near = difflib.get_close_matches(given[:NAME_LIMIT], comparable, n=1)

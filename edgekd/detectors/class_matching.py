@@ -124,11 +124,11 @@ def _given(
     for column, other in enumerate(teacher):
         called[other].append(column)
     columns: dict[str, int | None] = {}
-    problems = []
+    problems: list[str] = []
     for name, value in given.items():
         place = f"{where}.{name}"
         if name not in known:
-            problems.append(f"{place}: {unknown('class', name, data)} of the data")
+            problems.append(f"{place}: {unknown('class', name, data, before=len(problems))} of the data")
         if value is None or isinstance(value, int):
             columns[name] = value
             if value is not None and value not in range(len(teacher)):
@@ -139,7 +139,7 @@ def _given(
                 several = ", ".join(map(str, called[value]))
                 problems.append(f"{place}: columns {several} of the teacher are all called '{value}'; give a number")
         else:
-            problems.append(f"{place}: {unknown('class', value, teacher)} of the teacher")
+            problems.append(f"{place}: {unknown('class', value, teacher, before=len(problems))} of the teacher")
     if problems:
         raise InputError(*problems)
     return columns

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import secrets
 import selectors
 import shlex
@@ -28,8 +29,10 @@ _PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin:/system/bi
 _START = f'PATH={_PATH}${{PATH:+:$PATH}} LC_ALL=C; export PATH LC_ALL; printf "\\n%s\\n" "$1"; '
 _SHORT = (_START + "mark=$1; shift; (\n", '\n); printf \'\\n%s %d\\n\' "$mark" "$?"')
 _LONG = _START + 'shift; exec "$@"'
+_CODE = re.compile(rb"[0-9]{1,3}")
 _POLL_SECONDS = 0.5
 _CHUNK_BYTES = 1 << 16
+_MOST_BYTES = 1 << 26  # of what one command says; pieces of files have a quarter of it
 
 
 @dataclass(frozen=True)
@@ -206,6 +209,8 @@ class Shell:
                         return said.getvalue()
                     said.write(chunk)
                     moved = time.monotonic()
+                    if said.tell() > _MOST_BYTES:
+                        raise DeviceFault("crashed", f"{self._where}: says more than any command does; see its shell")
                 offset = os.lseek(source.fileno(), 0, os.SEEK_CUR) if source else 0
                 offset = os.fstat(signs.fileno()).st_size if signs else offset
                 if offset != before:
@@ -235,11 +240,12 @@ def _between(said: bytes, mark: bytes) -> tuple[bytes, int] | None:
     """Output and exit code, or None if the command has not come to its end."""
     _, start, rest = said.partition(b"\n" + mark)
     output, end, code = rest.rpartition(b"\n" + mark + b" ")
-    if not start or not end or not code.strip().isdigit():
+    if not start or not end or not _CODE.fullmatch(code.strip()):
         return None
     return output.removeprefix(b"\r").removeprefix(b"\n"), int(code)
 
 
 def _content(errors: IO[bytes]) -> bytes:
-    errors.seek(0)
+    """The last of it: what a device says in the end tells why."""
+    errors.seek(max(0, errors.seek(0, os.SEEK_END) - _MOST_BYTES))
     return errors.read()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Protocol
@@ -12,7 +13,8 @@ from edgekd.devices.providers import provider_problems
 from edgekd.devices.tools.spec import ToolSpec, tool_problems
 
 # Given to programs as arguments: nothing that one of them might take for an option, a path or shell text.
-_Plain = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:%-]*$", max_length=253)]
+_PLAIN = r"[A-Za-z0-9_][A-Za-z0-9_.:%-]*"
+_Plain = Annotated[str, StringConstraints(pattern=f"^{_PLAIN}$", max_length=253)]
 
 
 class SshSpec(BaseModel):
@@ -49,7 +51,9 @@ class DeviceSpec(BaseModel):
     transport: Literal["local", "ssh", "adb"] = "local"
     ssh: SshSpec = SshSpec()
     adb: AdbSpec = AdbSpec()
-    python: str | None = Field(None, pattern=r"^[^\n\r]+$", description="interpreter on the device that runs the agent")
+    python: str | None = Field(
+        None, pattern=r"^[^\n\r-][^\n\r]*$", description="interpreter on the device that runs the agent"
+    )
     folder: str | None = Field(None, min_length=1, description="what edgekd keeps on the device; relative: to its home")
     runtimes: tuple[str, ...] = Field(min_length=1, description="runtimes of the agent that this device has")
     optional: tuple[str, ...] = Field((), description="of these runtimes, those that need not be installed")
@@ -73,6 +77,7 @@ class DeviceSpec(BaseModel):
     @model_validator(mode="after")
     def _providers_are_known(self) -> DeviceSpec:
         problems = [
+            *_name_problems(self),
             *_optional_problems(self.runtimes, self.optional),
             *provider_problems(self.runtimes, self.providers, self.provider_options),
             *tool_problems(self.tools, self.runtimes, self.python, self.providers),
@@ -90,6 +95,12 @@ class DeviceSpec(BaseModel):
     def has_agent(self) -> bool:
         """Whether the agent runs there; where it does not, a program of its own times each artifact, and no AP is."""
         return not self.tools or self.python is not None
+
+
+def _name_problems(spec: DeviceSpec) -> Iterator[str]:
+    """ssh takes the name for that of the host, where there is no other, and so may a proxy of the user's ssh_config."""
+    if spec.transport == "ssh" and spec.ssh.host is None and not re.fullmatch(_PLAIN, spec.name):
+        yield "name: cannot be that of a host; set ssh.host, or name the file with letters, digits, '.', '_', '-'"
 
 
 def _optional_problems(runtimes: Sequence[str], optional: Sequence[str]) -> Iterator[str]:

@@ -59,8 +59,9 @@ def _offered(spec: DeviceSpec, timeouts: Timeouts) -> list[str]:
         limit_s = timeouts.connect + 5
         try:
             ended = subprocess.run(
-                command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit_s
-            )
+                command, check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit_s,
+                encoding="utf-8", errors="replace",
+            )  # fmt: skip
             said = ended.stderr
         except OSError as error:
             raise DeviceFault(

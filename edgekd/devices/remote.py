@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -14,11 +15,14 @@ from edgekd.devices import agent_archive, not_started, stream
 from edgekd.devices.channel import Channel, Shell, Timeouts, after
 from edgekd.devices.contract import DeviceSpec, Reply
 from edgekd.devices.faults import DeviceFault
+from edgekd.devices.numbers import whole
 from edgekd.devices.store import Store, free_bytes, refused
 from edgekd.devices.stream import OnEvent
 from edgekd.devices.turn import label, say_waiting
+from edgekd.plain import cut
 
 _OLDEST_PYTHON = (3, 8)
+_FACTS = 8  # lines of `_HELLO`
 _ENDING_SECONDS = 3.0
 _NOT_STARTED, _TIMED_OUT, _LATE = (126, 127), 124, 5
 
@@ -40,13 +44,19 @@ fi
 echo "$python"
 pwd -P
 """
+_VERSION = re.compile(r"[0-9]{1,4}(\.[0-9]{1,4}){2}")
+
 # $1 seconds, $2 seconds between two signs of life (on standard error), then a program and its arguments. It leads a
 # group of its own, which ends with it, with the time, or with this end of the link, whose standard input stays open.
+# Time is that since the start of the device: boards without a battery are set right by the network while they run.
 _PROGRAM = f"""
 limit=$1 beat=$2; shift 2
 exec 3<&0
 if command -v setsid >/dev/null; then setsid "$@" </dev/null 3<&- & else "$@" </dev/null 3<&- & fi
 program=$!
+now() {{
+  if read -r up _ 2>/dev/null </proc/uptime; then echo "${{up%%.*}}"; else date +%s; fi
+}}
 end() {{ kill -9 "-$program" 2>/dev/null || kill -9 "$program" 2>/dev/null; }}
 (
   read -r _ <&3
@@ -55,8 +65,8 @@ end() {{ kill -9 "-$program" 2>/dev/null || kill -9 "$program" 2>/dev/null; }}
 (
   exec 3<&-
   trap 'kill $nap 2>/dev/null; exit 0' TERM
-  last=$(($(date +%s) + limit))
-  while [ "$(date +%s)" -lt "$last" ]; do
+  last=$(($(now) + limit))
+  while [ "$(now)" -lt "$last" ]; do
     sleep "$beat" & nap=$!
     wait $nap
     echo >&2 || break
@@ -184,13 +194,19 @@ class RemoteDevice:
         reply = self._shell(_HELLO, folder, self._python)
         if reply.code != 0:
             raise refused(self._where, f"folder {folder} cannot be made", reply.err)
-        system, release, machine, cores, free, version, self._python, path = reply.text.split("\n", 7)
+        lines = reply.text.split("\n", 7)
+        if len(lines) != _FACTS:
+            said = cut(" ".join(reply.text.split()))
+            raise DeviceFault("crashed", f"{self._where}: does not say what it is (it said: {said}); see its shell")
+        system, release, machine, cores, free, version, self._python, path = lines
         version, _, self._no_python = version.strip().partition(" ")
+        if version != "none" and not _VERSION.fullmatch(version):
+            version, self._no_python = "none", f"tells no version ({cut(version)})"
         return {
             "system": system,
             "release": release,
             "machine": machine,
-            "cores": int(cores) if cores.strip().isdigit() else None,
+            "cores": whole(cores),
             "free_bytes": free_bytes(free),
             "folder": path,
             "python": None if version == "none" else version,

@@ -7,6 +7,7 @@ device itself clears away what came.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,11 +19,13 @@ from edgekd.atomic import sha256_file, sync_folder
 from edgekd.devices import hashing
 from edgekd.devices.channel import Shell, Timeouts
 from edgekd.devices.faults import DeviceFault
+from edgekd.devices.numbers import whole
 from edgekd.progress import progress
 
 _MB = 1 << 20
 _CHUNK_BYTES = 16 * _MB
 _LEAST_FREE_BYTES = 4 * _MB
+_MOST_PULLED_BYTES = 1024 * _MB  # logs and samples of timing programs have some hundred MB at the very most
 _CUT, _DAMAGED, _MISSING = 4, 5, 6
 
 # $1 file or folder, $2 its size in bytes (of a file). Says `here`, or the KB that are free.
@@ -75,6 +78,8 @@ wc -c <"$1"
 if command -v sha256sum >/dev/null; then sha256sum <"$1"; else shasum -a 256 <"$1"; fi
 """
 
+_DESCRIBED = re.compile(r"\s*(?P<size>[0-9]{1,15})\s+\\?(?P<sha256>[0-9a-f]{64})\b")
+
 # $1 file $2 first byte, from 1 $3 bytes.
 _PIECE = 'tail -c "+$2" "$1" | head -c "$3"'
 
@@ -121,7 +126,13 @@ class Store:
             raise DeviceFault("incomplete", f"{self._where}: {remote}: no such file; nothing to fetch")
         if reply.code != 0:
             raise refused(self._where, f"{remote}: cannot be read", reply.err)
-        size, sha256 = (line.split()[0] for line in reply.text.splitlines()[:2])
+        described = _DESCRIBED.match(reply.text)
+        if described is None or int(described["size"]) > _MOST_PULLED_BYTES:
+            raise DeviceFault(
+                "incomplete",
+                f"{self._where}: {remote}: is not told as a file of at most 1 GiB with its hash; see there",
+            )
+        size, sha256 = described.groups()
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.{sha256[:12]}.part")
         with part.open("ab") as stream:
@@ -215,6 +226,6 @@ def free_bytes(said: str) -> int | None:
     """Free space from the last line of `df -Pk`; file systems and folders may have spaces in their names."""
     words = said.split()
     for place, word in enumerate(words):
-        if word.endswith("%") and place and words[place - 1].lstrip("-").isdigit():
-            return int(words[place - 1]) * 1024
+        if word.endswith("%") and place and (free := whole(words[place - 1])) is not None:
+            return free * 1024
     return None

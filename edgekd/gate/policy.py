@@ -104,16 +104,15 @@ def check_names(
     """
     targets, devices, class_names = list(targets), list(devices), list(class_names)
     known_classes = set(class_names)
-    problems = []
+    problems: list[str] = []
     for budget in PER_ARTIFACT:
         for name in getattr(config, budget):
             target, _, device = name.partition("@")
             for kind, part, known in (("target", target, targets), ("device", device, devices)):
                 if part not in known:
-                    problems.append(f"{where}.{budget}.{name}: {unknown(kind, part, known)}")
-    problems += [
-        f"{where}.min_ap_per_class.{name}: {unknown('class', name, class_names)}"
-        for name in config.min_ap_per_class
-        if name not in known_classes
-    ]
+                    problems.append(f"{where}.{budget}.{name}: {unknown(kind, part, known, before=len(problems))}")
+    for name in config.min_ap_per_class:
+        if name not in known_classes:
+            what = unknown("class", name, class_names, before=len(problems))
+            problems.append(f"{where}.min_ap_per_class.{name}: {what}")
     return problems

@@ -74,11 +74,8 @@ def check_arguments(train: Mapping[str, Any], distilling: bool, where: str) -> N
     problems = _meeting_problems(own, where)
     if train.get("compile") and own.get("activation_checkpointing"):
         problems.append(f"{where}: train.activation_checkpointing: must be off with train.compile; choose one")
-    problems += [
-        problem
-        for key, value in train.items()
-        for problem in _problems_of(key, value, distilling, f"{where}: train.{key}")
-    ]
+    for key, value in train.items():
+        problems += _problems_of(key, value, distilling, f"{where}: train.{key}", len(problems))
     if not problems:
         problems = _world_problems(train, OwnArguments(**own).processes, where)
     if problems:
@@ -110,7 +107,7 @@ def check_quantization_arguments(train: Mapping[str, Any], quantize: QuantizeRec
         if key in _ELSEWHERE:
             problems.append(f"{place}: is not for this section; use {_ELSEWHERE[key]} instead")
         else:
-            problems += _problems_of(key, value, True, place)
+            problems += _problems_of(key, value, True, place, len(problems))
     own = {key: value for key, value in train.items() if key in OwnArguments.model_fields}
     if (
         not problems
@@ -123,12 +120,12 @@ def check_quantization_arguments(train: Mapping[str, Any], quantize: QuantizeRec
         raise InputError(*problems)
 
 
-def _problems_of(key: str, value: Any, distilling: bool, place: str) -> list[str]:
-    """What is wrong with one argument."""
+def _problems_of(key: str, value: Any, distilling: bool, place: str, before: int = 0) -> list[str]:
+    """What is wrong with one argument, behind some problems of others."""
     if key in REFUSED:
         return [f"{place}: {REFUSED[key]}"]
     if key not in TrainArguments.model_fields:
-        return [f"{place}: {unknown('engine argument', key, TrainArguments.model_fields)}"]
+        return [f"{place}: {unknown('engine argument', key, TrainArguments.model_fields, before=before)}"]
     try:
         TrainArguments.model_validate({key: value})
     except ValidationError:

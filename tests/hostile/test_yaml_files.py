@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from edgekd.detectors.class_matching import match_classes
+from edgekd.errors import InputError
+from edgekd.gate.policy import GateConfig, check_names
+from edgekd.recipe.schema import QuantizeRecipe
+from edgekd.training.arguments import check_arguments, check_quantization_arguments
 from tests.hostile.nasty import NAMES
-from tests.hostile.trial import refused
+from tests.hostile.trial import limited, refused
 
 RECIPE = "name: a\ndata: {format: digits, imgsz: 64, train: 24, val: 8, test: 8}\nstudent: {model: yolo11p}\n"
 
@@ -142,6 +148,46 @@ def test_thirty_thousand_keys(key: str, tmp_path: Path) -> None:
     keys = "\n".join(f"  k{number}: 1" for number in range(30_000))
     text = keys.replace("  ", "") if key.startswith("{") else f"{key.partition(':')[0]}:\n{keys}"
     refused(2, "more; mend these first", "check", recipe(text + "\n", tmp_path), "--architecture-only")
+
+
+MANY = [f"clas number k{number}" for number in range(30_000)]
+CLASSES = [f"class number {number}" for number in range(2000)]
+ASKED: dict[str, Callable[[], object]] = {
+    "train": lambda: check_arguments(dict.fromkeys(MANY, 1), distilling=True, where="r.yaml"),
+    "quantize.train": lambda: check_quantization_arguments(
+        {}, QuantizeRecipe(mode="qat", train=dict.fromkeys(MANY, 1)), "r.yaml"
+    ),
+    "gate.min_ap_per_class": lambda: fail(
+        check_names(GateConfig(min_ap_per_class=dict.fromkeys(MANY, 0.1)), [], [], CLASSES, "r.yaml: gate")
+    ),
+    "gate.max_size_mb": lambda: fail(
+        check_names(GateConfig(max_size_mb={f"{name}@x": 1 for name in MANY}), ["onnx"], ["local"], [], "r.yaml: gate")
+    ),
+    "teacher.classes": lambda: match_classes(CLASSES, CLASSES, dict.fromkeys(MANY, "x"), "r.yaml: teacher.classes"),
+}  # fmt: skip
+
+
+def fail(problems: list[str]) -> None:
+    raise InputError(*problems)
+
+
+@pytest.mark.parametrize("place", ASKED)
+def test_a_name_is_guessed_only_for_problems_that_are_told(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each guess compares with every known name: 30,000 of them took 22 s."""
+    guesses = 0
+
+    def counted(*_: object, **__: object) -> list[str]:
+        nonlocal guesses
+        guesses += 1
+        return []
+
+    monkeypatch.setattr("edgekd.errors.difflib.get_close_matches", counted)
+    with limited(), pytest.raises(InputError) as caught:
+        ASKED[place]()
+    assert 1 <= guesses <= 51
+    assert len(caught.value.problems) == 51
+    assert re.fullmatch(r"and \d\d,950 more; mend these first", caught.value.problems[-1])
+    assert InputError(*caught.value.problems).problems == caught.value.problems
 
 
 @pytest.mark.parametrize("key", ["export", "devices", "distill"])

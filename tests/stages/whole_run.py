@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import pickle
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +157,17 @@ def make_whole(folder: Path, data: dict[str, Any]) -> Whole:
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    return make_whole(tmp_path_factory.mktemp("whole"), {"format": "yolo", "path": "../data/data.yaml"})
+    """Made by whichever of the test processes that run side by side comes first; the others wait, and look at it."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    made = shared / "whole.pickle"
+    with (shared / "whole.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.is_file():
+            folder = Path(tempfile.mkdtemp(prefix="whole-", dir=shared))
+            made.write_bytes(pickle.dumps(make_whole(folder, {"format": "yolo", "path": "../data/data.yaml"})))
+    found: Whole = pickle.loads(made.read_bytes())
+    return found
 
 
 @pytest.fixture

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edgekd.devices.numbers import whole
+
+_MOST_CORES = 4096
+
 
 def fast_cores(policies: Mapping[str, tuple[str, int]], threads: int) -> list[int]:
     """The fastest cores, whole groups of one clock at a time until there are enough.
@@ -35,5 +39,8 @@ def _cores(related: str) -> list[int]:
     cores: list[int] = []
     for part in related.replace(",", " ").split():
         first, _, last = part.partition("-")
-        cores += range(int(first), int(last or first) + 1)
+        ends = whole(first), whole(last or first)
+        if ends[0] is None or ends[1] is None or not 0 <= ends[0] <= ends[1] < _MOST_CORES:
+            return []  # no list of cores
+        cores += range(ends[0], ends[1] + 1)
     return cores

@@ -94,6 +94,9 @@ def _one_process(where: Bench, program: Program, lane: str) -> Event:
         raise
     except EnvironmentFault as fault:  # of a parser, which knows no device
         raise DeviceFault("crashed", f"device {where.device.spec.name}: {fault.problems[0]}") from fault
+    except (ValueError, RecursionError) as error:  # what it says looks like its figures, and is none
+        said = f"{where.name}: what it said cannot be read ({error}); run it again"
+        raise DeviceFault("crashed", f"device {where.device.spec.name}: {said}") from error
     return {
         "event": "tool", "lane": lane, "timing": asdict(once.timing), "power_log": once.power_log,
         "before": before, "after": state(where.device), "environment": _environment(where),

@@ -9,6 +9,8 @@ from edgekd.agent.tegra import release_in
 from edgekd.agent.telemetry import android, jetson
 from edgekd.agent.telemetry.sources import SENSOR_OFF_C
 from edgekd.devices.contract import Device
+from edgekd.devices.faults import DeviceFault
+from edgekd.devices.numbers import whole
 
 ROOT = ""  # of the device's files
 _TIMEOUT_S = 20.0
@@ -43,10 +45,14 @@ def state(device: Device) -> dict[str, Any]:
     """A snapshot: temperatures, governors and clocks, power mode, Android's thermal status, and what it is.
 
     Raises:
-        DeviceFault: the device does not answer.
+        DeviceFault: the device does not answer, or with what is no state.
     """
     said = device.shell(["sh", "-c", _SCRIPT, "edgekd", ROOT], timeout_s=_TIMEOUT_S)
-    return understood(said.out.decode("utf-8", errors="replace"))
+    try:
+        return understood(said.out.decode("utf-8", errors="replace"))
+    except ValueError as error:  # what looks like a number, and is none
+        where = f"device {device.spec.name}"
+        raise DeviceFault("crashed", f"{where}: does not tell its state in numbers ({error}); see there") from error
 
 
 def understood(said: str) -> dict[str, Any]:
@@ -65,9 +71,9 @@ def understood(said: str) -> dict[str, Any]:
         "android_thermal": thermal._asdict() if thermal else None,
         "power_mode": mode._asdict() if mode else None,
         "policies": {
-            name: [cores, int(khz)]
+            name: [cores, khz]
             for name, cores in facts.get("related_cpus", {}).items()
-            if _is_whole(khz := facts.get("cpuinfo_max_freq", {}).get(name, ""))
+            if (khz := whole(facts.get("cpuinfo_max_freq", {}).get(name, ""))) is not None
         } or None,
         "l4t": release_in(facts.get("release", {}).get("-", "")),
         **{name: facts.get(name, {}).get("-", "").strip() or None for name in ("model", "compatible", "build", "gpu")},
@@ -91,8 +97,5 @@ def _parted(said: str) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
 
 
 def _whole(values: Mapping[str, str] | None) -> dict[str, int] | None:
-    return {name: int(value) for name, value in (values or {}).items() if _is_whole(value)} or None
-
-
-def _is_whole(text: str) -> bool:
-    return text.strip().lstrip("-").isdigit()
+    known = {name: whole(value) for name, value in (values or {}).items()}
+    return {name: value for name, value in known.items() if value is not None} or None
