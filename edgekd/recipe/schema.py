@@ -272,7 +272,7 @@ class Recipe(_Strict):
                 raise ValueError(f"'distill' needs a 'teacher'{named}")
             if asked not in known:
                 raise ValueError(f"distill[{index}].teacher: {unknown('teacher', str(asked), known)}")
-        if any("teacher" in entry.rest for entry in self.quantize.distill):
+        if any(entry.rest.get("teacher", "teacher") != "teacher" for entry in self.quantize.distill):
             raise ValueError("quantize.distill: 'quantize.teacher' says who teaches; leave 'teacher' out there")
 
     @property

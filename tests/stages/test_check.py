@@ -152,7 +152,7 @@ def test_grey_images_go_the_whole_road(folder: Path) -> None:
         data={"format": "yolo", "path": "data/data.yaml"},
         control=False,
         export=[export("onnx-fp32")],
-        gate={},
+        gate=None,
     )
     with short_protocol():
         ended = edgekd("run", recipe, "--out", folder / "run", "--json")

@@ -211,8 +211,10 @@ class TestAmp:
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         module = detector("yolo11p").module
-        module.model[0].bn.weight.data *= 1e8  # beyond what fp16 can hold
+        module.model[0].bn.weight.data *= 1e6  # beyond what fp16 can hold
+        before = {name: value.clone() for name, value in module.state_dict().items()}
         assert amp_difference(module, torch.float16) == float("inf")
+        assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
         monkeypatch.setattr(precision, "_has_amp", lambda device: True)
         assert not amp_is_sound(module)
         assert "train.amp: mixed precision gives other maps than float32" in capsys.readouterr().err

@@ -157,9 +157,9 @@ class TestLastGoodState:
         original = Logit.terms
         monkeypatch.setattr(
             Logit, "terms",
-            lambda self, output, knowledge, batch, step: {
-                key: term * (float("nan") if step == 4 else 1)
-                for key, term in original(self, output, knowledge, batch, step).items()
+            lambda self, output, knowledge, batch, moment: {
+                key: term * (float("nan") if moment.step == 4 else 1)
+                for key, term in original(self, output, knowledge, batch, moment).items()
             },
         )  # fmt: skip
         with pytest.raises(DivergedError, match=r"not finite in epoch 2; lower train\.lr0 or the weights in distill"):
