@@ -127,8 +127,8 @@ def _with_edgekd(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path
         student=student, initialised=False, data_yaml=Path(data_yaml), train=_arguments(setting), head="one2many",
         seed=row.seed, threads=threads, distillers=methods, class_names=CLASS_NAMES,
     )  # fmt: skip
-    tutor = Teacher(teacher.frozen(), ClassMap.identity(len(CLASS_NAMES))) if methods else None
-    return fit(plan, tutor, folder, str(row.key)).weights
+    teachers = {"teacher": Teacher(teacher.frozen(), ClassMap.identity(len(CLASS_NAMES)))} if methods else {}
+    return fit(plan, teachers, folder, str(row.key)).weights
 
 
 def _with_engine(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path, threads: int) -> Path:

@@ -72,17 +72,19 @@ class Bench:
 
     def variants(self) -> dict[str, Callable[[], float]]:
         """Each runs one step and returns its seconds."""
+        from edgekd.detectors.spec import Needs
+
         teacher = self._teacher()
         pkd, head = self._edgekd(teacher, "pkd"), self._edgekd(self._teacher(), *HEAD_METHODS)
-        images, taps = self.batch["img"], tuple(path for part in pkd.distillers for path in part.teacher_taps)
-        both = frozenset({"class_logits", "boxes"})
+        images, maps = self.batch["img"], Needs.merged(part.wiring.teacher for part in pkd.distillers)
+        outputs = Needs(parts=frozenset({"class_logits", "boxes"}))
         modules = {
             "plain": (self._new_student(), None),
-            "minimum": (self._new_student(), lambda: teacher.forward(images, taps, frozenset())),
+            "minimum": (self._new_student(), lambda: teacher.forward(images, maps)),
             "pkd": (pkd, None),
             "score_l2": (self._edgekd(teacher, "score_l2"), None),
             "distill_model": (self._engines(), None),
-            "head_minimum": (self._new_student(), lambda: head._holder[1].forward(images, (), both)),
+            "head_minimum": (self._new_student(), lambda: head.source.teachers[0].forward(images, outputs)),
             "head_unfolded": (self._new_student(), lambda: self._as_given(images)),
             "head_eager": (head, None),
             **{f"head_{name}": (self._edgekd(self._teacher(*keys), *HEAD_METHODS), None)
@@ -163,7 +165,8 @@ class Bench:
 
         student = UltralyticsDetector(self._new_student(), self.options.student)
         configs = [(method, distiller_type(method).config_type()) for method in methods]
-        module = DistillationModule(student, build_distillers(configs, student, teacher), teacher, epochs=100)
+        parts = build_distillers(configs, student.spec, {"teacher": teacher})
+        module = DistillationModule(student, parts, [teacher] * len(parts), epochs=100, seed=0)
         module.steps_per_epoch = 100
         return module.to(self.device)
 

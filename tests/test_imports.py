@@ -20,20 +20,10 @@ ROOMS = [
     "cli", "pipeline", "stages", "training", "report", "distill", "export", "gate", "detectors", "data", "devices",
     "measure", "recipe", "run_dir", "former_runs", "agent",
 ]  # fmt: skip
-# Modules below the rooms; they may import each other.
-CELLAR = {
-    "types",
-    "errors",
-    "atomic",
-    "progress",
-    "pace",
-    "ranks",
-    "plain",
-    "terminal",
-    "files",
-    "interrupts",
+CELLAR = {  # may import each other
+    "types", "errors", "atomic", "progress", "pace", "ranks", "plain", "terminal", "files", "plugins", "interrupts",
     "openmp",
-}
+}  # fmt: skip
 MODULES = sorted(path for path in ROOT.rglob("*.py") if "builtin" not in path.relative_to(ROOT).parts)
 ON_DEVICES = {"tensorrt", "ncnn", "ai_edge_litert"}  # runtimes that need not be on the machine that edgekd is on
 AGENT = [path for path in MODULES if path.relative_to(ROOT).parts[0] == "agent"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edgekd.cli.app import Json, app, print_json, print_rows
+from edgekd.cli.app import Json, Set, app, print_json, print_rows, recipe_file
 from edgekd.terminal import print_lines
 
 
@@ -54,11 +55,33 @@ def doctor(
 
 
 @app.command()
-def methods(as_json: Json = False) -> None:
-    """List distillation methods with their parameters."""
-    from edgekd.stages.listing import list_methods
+def methods(
+    name: Annotated[str | None, typer.Argument(help="show the card of this one", show_default=False)] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--for", help="which of them serve the student and teacher of this recipe")
+    ] = None,
+    set_: Set = None,
+    as_json: Json = False,
+) -> None:
+    """List distillation methods, show the card of one, or say which serve a recipe and why the others cannot."""
+    from edgekd.stages.methods import list_methods, method_card, methods_for, shown_card, shown_fits
 
-    print_rows(list_methods(), as_json)
+    if name and recipe:
+        raise typer.BadParameter("give the name of a method or --for RECIPE, not both")
+    if recipe:
+        rows = methods_for(recipe_file(recipe), tuple(set_ or ()))
+        print_rows(rows if as_json else shown_fits(rows), as_json)
+        return
+    if not name:
+        print_rows(list_methods(), as_json)
+        return
+    card = method_card(name)
+    if as_json:
+        print_json(card)
+        return
+    lines, keys = shown_card(card)
+    print_lines(lines)
+    print_rows(keys, as_json=False)
 
 
 @app.command()

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from edgekd.detectors.class_matching import ClassMatch, match_classes
-from edgekd.detectors.contract import DensePredictions, DetectorOutput, QueryPredictions
-
-Predictions = TypeVar("Predictions", DensePredictions, QueryPredictions)
+from edgekd.detectors.outputs import DetectorOutput
 
 
 @dataclass(frozen=True)
@@ -50,15 +47,21 @@ class ClassMap:
 
     def apply(self, output: DetectorOutput) -> DetectorOutput:
         """A copy of `output` whose class logits stand in the data set's order."""
-        dense = {branch: self._mapped(predictions) for branch, predictions in output.dense.items()}
-        return DetectorOutput(output.taps, dense, output.queries and self._mapped(output.queries))
+        dense = {
+            branch: replace(one, logits=self._mapped(one.class_logits), known_classes=self._known(one.class_logits))
+            for branch, one in output.dense.items()
+        }
+        queries = output.queries
+        if queries is not None:
+            logits = queries.class_logits
+            queries = replace(queries, class_logits=self._mapped(logits), known_classes=self._known(logits))
+        return replace(output, dense=dense, queries=queries)
 
-    def _mapped(self, predictions: Predictions) -> Predictions:
-        logits = predictions.class_logits
-        known = None if bool(self.known.all()) else self.known.to(logits.device)
-        return replace(
-            predictions, class_logits=logits.index_select(-1, self.index.to(logits.device)), known_classes=known
-        )
+    def _mapped(self, logits: Tensor) -> Tensor:
+        return logits.index_select(-1, self.index.to(logits.device))
+
+    def _known(self, logits: Tensor) -> Tensor | None:
+        return None if bool(self.known.all()) else self.known.to(logits.device)
 
 
 def columns_of(matches: Sequence[ClassMatch]) -> list[int]:

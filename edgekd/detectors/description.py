@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from edgekd.detectors.contract import Role, Spec, Tap
+from edgekd.detectors.spec import Branch, DenseHead, Head, Part, QueryHead, Role, Spec, Tap
 
 _PROBE_SIZE_PX = 64
 _MOST_STRIDE = 256
@@ -19,27 +19,39 @@ def describe(module: Any, name: str, is_query: bool) -> Spec:
     Raises:
         ValueError: its strides cannot be, or it gives what is not finite.
     """
-    head = module.model[-1]
     if not all(1 <= stride <= _MOST_STRIDE for stride in module.stride.tolist()):
         raise ValueError(f"strides {module.stride.tolist()} are not in 1..{_MOST_STRIDE}")
     channels = int(module.yaml.get("channels", 3))
-    taps = _discover_taps(module, channels)
-    reg_max = 1 if is_query else int(head.reg_max)
-    two_branches = not is_query and getattr(head, "one2one_cv2", None) is not None
     return Spec(
         family="ultralytics",
         name=name,
         class_names=tuple(str(module.names[index]) for index in sorted(module.names)),
         input_channels=channels,
         size_multiple=int(module.stride.max()),
-        taps=taps,
-        head_kind="query" if is_query else "dense",
-        box_form="box" if is_query else ("distribution" if reg_max > 1 else "distance"),
-        reg_max=reg_max,
-        branches=("one2many", "one2one") if two_branches else (() if is_query else ("one2many",)),
-        point_offset=0.5,
+        taps=_discover_taps(module, channels),
+        head=_query_head(module.model[-1]) if is_query else _dense_head(module.model[-1]),
         parameters=sum(parameter.numel() for parameter in module.parameters()),
     )
+
+
+def _dense_head(head: Any) -> Head:
+    branches: tuple[Branch, ...] = ("one2many",)
+    if getattr(head, "one2one_cv2", None) is not None:
+        branches = ("one2many", "one2one")
+    strides = tuple(int(stride) for stride in head.stride)
+    return DenseHead(strides, point_offset=0.5, bins=int(head.reg_max), branches=branches)
+
+
+def _query_head(head: Any) -> Head:
+    return QueryHead(layers=int(head.num_decoder_layers), queries=int(head.num_queries), width=int(head.hidden_dim))
+
+
+def head_part(module: Any, path: str) -> Part | None:
+    """What of the head must be asked for so that a module runs; None for everything before the head."""
+    head = module.model[-1]
+    if not path.startswith(f"model.{head.i}."):
+        return None
+    return "boxes" if "cv2" in path.split(".")[2] else "class_logits"
 
 
 def _discover_taps(module: Any, channels: int) -> tuple[Tap, ...]:
@@ -51,7 +63,10 @@ def _discover_taps(module: Any, channels: int) -> tuple[Tap, ...]:
         roles[f"model.{head.i}.cv3.{level}.1"] = "head_cls"
         roles[f"model.{head.i}.cv2.{level}.1"] = "head_box"
     size, shapes = probe(module, channels, [*roles, *backbone])
-    taps = [Tap(role, path, size // shapes[path][2], shapes[path][1]) for path, role in roles.items()]
+    taps = [
+        Tap(role, path, size // shapes[path][2], shapes[path][1], part=head_part(module, path))
+        for path, role in roles.items()
+    ]
     deepest = {size // shapes[path][2]: path for path in backbone}  # the last layer of each stride wins
     taps += [
         Tap("backbone", path, stride, shapes[path][1])

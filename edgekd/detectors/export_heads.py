@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd.detectors.contract import Branch
+from edgekd.detectors.spec import Branch
 
 
 class DenseExport(nn.Module):

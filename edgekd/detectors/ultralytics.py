@@ -13,23 +13,26 @@ from torch import Tensor, nn
 
 from edgekd.detectors import weights
 from edgekd.detectors.architectures import architecture
-from edgekd.detectors.contract import Branch, DensePredictions, DetectorOutput, QueryPredictions, Tap
-from edgekd.detectors.description import describe, probe
+from edgekd.detectors.description import describe, head_part, probe
 from edgekd.detectors.export_heads import DenseExport, QueryExport
 from edgekd.detectors.fusion import fused_copy
+from edgekd.detectors.outputs import Batch, DensePredictions, DetectorOutput, Guidance, QueryPredictions, TrainingPass
+from edgekd.detectors.spec import Branch, DenseHead, Needs, Part, Spec, Tap
+from edgekd.detectors.training_pass import training_pass
 from edgekd.errors import InputError
 
 
 class UltralyticsDetector:
     """A detector whose network is an Ultralytics `DetectionModel` or `RTDETRDetectionModel` (`module`)."""
 
-    def __init__(self, module: Any, name: str) -> None:
+    def __init__(self, module: Any, name: str, spec: Spec | None = None) -> None:
+        """`spec`: of a network whose description is known; None: found out by running it."""
         self.module = module
         self.head = module.model[-1]
         self.is_query = type(self.head).__name__ == "RTDETRDecoder"
         if not self.is_query and type(self.head).__name__ != "Detect":
             raise InputError(f"{name}: its head is {type(self.head).__name__}; edgekd serves detection heads only")
-        self.spec = describe(module, name, self.is_query)
+        self.spec = spec or describe(module, name, self.is_query)
 
     @classmethod
     def from_recipe(
@@ -76,45 +79,36 @@ class UltralyticsDetector:
             reason = f"{type(error).__name__}: {error}"
             raise InputError(f"{where} holds no detector that runs ({reason}); use another") from error
 
-    def name_taps(self, paths: Sequence[str]) -> None:
-        """Make modules that a recipe names by path known as taps.
-
-        Unknown paths and modules whose output is not (B, C, H, W) are left out: level matching names them.
-        """
+    def with_taps(self, paths: Sequence[str]) -> UltralyticsDetector:
+        """See `Detector.with_taps`."""
         known = {tap.path for tap in self.spec.taps}
         modules = dict(self.module.named_modules())
         fresh = [path for path in dict.fromkeys(paths) if path in modules and path not in known]
+        if not fresh:
+            return self
         size, shapes = probe(self.module, self.spec.input_channels, fresh)
-        maps = {path: shape for path, shape in shapes.items() if len(shape) == 4}
-        taps = tuple(Tap("named", path, size // shape[2], shape[1]) for path, shape in maps.items())
-        self.spec = replace(self.spec, taps=self.spec.taps + taps)
+        taps = tuple(
+            Tap("named", path, size // shape[2], shape[1], part=head_part(self.module, path))
+            for path, shape in shapes.items()
+            if len(shape) == 4
+        )
+        return UltralyticsDetector(self.module, self.spec.name, replace(self.spec, taps=self.spec.taps + taps))
+
+    def with_module(self, module: nn.Module) -> UltralyticsDetector:
+        """See `Detector.with_module`."""
+        return UltralyticsDetector(module, self.spec.name, self.spec)
 
     def frozen(self) -> UltralyticsDetector:
         """A copy for use as a teacher: eval mode, no gradients, convolution and batch norm folded into one."""
-        copy = UltralyticsDetector.__new__(UltralyticsDetector)
-        copy.module = fused_copy(self.module, keep=self.spec.named_paths).requires_grad_(False)
-        copy.head, copy.is_query, copy.spec = copy.module.model[-1], self.is_query, self.spec
-        return copy
+        module = fused_copy(self.module, keep=self.spec.named_paths).requires_grad_(False)
+        return self.with_module(module)
 
-    def forward(
-        self, images: Tensor, taps: tuple[str, ...] = (), needs: frozenset[str] = frozenset()
-    ) -> DetectorOutput:
-        """Run the trunk, and only those parts of the head that `needs` names."""
-        captured: dict[str, Tensor] = {}
-        handles = [capture(self.module, path, captured, copy=path in self.spec.named_paths) for path in taps]
-        try:
-            heads = self.compute(images, needs)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return self.assemble(heads, captured, images)
-
-    def compute(self, images: Tensor, needs: frozenset[str]) -> dict[str, Tensor]:
+    def compute(self, images: Tensor, parts: frozenset[Part]) -> dict[str, Tensor]:
         """See `Detector.compute`. Named as in `one2many scores` (B, K, A), `one2many boxes` (B, 4 * bins, A)."""
         features = self._trunk(images)
         if self.is_query:
-            return self._query_head(features) if needs else {}
-        return self._dense_heads(features, needs)
+            return self._query_head(features) if parts else {}
+        return self._dense_heads(features, parts)
 
     def assemble(self, heads: Mapping[str, Tensor], taps: Mapping[str, Tensor], images: Tensor) -> DetectorOutput:
         """See `Detector.assemble`."""
@@ -124,21 +118,36 @@ class UltralyticsDetector:
             parts.setdefault(kind, {})[part] = value
         if self.is_query:
             layers = [parts["queries"][part].movedim(1, 0) for part in ("boxes", "scores")] if parts else None
-            queries = self._boxes_in_px(layers[0], layers[1], images) if layers else None
+            queries = self._queries(layers[0], layers[1], images) if layers else None
             return DetectorOutput(dict(taps), {}, queries)
         height, width = images.shape[-2:]
         sizes = tuple((-(-height // stride), -(-width // stride)) for stride in self._strides)
         dense = {name: self._dense(part, sizes, images.device) for name, part in parts.items()}
         return DetectorOutput(dict(taps), dense)
 
+    def training_pass(self, batch: Batch, needs: Needs, guidance: Guidance) -> TrainingPass:
+        """See `Trainable.training_pass`: the loss is the engine's own."""
+        return training_pass(self.module, self.read, batch, needs, guidance)
+
     def read(self, raw: Any, taps: Mapping[str, Tensor], images: Tensor) -> DetectorOutput:
-        """Bring the training output of `module(images)` into the common form."""
+        """What `module(images)` returned in training, in the common form."""
         if self.is_query:
-            return DetectorOutput(dict(taps), {}, self._boxes_in_px(*_decoder_layers(raw), images))
+            return DetectorOutput(dict(taps), {}, self._queries(*_decoder_layers(raw), images))
         branches = raw if "one2many" in raw else {"one2many": raw}
         sizes = tuple((int(map_.shape[2]), int(map_.shape[3])) for map_ in next(iter(branches.values()))["feats"])
         dense = {name: self._dense(part, sizes, images.device) for name, part in branches.items()}
         return DetectorOutput(dict(taps), dense)
+
+    def head_tail(self, part: Part, level: int, cut: int, branch: Branch) -> nn.Module:
+        """See `Detector.head_tail`."""
+        where = f"{self.spec.name}: head_tail"
+        if not isinstance(self.spec.head, DenseHead):
+            raise InputError(f"{where}: needs a dense head, this one is a {self.spec.head.kind} head")
+        tower = getattr(self.head, branch)["box_head" if part == "boxes" else "cls_head"][level]
+        if not 0 <= cut < len(tower):
+            raise InputError(f"{where}: cut {cut} of a tower of {len(tower)} layers; choose 0 to {len(tower) - 1}")
+        tail: nn.Module = tower[cut:]
+        return tail
 
     def export_module(self, head: Branch | None = None) -> nn.Module:
         """A plain module, fp32, on the CPU, in eval mode; see `Detector.export_module`."""
@@ -165,13 +174,13 @@ class UltralyticsDetector:
     def _strides(self) -> list[int]:
         return [int(stride) for stride in self.head.stride]
 
-    def _dense_heads(self, features: list[Tensor], needs: frozenset[str]) -> dict[str, Tensor]:
+    def _dense_heads(self, features: list[Tensor], parts: frozenset[Part]) -> dict[str, Tensor]:
         outputs: dict[str, Tensor] = {}
         for name in self.spec.branches:
             towers = getattr(self.head, name)
-            if "class_logits" in needs:
+            if "class_logits" in parts:
                 outputs[f"{name} scores"] = _run_towers(towers["cls_head"], features)
-            if "boxes" in needs:
+            if "boxes" in parts:
                 outputs[f"{name} boxes"] = _run_towers(towers["box_head"], features)
         return outputs
 
@@ -186,12 +195,12 @@ class UltralyticsDetector:
             box_logits = boxes.unflatten(1, (4, bins)).permute(0, 3, 1, 2)
         scores = parts.get("scores")
         return DensePredictions(
-            class_logits=scores.transpose(1, 2) if scores is not None else points.new_empty(0),
-            box_logits=box_logits,
             points_px=points,
             point_strides=point_strides,
             level_sizes=sizes,
             decode=partial(_decode_boxes, boxes, points, point_strides, bins),
+            logits=None if scores is None else scores.transpose(1, 2),
+            box_logits=box_logits,
         )
 
     def _query_head(self, features: list[Tensor]) -> dict[str, Tensor]:
@@ -199,12 +208,14 @@ class UltralyticsDetector:
         boxes, scores = _decoder_layers(self.head(features, None))
         return {"queries boxes": boxes.movedim(0, 1), "queries scores": scores.movedim(0, 1)}
 
-    def _boxes_in_px(self, boxes: Tensor, scores: Tensor, images: Tensor) -> QueryPredictions:
-        """Boxes of decoder layers (D, B, Q, 4), centre and size in 0..1, to corners in pixels."""
+    def _queries(self, boxes: Tensor, scores: Tensor, images: Tensor) -> QueryPredictions:
+        """Boxes of decoder layers (D, B, Q, 4), centre and size in 0..1, become corners in pixels."""
         height, width = images.shape[-2:]
         size = boxes.new_tensor([width, height, width, height])
         centre, half = boxes[..., :2], boxes[..., 2:] / 2
-        return QueryPredictions(scores, torch.cat([centre - half, centre + half], -1) * size)
+        count, present = len(self.head.decoder.layers), boxes.shape[0]
+        layers = tuple(range(count)) if present == count else (int(self.head.decoder.eval_idx),)
+        return QueryPredictions(scores, torch.cat([centre - half, centre + half], -1) * size, layers)
 
 
 def _decoder_layers(raw: Any) -> tuple[Tensor, Tensor]:
@@ -214,19 +225,6 @@ def _decoder_layers(raw: Any) -> tuple[Tensor, Tensor]:
         _, boxes = torch.split(boxes, denoising["dn_num_split"], dim=2)
         _, scores = torch.split(scores, denoising["dn_num_split"], dim=2)
     return boxes, scores
-
-
-def capture(module: nn.Module, path: str, store: dict[str, Tensor], copy: bool = False) -> Any:
-    """Keep a submodule's output in `store` at each forward pass; returns the hook's handle.
-
-    Args:
-        copy: keep a copy, because what follows inside a block (an in-place activation) may overwrite the output.
-    """
-
-    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        store[path] = output.clone() if copy else output
-
-    return module.get_submodule(path).register_forward_hook(hook)
 
 
 def _run_towers(towers: Any, features: list[Tensor]) -> Tensor:
@@ -246,7 +244,7 @@ def _grid(sizes: Sequence[tuple[int, int]], strides: Sequence[int], device: torc
 def _decode_boxes(boxes: Tensor | None, points_px: Tensor, strides: Tensor, bins: int) -> Tensor:
     """Distances (B, 4 * bins, A) in strides to boxes (B, A, 4) in px."""
     if boxes is None:
-        raise RuntimeError("boxes were not computed: add 'boxes' to teacher_needs")
+        raise RuntimeError("boxes were not computed: add 'boxes' to the method's needs")
     distances = boxes.transpose(1, 2)
     if bins > 1:
         projection = torch.arange(bins, dtype=boxes.dtype, device=boxes.device)

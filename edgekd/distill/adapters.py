@@ -11,14 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekd.detectors.contract import DetectorOutput, Role, Spec, Tap
-from edgekd.distill.contract import Distiller, FeatureConfig, Taps
+from edgekd.detectors.outputs import DetectorOutput
+from edgekd.detectors.spec import Needs, Part, Role, Spec, Tap
+from edgekd.distill.config import FeatureConfig, Taps
+from edgekd.distill.contract import Pair, Wiring
 from edgekd.errors import InputError, unknown
 
 AdapterKind = Literal["none", "conv1x1", "conv1x1_norm", "mlp"]
 
 ROLES: tuple[str, ...] = get_args(Role)
-_HEAD_OUTPUT_OF_ROLE = {"head_cls": "class_logits", "head_box": "boxes"}
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -97,43 +98,45 @@ class Levels(nn.Module):
 
     @classmethod
     def of(
-        cls, method: Distiller, student: Spec, teacher: Spec, adapter: AdapterKind, *, only_if_needed: bool = False
+        cls,
+        pair: Pair,
+        config: FeatureConfig,
+        method: str,
+        adapter: AdapterKind,
+        *,
+        only_if_needed: bool = False,
+        resize: bool = True,
     ) -> Levels:
-        """Pair the taps that the method's config names, and tell the framework which taps and heads the method reads.
-
-        Maps may be resized unless the method requires the same size.
+        """Pair the taps that a method's config names.
 
         Args:
-            method: has a `FeatureConfig`; gets `student_taps`, `teacher_taps` and, for taps in a head, `teacher_needs`.
+            method: name for messages.
             adapter: kind on each level.
             only_if_needed: no adapter on levels whose channel counts are equal.
+            resize: whether maps of unequal strides may be compared.
 
         Raises:
             InputError: see `match_levels` and `channel_adapter`.
         """
-        config = method.config
-        assert isinstance(config, FeatureConfig)
-        resize = not method.requires.same_size
-        pairs = match_levels(student, teacher, config.taps, config.teacher_taps, method.name, resize=resize)
+        student, teacher = pair.student, pair.teacher
+        pairs = match_levels(student, teacher, config.taps, config.teacher_taps, method, resize=resize)
         try:
-            levels = cls(pairs, adapter, only_if_needed=only_if_needed)
+            return cls(pairs, adapter, only_if_needed=only_if_needed)
         except InputError as error:
-            raise InputError(f"{method.name}: student {student.name}, teacher {teacher.name}: {error}") from error
-        method.student_taps = tuple(dict.fromkeys(pair.student.path for pair in pairs))
-        method.teacher_taps = tuple(dict.fromkeys(pair.teacher.path for pair in pairs))
-        needs = {_HEAD_OUTPUT_OF_ROLE.get(pair.teacher.role) for pair in pairs}
-        method.teacher_needs = method.teacher_needs | {need for need in needs if need}
-        return levels
+            raise InputError(f"{method}: student {student.name}, teacher {teacher.name}: {error}") from error
 
-    def knowledge(self, teacher: DetectorOutput) -> dict[str, Tensor]:
-        """The teacher's maps by module path, detached."""
-        return {pair.teacher.path: teacher.taps[pair.teacher.path].detach() for pair in self.pairs}
+    def wiring(self, *teacher_parts: Part) -> Wiring:
+        """The taps of both sides, and parts of the teacher's head that a method reads beside them."""
+        return Wiring(
+            Needs(tuple(dict.fromkeys(pair.student for pair in self.pairs))),
+            Needs(tuple(dict.fromkeys(pair.teacher for pair in self.pairs)), frozenset(teacher_parts)),
+        )
 
     def maps(self, student: DetectorOutput, knowledge: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
         """Per pair: the adapted student map and the teacher's, both (N, C_teacher, H_teacher, W_teacher)."""
         for pair, adapter in zip(self.pairs, self.adapters, strict=True):
-            target = knowledge[pair.teacher.path]
-            yield adapter(resize_to(student.taps[pair.student.path], target)), target
+            target = knowledge[pair.teacher.key]
+            yield adapter(resize_to(student.taps[pair.student.key], target)), target
 
     def total(
         self, loss: Callable[[Tensor, Tensor], Tensor], student: DetectorOutput, knowledge: Mapping[str, Tensor]

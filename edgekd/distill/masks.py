@@ -7,8 +7,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from edgekd.detectors.contract import DensePredictions
-from edgekd.distill.contract import Batch
+from edgekd.detectors.outputs import Batch, DensePredictions
 
 
 def confidence(*branches: DensePredictions) -> Tensor:

@@ -6,10 +6,12 @@ and devices likewise. `edgekd.pipeline.check` binds them and reports all problem
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from edgekd.errors import unknown
 from edgekd.files import path_fault
 
 SCHEMA = "edgekd.recipe/1"
@@ -17,6 +19,8 @@ SCHEMA = "edgekd.recipe/1"
 
 SEEDS = 2**32  # numpy's
 MOST_THREADS = 256
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_RESERVED = ("teacher", "student", "control", "ema")  # each means a model of every recipe
 _MOST_ENTRIES = 100  # of a list that a person writes
 
 
@@ -215,7 +219,7 @@ class ReportRecipe(_Strict):
 class Recipe(_Strict):
     """One run: what to distil, on what data, into what, measured where, judged how."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    name: str = Field(pattern=_NAME, max_length=100)
     seed: int = Field(0, ge=0, lt=SEEDS)
     threads: int | None = Field(
         None,
@@ -225,6 +229,9 @@ class Recipe(_Strict):
     )
     data: DataEnvelope
     teacher: TeacherRecipe | None = None
+    teachers: dict[str, TeacherRecipe] = Field(
+        default_factory=dict, description="more teachers by name; a method names its own by 'teacher'"
+    )
     student: StudentRecipe
     distill: tuple[DistillEnvelope, ...] = Field((), max_length=_MOST_ENTRIES)
     control: bool = Field(False, description="train the control: same student, seed and batches, no teacher")
@@ -247,11 +254,26 @@ class Recipe(_Strict):
 
     @model_validator(mode="after")
     def _distill_needs_teacher(self) -> Recipe:
-        if self.distill and self.teacher is None:
-            raise ValueError("'distill' needs a 'teacher'")
+        self._check_teachers()
         if self.quantize.teacher == "teacher" and self.teacher is None:
             raise ValueError("'quantize.teacher: teacher' needs a 'teacher'")
         return self
+
+    def _check_teachers(self) -> None:
+        allowed = "choose another one, of letters, digits, '.', '_' and '-'"
+        for name in self.teachers:
+            if name in _RESERVED or not re.fullmatch(_NAME, name):
+                raise ValueError(f"teachers: '{name}' cannot be a name; {allowed}")
+        known = [*(["teacher"] if self.teacher else []), *self.teachers, "ema"]
+        for index, entry in enumerate(self.distill):
+            asked = entry.rest.get("teacher", "teacher")
+            if asked == "teacher" and self.teacher is None:
+                named = f", or name one of {', '.join(known)} under distill[{index}].teacher" if self.teachers else ""
+                raise ValueError(f"'distill' needs a 'teacher'{named}")
+            if asked not in known:
+                raise ValueError(f"distill[{index}].teacher: {unknown('teacher', str(asked), known)}")
+        if any(entry.rest.get("teacher", "teacher") != "teacher" for entry in self.quantize.distill):
+            raise ValueError("quantize.distill: 'quantize.teacher' says who teaches; leave 'teacher' out there")
 
     @property
     def imgsz_px(self) -> int:

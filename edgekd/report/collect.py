@@ -44,6 +44,7 @@ def collect(run: Path) -> dict[str, Any]:
     report["command"] = _command(run, manifest)
     report["seed"] = recipe.get("seed")
     report |= {role: _model(files, role if recipe.get(role, True) else None) for role in ROLES}
+    report["further_teachers"] = _further_teachers(files, recipe)
     report["gain"] = _gain(report)
     gate = recipe.get("gate") or {}
     report["artifacts"] = collect_artifacts(files, recipe, report["student"]["ap"])
@@ -73,6 +74,16 @@ def _model(files: RunFiles, role: str | None) -> dict[str, Any]:
     model["own_ap"] = (own or {}).get("ap")
     model["source"] = None if figures is None else (own_name if accuracy is None else accuracy_name)
     return model
+
+
+def _further_teachers(files: RunFiles, recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Those under `teachers`, from whom single methods learn."""
+    found = []
+    for name in recipe.get("teachers") or ():
+        own = files.json(f"teacher/{name}.json") or {}
+        figures = files.json(f"validate/teacher.{name}@host.json") or own
+        found.append({"teacher": name, "name": own.get("name"), **{key: figures.get(key) for key in _ACCURACY[:3]}})
+    return found
 
 
 def _gain(report: Mapping[str, Any]) -> dict[str, float | None]:

@@ -24,7 +24,6 @@ def words(lane: Mapping[str, Any]) -> str:
     if not lane["valid"]:
         return f"INVALID: {'; '.join(lane['invalid_reasons'])} ({what})"
     figures = lane["latency_ms"].get("inference") or {}
-    what += f"; note: {'; '.join(lane['notes'])}" if lane.get("notes") else ""
     if figures.get("p50") is None:
         mean_ms = _own_mean_ms(lane)
         shown = "no figures" if mean_ms is None else f"mean {mean_ms:.2f} ms"

@@ -55,6 +55,9 @@ def _models(report: Mapping[str, Any]) -> str:
     for role, title in ROLE_NAMES.items():
         model = report[role]
         rows.append([title, escape(model["name"] or DASH), *(ap(model[key]) for key in ("ap", "ap50", "ap75"))])
+    for model in report["further_teachers"]:
+        figures = (ap(model[key]) for key in ("ap", "ap50", "ap75"))
+        rows.append([f"Teacher {escape(model['teacher'])}", escape(model["name"] or DASH), *figures])
     gain = report["gain"]
     closed = f", {percent(gain['gap_closed'])} of the gap to the teacher" if gain["gap_closed"] is not None else ""
     text = f"\n\nGain over the control: **{signed(gain['ap'])} AP**{closed}." if gain["ap"] is not None else ""

@@ -16,7 +16,7 @@ from edgekd import ranks
 from edgekd.agent.postprocess import postprocess
 from edgekd.atomic import write_json, write_text
 from edgekd.data.pack import Pack
-from edgekd.detectors.contract import Branch
+from edgekd.detectors.spec import Branch
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.errors import InputError
 from edgekd.measure.average_precision import evaluate, operating_point

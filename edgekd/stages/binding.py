@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
+from edgekd.atomic import sha256_file
 from edgekd.data.config import CocoData, DigitsData, YoloData
 from edgekd.devices import catalog
 from edgekd.devices.contract import DeviceSpec
 from edgekd.devices.tools.spec import fixed_shape_problem, missing_programs
-from edgekd.distill.contract import DistillerConfig, distiller_type
+from edgekd.distill.config import DistillerConfig
+from edgekd.distill.contract import distiller_type
 from edgekd.errors import InputError
 from edgekd.export.contract import Suppression, TargetSpec
 from edgekd.export.targets import load_target
@@ -79,6 +81,11 @@ class Bound:
         if not self.wants_verdict:
             del content["gate"]
         return dump(content)
+
+
+def file_hash(path: Path | None) -> str | None:
+    """Of a file that the recipe names; None for what is no file, such as the name of a model."""
+    return sha256_file(path) if path is not None and path.is_file() else None
 
 
 def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None = None) -> Bound:

@@ -10,10 +10,11 @@ from typing import Any
 
 from edgekd.data.config import notices
 from edgekd.detectors.class_matching import unknown_warnings
-from edgekd.detectors.contract import Spec
+from edgekd.detectors.spec import Spec
 from edgekd.devices.runs_here import runs_here
 from edgekd.devices.tools.spec import without_agent
-from edgekd.distill.contract import DistillerConfig, distiller_type
+from edgekd.distill.config import DEFAULT_SHARE, EMA, MAIN, DistillerConfig
+from edgekd.distill.contract import distiller_type
 from edgekd.errors import InputError
 from edgekd.export.onnx_nms import end_to_end_problem
 from edgekd.gate import baseline as releases
@@ -22,8 +23,9 @@ from edgekd.run_dir import RunDir
 from edgekd.stages import schedules
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.context import Context
-from edgekd.stages.models import Pair, build_pair, make_teacher, quantization_pair
+from edgekd.stages.models import Pair, build_pair, quantization_pair
 from edgekd.stages.ready import check_measurable, check_ready
+from edgekd.stages.teachers import Side, make_teachers
 from edgekd.stages.train import fit_plan
 from edgekd.terminal import cell, print_lines, print_table
 from edgekd.training.arguments import quantization_arguments, split_arguments
@@ -64,7 +66,8 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
             "recipe": bound.recipe.name,
             "data": data,
             "student": _describe(pair.student.spec, pair.head),
-            "teacher": _describe(pair.teacher.spec, None) | _running(bound) if pair.teacher else None,
+            "teacher": _teacher(pair.teachers[MAIN]) if MAIN in pair.teachers else None,
+            "teachers": {name: _teacher(side) for name, side in pair.teachers.items() if name not in (MAIN, EMA)},
             "classes": [asdict(match) for match in pair.classes],
             "warnings": _warnings(context, pair, with_data=not architecture_only),
             "distill": _methods(bound.distillers, pair),
@@ -81,7 +84,11 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
 
 
 def _warnings(context: Context, pair: Pair, *, with_data: bool) -> list[str]:
-    unknown = unknown_warnings(pair.classes, pair.teacher.spec.name) if pair.teacher else []
+    unknown = [
+        warning
+        for side in pair.teachers.values()
+        for warning in unknown_warnings(side.classes, side.detector.spec.name)
+    ]
     found = notices(context.data.as_json()) if with_data else []
     early = schedules.in_the_warm_up(context.bound.distillers, context.bound.recipe.train)
     return [*unknown, *early, *(f"data: {sentence}" for sentence in found)]
@@ -112,7 +119,7 @@ def check_suppression(bound: Bound, pair: Pair) -> None:
     Raises:
         InputError: one line per target.
     """
-    end_to_end = pair.head == "one2one" or pair.student.spec.head_kind == "query"
+    end_to_end = pair.head == "one2one" or pair.student.spec.head.kind == "query"
     folded = [target for target in bound.targets if target.nms == "in_graph"]
     if end_to_end and folded:
         raise InputError(*(f"{bound.where}: {end_to_end_problem(target)}" for target in folded))
@@ -132,13 +139,13 @@ def print_check(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     print_lines([f"recipe {result['recipe']} resolves"])
-    for side in ("student", "teacher"):
-        spec = result[side]
+    sides = {"student": result["student"], "teacher": result["teacher"], **result["teachers"]}
+    for side, spec in sides.items():
         if spec is None:
             continue
         head = f", head {spec['head']}" if spec["head"] else ""
         size = f"{spec['parameters'] / 1e6:.2f} M parameters"
-        title = f"{side}: {spec['name']}, {size}, {spec['head_kind']} head{head}, reg_max {spec['reg_max']}"
+        title = f"{side}: {spec['name']}, {size}, {spec['head_kind']} head{head}, {_in_words(spec)}"
         title += f", runtime {spec['runtime']}" if "runtime" in spec else ""
         table = Table("role", "path", "stride", "channels", title=cell(title), title_justify="left")
         for tap in spec["taps"]:
@@ -186,7 +193,8 @@ def _print_classes(classes: list[dict[str, Any]]) -> None:
 def _print_methods(title: str, methods: list[dict[str, Any]]) -> None:
     for entry in methods:
         pairs = "; ".join(f"{student} <- {teacher}" for student, teacher in entry["taps"]) or "head outputs"
-        print_lines([f"{title} {entry['method']} (weight {entry['weight']:g}): {pairs}"])
+        whom = "" if entry["teacher"] == MAIN else f" from {entry['teacher']}"
+        print_lines([f"{title} {entry['method']}{whom} (weight {_weight(entry)}): {pairs}"])
 
 
 def _print_quantize(quantize: dict[str, Any]) -> None:
@@ -206,11 +214,10 @@ def _without_agent(bound: Bound) -> dict[str, str]:
     }
 
 
-def _running(bound: Bound) -> dict[str, str | None]:
-    """How the teacher is run while it teaches."""
-    recipe = bound.recipe.teacher
-    assert recipe is not None
-    return {"runtime": recipe.runtime, "precision": recipe.precision}
+def _teacher(side: Side) -> dict[str, Any]:
+    """A teacher, and how it is run while it teaches."""
+    running = {"runtime": side.runtime, "precision": side.recipe.precision if side.recipe else None}
+    return _describe(side.detector.spec, None) | running
 
 
 def _describe(spec: Spec, head: str | None) -> dict[str, Any]:
@@ -218,14 +225,26 @@ def _describe(spec: Spec, head: str | None) -> dict[str, Any]:
         "name": spec.name,
         "family": spec.family,
         "parameters": spec.parameters,
-        "head_kind": spec.head_kind,
+        "head_kind": spec.head.kind,
         "head": head,
-        "box_form": spec.box_form,
-        "reg_max": spec.reg_max,
+        "head_facts": asdict(spec.head),
         "branches": list(spec.branches),
         "classes": len(spec.class_names),
         "taps": [asdict(tap) for tap in spec.taps],
     }
+
+
+def _weight(entry: dict[str, Any]) -> str:
+    if entry["weight"] != "auto":
+        return f"{entry['weight']:g}"
+    return f"auto, {entry['share'] or DEFAULT_SHARE:g} of the detection loss"
+
+
+def _in_words(spec: dict[str, Any]) -> str:
+    facts = spec["head_facts"]
+    if spec["head_kind"] == "dense":
+        return f"reg_max {facts['bins']}"
+    return f"{facts['queries']} queries, {facts['layers']} layers"
 
 
 def _methods(methods: Sequence[tuple[str, DistillerConfig]], pair: Pair) -> list[dict[str, Any]]:
@@ -249,10 +268,9 @@ def _quantize(bound: Bound, pair: Pair) -> dict[str, Any]:
 
 
 def _taps(name: str, config: DistillerConfig, pair: Pair) -> list[tuple[str, str]]:
-    assert pair.teacher is not None, "the recipe's schema asks for a teacher"
-    part = distiller_type(name)(config)
-    part.build(pair.student.spec, pair.teacher.spec)
-    return list(zip(part.student_taps, part.teacher_taps, strict=False))
+    wiring = distiller_type(name)(config, pair.of_methods(config.teacher)).wiring
+    student, teacher = ([tap.key for tap in side.taps] for side in (wiring.student, wiring.teacher))
+    return list(zip(student, teacher, strict=False))
 
 
 def _dry_step(context: Context) -> dict[str, Any]:
@@ -264,12 +282,12 @@ def _dry_step(context: Context) -> dict[str, Any]:
     one_batch = {"epochs": 1, "fraction": images, "device": "cpu", "amp": False, "cache": False}
     plan = replace(plan, train={**plan.train, **one_batch})
     here = torch.device("cpu")
-    teacher = make_teacher(context.bound, context.pair, here) if plan.distillers else None
-    trainer = make_trainer(plan, teacher, context.path / "engine")
+    teachers = make_teachers(plan.distillers, context.pair.teachers, here)
+    trainer = make_trainer(plan, teachers, context.path / "engine")
     trainer.validate = lambda: ({}, 0.0)
     trainer.final_eval = lambda: None
     trainer.train()
-    if teacher is None:
+    if not plan.distillers:
         return {"terms": []}
     report: dict[str, Any] = trainer.model.balance.report()
     return report

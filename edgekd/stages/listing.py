@@ -1,4 +1,4 @@
-"""What there is: targets, devices and methods, as rows."""
+"""What there is: targets and devices, as rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 from edgekd.agent.protocol import AgentError
 from edgekd.agent.runtimes import runtime_class, runtime_names
 from edgekd.devices import catalog
-from edgekd.distill.contract import distiller_names, distiller_type
 from edgekd.export.contract import step
 from edgekd.export.targets import load_target
 from edgekd.recipe.lookup import available
@@ -75,19 +74,3 @@ def list_devices() -> list[dict[str, Any]]:
         }
         for spec in specs
     ]
-
-
-def list_methods() -> list[dict[str, Any]]:
-    """One row per distillation method."""
-    import sys
-
-    rows = []
-    for name in distiller_names():
-        kind = distiller_type(name)
-        module = sys.modules[kind.__module__]
-        defaults = {key: field.default for key, field in kind.config_type.model_fields.items() if key != "schedule"}
-        rows.append({
-            "method": name, "about": (module.__doc__ or "").strip().splitlines()[0],
-            "keys": ", ".join(f"{key}={value}" for key, value in defaults.items() if value is not None),
-        })  # fmt: skip
-    return rows

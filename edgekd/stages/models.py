@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgekd.detectors.architectures import architecture
-from edgekd.detectors.class_map import ClassMap
-from edgekd.detectors.class_matching import ClassMatch, match_classes
-from edgekd.detectors.contract import Branch, Spec
+from edgekd.detectors.class_matching import ClassMatch
+from edgekd.detectors.spec import Branch, Spec
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.distill.adapters import named_paths
-from edgekd.distill.contract import Distiller, DistillerConfig, FeatureConfig, distiller_type, some, unmet
+from edgekd.distill.config import EMA, MAIN, DistillerConfig, FeatureConfig
+from edgekd.distill.contract import Distiller, distiller_type
+from edgekd.distill.contract import Pair as MethodPair
+from edgekd.distill.requirements import unmet
 from edgekd.errors import EdgekdError, InputError, unknown
 from edgekd.export import foresee
 from edgekd.export.targets import check_size
-from edgekd.progress import say
 from edgekd.recipe.schema import DetectorRecipe
 from edgekd.stages.binding import Bound
+from edgekd.stages.teachers import Methods, Side, average_of, learns_from, matched, open_teacher, place_of, recipes_of
 from edgekd.training.placement import torch_device
 from edgekd.training.precision import require_amp
-from edgekd.training.teacher import Teacher
 from edgekd.training.teacher_runtime import RUNTIMES, RuntimeName
 
 
@@ -32,26 +32,41 @@ class Pair:
 
     Attributes:
         student: with its initial weights; `initialised` says whether these come from a file.
-        teacher: None in a recipe without one.
         head: the student's branch that is selected, validated, exported and reported.
-        classes: those of the data, matched with the teacher's; empty without a teacher or data.
+        teachers: by name; also the student's own average, where a method learns from it.
     """
 
     student: UltralyticsDetector
-    initialised: bool
-    teacher: UltralyticsDetector | None
     head: Branch | None
-    classes: tuple[ClassMatch, ...] = ()
+    initialised: bool
+    teachers: Mapping[str, Side]
+
+    @property
+    def teacher(self) -> UltralyticsDetector | None:
+        """The first one; None in a recipe without."""
+        return self.teachers[MAIN].detector if MAIN in self.teachers else None
+
+    @property
+    def classes(self) -> tuple[ClassMatch, ...]:
+        """Those of the data, matched with the first teacher's; empty without a teacher or data."""
+        return self.teachers[MAIN].classes if MAIN in self.teachers else ()
+
+    def of_methods(self, teacher: str = MAIN) -> MethodPair:
+        """The student and a teacher as methods see them."""
+        side = self.teachers[teacher]
+        names = tuple(match.name for match in side.classes)
+        known = [match.column is not None for match in side.classes]
+        return MethodPair.of(self.student.spec, side.detector, known, names)
 
 
 def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, architecture_only: bool = False) -> Pair:
-    """Build both detectors on the CPU.
+    """Build the detectors on the CPU.
 
     Args:
         architecture_only: build from `model` alone, without opening weights.
 
     Raises:
-        InputError: a file is missing or foreign, a head does not exist, channels differ, a method cannot serve, the
+        InputError: a file is missing or foreign, a head does not exist, channels differ, a method cannot serve, a
             teacher knows no class of the data.
     """
     recipe, where = bound.recipe, bound.where
@@ -60,38 +75,18 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
     student = UltralyticsDetector.from_recipe(
         recipe.student.model, student_path, class_names, channels, f"{where}: student"
     )
-    teacher = None
-    if recipe.teacher is not None:
-        teacher_path = None if architecture_only and recipe.teacher.model else bound.weights_path(recipe.teacher)
-        if teacher_path is None and not architecture_only:
-            raise InputError(
-                f"{where}: teacher.weights: missing; name a trained file, e.g. best.pt: random weights teach nothing"
-            )
-        teacher = UltralyticsDetector.from_recipe(
-            recipe.teacher.model, teacher_path, class_names, channels, f"{where}: teacher"
-        )
-        _name_taps(bound.distillers, student, teacher)
-    _require_channels(channels, where, student=student, teacher=teacher)
-    _require_model(where, student=(recipe.student, student), teacher=(recipe.teacher, teacher))
-    classes = _classes(bound, teacher.spec, class_names) if teacher and class_names else ()
-    pair = Pair(student, student_path is not None, teacher, _head(bound, student.spec), classes)
+    found = {name: open_teacher(bound, name, class_names, channels, architecture_only) for name in recipes_of(recipe)}
+    _require_channels(channels, where, student=student, **{place_of(name): one for name, one in found.items()})
+    asked = {place_of(name): (recipes_of(recipe)[name], one) for name, one in found.items()}
+    _require_model(where, student=(recipe.student, student), **asked)
+    student, found = _with_taps(bound.distillers, student, found)
+    teachers = {name: matched(bound, name, one, class_names) for name, one in found.items()}
+    if learns_from(bound.distillers, EMA):
+        teachers[EMA] = average_of(student, class_names)
+    pair = Pair(student, _head(bound, student.spec), student_path is not None, teachers)
     check_methods(bound, pair)
     _check_targets(bound, student, channels)
     return pair
-
-
-def _classes(bound: Bound, teacher: Spec, class_names: tuple[str, ...]) -> tuple[ClassMatch, ...]:
-    """The classes of the data, matched with the teacher's."""
-    assert bound.recipe.teacher is not None
-    where = f"{bound.where}: teacher.classes"
-    matches = match_classes(teacher.class_names, class_names, bound.recipe.teacher.classes, where)
-    if all(match.how in ("none", "ambiguous") for match in matches):
-        raise InputError(
-            f"{where}: teacher {teacher.name} knows none of the classes of the data ({some(class_names)}), its own are "
-            f"{some(teacher.class_names)}; name its class for each that it knows; to teach by feature maps alone, set "
-            "each to null"
-        )
-    return matches
 
 
 def _check_targets(bound: Bound, student: UltralyticsDetector, channels: int) -> None:
@@ -116,12 +111,10 @@ def quantization_pair(bound: Bound, pair: Pair, student: UltralyticsDetector) ->
     Args:
         student: the trained one, or for a check one of its kind.
     """
-    own = bound.recipe.quantize.teacher == "student"
-    assert own or pair.teacher is not None, "the recipe's schema asks for a teacher"
-    learner, teacher = copy(student), copy(student if own else pair.teacher)  # names of taps are each one's own
-    assert teacher is not None
-    _name_taps(bound.quantize_distillers, learner, teacher)
-    return Pair(learner, True, teacher, pair.head, () if own else pair.classes)
+    side = pair.teachers.get(MAIN) if bound.recipe.quantize.teacher == "teacher" else Side(None, student)
+    assert side is not None, "the recipe's schema asks for a teacher"
+    learner, found = _with_taps(bound.quantize_distillers, student, {MAIN: side.detector})
+    return Pair(learner, pair.head, True, {MAIN: replace(side, detector=found[MAIN])})
 
 
 def check_methods(bound: Bound, pair: Pair) -> None:
@@ -130,48 +123,55 @@ def check_methods(bound: Bound, pair: Pair) -> None:
     Raises:
         InputError: one line per method that cannot serve the pair.
     """
-    recipe = bound.recipe
-    runtime = recipe.teacher.runtime if recipe.teacher else "eager"
-    problems: list[str] = []
-    if pair.teacher is not None:
-        problems += _problems(pair, bound.distillers, f"{bound.where}: distill", runtime)
-    if recipe.quantize.mode == "qat":
-        runtime = runtime if recipe.quantize.teacher == "teacher" else "eager"
+    problems = _problems(pair, bound.distillers, f"{bound.where}: distill")
+    if bound.recipe.quantize.mode == "qat":
         second = quantization_pair(bound, pair, pair.student)
-        problems += _problems(second, bound.quantize_distillers, f"{bound.where}: quantize.distill", runtime)
+        problems += _problems(second, bound.quantize_distillers, f"{bound.where}: quantize.distill")
     if problems:
         raise InputError(*problems)
 
 
-def _problems(
-    pair: Pair, methods: Sequence[tuple[str, DistillerConfig]], where: str, runtime: RuntimeName
-) -> list[str]:
-    """Why methods cannot serve a pair whose teacher is run so."""
-    assert pair.teacher is not None
-    problems: list[str] = []
+def _problems(pair: Pair, methods: Methods, where: str) -> list[str]:
+    """Why methods cannot serve their pairs."""
+    guiding = [name for name, _ in methods if distiller_type(name).guides]
+    problems = [f"{where}: {', '.join(guiding)} each steer the student's own loss; keep one"] if guiding[1:] else []
     for index, (name, config) in enumerate(methods):
-        kind = distiller_type(name)
-        place = f"{where}[{index}]: {name}"
-        reasons = unmet(kind.requires, pair.student.spec, pair.teacher.spec, pair.classes)
-        problems += [f"{place} {reason}" for reason in reasons]
-        if not reasons:
-            part = kind(config)
-            try:
-                part.build(pair.student.spec, pair.teacher.spec)
-            except EdgekdError as error:
-                problems += [f"{where}[{index}]: {problem}" for problem in error.problems]
-            problems += [f"{place} {reason}" for reason in _unreadable(runtime, part, pair.teacher.spec)]
+        problems += [f"{where}[{index}]: {reason}" for reason in method_problems(pair, name, config)]
     return problems
+
+
+def method_problems(pair: Pair, name: str, config: DistillerConfig | None = None) -> list[str]:
+    """Every reason why a method cannot serve the student and its teacher; empty if it can.
+
+    Args:
+        config: None: the method's defaults.
+    """
+    kind = distiller_type(name)
+    config = config or kind.config_type.model_validate({})
+    side, sides = pair.teachers[config.teacher], pair.of_methods(config.teacher)
+    reasons = unmet(kind.requires, sides)
+    if reasons:
+        return [f"{name} {reason}" for reason in reasons]
+    try:
+        part = kind(config, sides)
+    except EdgekdError as error:
+        return list(error.problems)
+    return [f"{name} {reason}" for reason in _unreadable(side.runtime, part, side.detector.spec)]
 
 
 def _unreadable(runtime: RuntimeName, part: Distiller, teacher: Spec) -> list[str]:
     """Why a method cannot read what it needs from the teacher as the recipe runs it."""
-    if not part.teacher_needs or teacher.head_kind in RUNTIMES[runtime].heads:
+    parts, kind = part.wiring.teacher.head, teacher.head.kind
+    if not parts or kind in RUNTIMES[runtime].heads:
         return []
     return [
-        f"reads {', '.join(sorted(part.teacher_needs))} of the teacher; teacher {teacher.name} has a "
-        f"{teacher.head_kind} head, whose outputs runtime {runtime} cannot give; set teacher.runtime to eager"
+        f"reads {', '.join(sorted(parts))} of the teacher; teacher {teacher.name} has a {kind} head, whose outputs "
+        f"runtime {runtime} cannot give; set teacher.runtime to {' or '.join(_runtimes_for(kind))}"
     ]
+
+
+def _runtimes_for(kind: str) -> list[str]:
+    return [name for name, runtime in RUNTIMES.items() if kind in runtime.heads]
 
 
 def check_runtime(bound: Bound) -> None:
@@ -185,39 +185,31 @@ def check_runtime(bound: Bound) -> None:
     try:
         device = torch_device(recipe.train.get("device"))
         require_amp(recipe.train.get("amp"), device)
-        teaches = recipe.distill or recipe.quantize.teacher == "teacher"
-        if recipe.teacher is not None and teaches:
-            RUNTIMES[recipe.teacher.runtime].check(recipe.teacher.precision, device)
+        used = {config.teacher for _, config in bound.distillers}
+        used |= {recipe.quantize.teacher} if recipe.quantize.mode == "qat" else set()
+        for name, teacher in recipes_of(recipe).items():
+            if name in used:
+                RUNTIMES[teacher.runtime].check(teacher.precision, device)
     except EdgekdError as error:
         raise type(error)(*(f"{bound.where}: {problem}" for problem in error.problems)) from error
 
 
-def make_teacher(bound: Bound, pair: Pair, here: Any = None) -> Teacher:
-    """The recipe's teacher, frozen, as it runs while it teaches.
-
-    Args:
-        here: a device that may not be the recipe's, for a trial; what cannot run there is left to torch.
-    """
-    assert pair.teacher is not None, "the recipe's schema asks for a teacher"
-    assert bound.recipe.teacher is not None
-    runtime, precision = bound.recipe.teacher.runtime, bound.recipe.teacher.precision
-    if here is not None:
-        try:
-            RUNTIMES[runtime].check(precision, here)
-        except EdgekdError as error:
-            say(f"note: {error}: the trial runs the teacher as it is")
-            runtime, precision = "eager", None
-    return Teacher(pair.teacher.frozen(), ClassMap.of(pair.classes), runtime, precision)
-
-
-def _name_taps(
-    methods: Sequence[tuple[str, DistillerConfig]], student: UltralyticsDetector, teacher: UltralyticsDetector
-) -> None:
-    """Module paths in `taps` and `teacher_taps` become taps of the detectors."""
-    for _, config in methods:
-        if isinstance(config, FeatureConfig):
-            student.name_taps(named_paths(config.taps))
-            teacher.name_taps(named_paths(config.teacher_taps or config.taps))
+def _with_taps(
+    methods: Methods, student: UltralyticsDetector, teachers: Mapping[str, UltralyticsDetector]
+) -> tuple[UltralyticsDetector, dict[str, UltralyticsDetector]]:
+    """All detectors, in whose specs module paths in `taps` and `teacher_taps` are taps."""
+    configs = [config for _, config in methods if isinstance(config, FeatureConfig)]
+    theirs = {
+        name: [
+            path
+            for config in configs
+            if config.teacher == name
+            for path in named_paths(config.teacher_taps or config.taps)
+        ]
+        for name in (*teachers, EMA)
+    }
+    ours = [path for config in configs for path in named_paths(config.taps)] + theirs[EMA]
+    return student.with_taps(ours), {name: one.with_taps(theirs[name]) for name, one in teachers.items()}
 
 
 def _require_channels(channels: int, where: str, **detectors: UltralyticsDetector | None) -> None:

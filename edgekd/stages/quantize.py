@@ -6,14 +6,16 @@ from dataclasses import replace
 from typing import Any
 
 from edgekd.detectors.class_map import ClassMap
+from edgekd.distill.config import MAIN
 from edgekd.export.contract import TargetSpec
 from edgekd.progress import say
 from edgekd.stages.context import Context
-from edgekd.stages.models import check_runtime, make_teacher, quantization_pair
-from edgekd.stages.train import Training, fit_plan, load_trained, teacher_inputs, train_stage
+from edgekd.stages.models import check_runtime, quantization_pair
+from edgekd.stages.teachers import make_teachers, teacher_inputs
+from edgekd.stages.train import Training, fit_plan, load_trained, train_stage
 from edgekd.training.arguments import quantization_arguments
 from edgekd.training.fake_quantization import Grid
-from edgekd.training.teacher import Teacher
+from edgekd.training.teacher import AnyTeacher, Teacher
 
 NAME = "student_qat"
 
@@ -34,8 +36,8 @@ def quantize_stage(context: Context) -> None:
         "threads": recipe.threads,
         "distill": [[method, config.model_dump(mode="json")] for method, config in bound.quantize_distillers],
     }
-    if recipe.quantize.teacher == "teacher" and bound.quantize_distillers:
-        inputs |= teacher_inputs(context)
+    if recipe.quantize.teacher == "teacher":
+        inputs |= teacher_inputs(bound, bound.quantize_distillers, context.pair.teachers)
     train_stage(context, NAME, inputs, lambda: _prepare(context))
 
 
@@ -49,12 +51,13 @@ def _prepare(context: Context) -> Training:
     recipe = context.bound.recipe
     check_runtime(context.bound)
     pair = quantization_pair(context.bound, context.pair, load_trained(context, "student"))
-    teacher: Teacher | None = None
-    if context.bound.quantize_distillers:
-        own = recipe.quantize.teacher == "student"
+    teachers: dict[str, AnyTeacher] = {}
+    if context.bound.quantize_distillers and recipe.quantize.teacher == "student":
         assert pair.teacher is not None
         same = ClassMap.identity(len(context.data.class_names))
-        teacher = Teacher(pair.teacher.frozen(), same) if own else make_teacher(context.bound, pair)
+        teachers = {MAIN: Teacher(pair.teacher.frozen(), same)}
+    elif context.bound.quantize_distillers:
+        teachers = make_teachers(context.bound.quantize_distillers, pair.teachers)
     plan = replace(
         fit_plan(context, NAME),
         student=pair.student,
@@ -64,7 +67,7 @@ def _prepare(context: Context) -> Training:
         compared=True,  # a halved batch, or weights from before, would not go with the ranges
         grid=_grid(context),
     )
-    return Training(plan, teacher, "training the student for int8")
+    return Training(plan, teachers, "training the student for int8")
 
 
 def _grid(context: Context) -> Grid:

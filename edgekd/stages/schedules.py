@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from edgekd.distill.contract import DistillerConfig
+from edgekd.distill.config import DistillerConfig
 
 _ENGINE = {"epochs": 100, "warmup_epochs": 3.0}  # of `yolo train`, where a recipe says nothing
 

@@ -27,7 +27,7 @@ def show(run: Path, stage: str) -> tuple[Any, str]:
 
 def _student(run: Path) -> tuple[Any, str]:
     names = _in_torch(_recipe(run))
-    paths = {name: run / name / ("teacher.json" if name == "teacher" else "metrics.json") for name in names}
+    paths = {name: run / _file_of(name) for name in names}
     models = {name: read_json(path) for name, path in paths.items() if path.is_file()}
     lines = [
         f"{name:<11} {content['name']:<10} AP {content['ap']:.3f}  AP50 {content['ap50']:.3f}"
@@ -134,7 +134,14 @@ def _measured(run: Path, folder: str, key: str) -> list[dict[str, Any]]:
 def _in_torch(recipe: dict[str, Any]) -> list[str]:
     """Models that are measured in torch."""
     trained_on = ["student_qat"] if recipe.get("quantize", {}).get("mode") == "qat" else []
-    return ["teacher", "control", "student", *trained_on]
+    further = [f"teacher.{name}" for name in recipe.get("teachers") or ()]
+    return ["teacher", *further, "control", "student", *trained_on]
+
+
+def _file_of(model: str) -> str:
+    """Where the stage of a model that is measured in torch leaves its AP."""
+    kind, _, name = model.partition(".")
+    return f"teacher/{name or kind}.json" if kind == "teacher" else f"{model}/metrics.json"
 
 
 def _recipe(run: Path) -> dict[str, Any]:

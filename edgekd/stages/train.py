@@ -5,8 +5,9 @@ What a stage that trains has in common with the others is `train_stage`; `quanti
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,34 +21,38 @@ from edgekd.detectors import weights
 from edgekd.detectors.class_map import ClassMap, columns_of
 from edgekd.detectors.class_matching import unknown_warnings
 from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.distill.config import MAIN
 from edgekd.progress import say
 from edgekd.ranks import agreement
 from edgekd.report.warn import comparison
 from edgekd.stages import schedules
 from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise, write_accuracy
+from edgekd.stages.binding import file_hash
 from edgekd.stages.context import Context
-from edgekd.stages.models import check_runtime, make_teacher
+from edgekd.stages.models import check_runtime
+from edgekd.stages.teachers import make_teachers, recipes_of, teacher_inputs
 from edgekd.training.arguments import split_arguments
 from edgekd.training.fit import FitPlan, fit
 from edgekd.training.placement import torch_device
 from edgekd.training.resume import FILE, Resume
-from edgekd.training.teacher import Teacher
+from edgekd.training.teacher import AnyTeacher
 
 
 def teacher_stage(context: Context) -> None:
-    """Validate the teacher on val and print its AP, before a single step is trained."""
+    """Validate every teacher on val and print its AP, before a single step is trained."""
     recipe = context.bound.recipe
-    if recipe.teacher is None:
-        return
-    weights_hash = file_hash(context.bound.weights_path(recipe.teacher))
-    inputs = {
-        "teacher": recipe.teacher.model_dump(exclude={"runtime", "precision", "classes"}),  # the first: of teaching
-        "columns": columns_of(context.pair.classes),
-        "validate": recipe.validate_.model_dump(),
-        "size": list(context.size_px),
-        "weights": weights_hash,
-    }
-    context.stage("teacher", inputs, lambda: _validate_teacher(context, weights_hash), together=True)
+    for name, teacher in recipes_of(recipe).items():
+        weights_hash = file_hash(context.bound.weights_path(teacher))
+        inputs = {
+            "teacher": teacher.model_dump(exclude={"runtime", "precision", "classes"}),  # the first: of teaching
+            "columns": columns_of(context.pair.teachers[name].classes),
+            "validate": recipe.validate_.model_dump(),
+            "size": list(context.size_px),
+            "weights": weights_hash,
+        }
+        stage = "teacher" if name == MAIN else f"teacher/{name}"
+        action = partial(_validate_teacher, context, name, weights_hash)
+        context.stage(stage, inputs, action, together=True)
 
 
 def control_stage(context: Context) -> None:
@@ -66,12 +71,12 @@ class Training:
     """A training, ready to begin.
 
     Attributes:
-        teacher: None trains without one.
+        teachers: by name; empty trains without one.
         title: of its progress bar.
     """
 
     plan: FitPlan
-    teacher: Teacher | None
+    teachers: Mapping[str, AnyTeacher]
     title: str
 
 
@@ -138,33 +143,17 @@ def _train_stage(context: Context, name: str) -> None:
     }
     if distilling:
         inputs["distill"] = [[method, config.model_dump(mode="json")] for method, config in context.bound.distillers]
-        inputs |= teacher_inputs(context)
+        inputs |= teacher_inputs(context.bound, context.bound.distillers, context.pair.teachers)
     train_stage(context, name, inputs, lambda: _prepare(context, name, distilling))
-
-
-def teacher_inputs(context: Context) -> dict[str, Any]:
-    """What decides what the teacher says: its weights, how it is run, and which of its classes is which."""
-    recipe = context.bound.recipe.teacher
-    assert recipe is not None
-    weights_hash = file_hash(context.bound.weights_path(recipe))
-    return {
-        "teacher": [recipe.model_dump(exclude={"classes"}), weights_hash],
-        "columns": columns_of(context.pair.classes),
-    }
 
 
 def _prepare(context: Context, name: str, distilling: bool) -> Training:
     check_runtime(context.bound)  # before the control is trained, too
     for warning in schedules.in_the_warm_up(context.bound.distillers, context.bound.recipe.train) if distilling else ():
         say(f"warning: {warning}")
-    teacher = make_teacher(context.bound, context.pair) if distilling else None
+    teachers = make_teachers(context.bound.distillers, context.pair.teachers) if distilling else {}
     title = "distilling the student" if distilling else f"training the {name}"
-    return Training(fit_plan(context, name), teacher, title)
-
-
-def file_hash(path: Path | None) -> str | None:
-    """Of a file that the recipe names; None for what is no file, such as the name of a model."""
-    return sha256_file(path) if path is not None and path.is_file() else None
+    return Training(fit_plan(context, name), teachers, title)
 
 
 def _resume(context: Context, name: str, inputs: dict[str, Any]) -> Resume:
@@ -176,7 +165,7 @@ def _resume(context: Context, name: str, inputs: dict[str, Any]) -> Resume:
 
 
 def _train(context: Context, name: str, training: Training, resume: Resume) -> list[str]:
-    result = fit(training.plan, training.teacher, context.path / name, training.title, resume)
+    result = fit(training.plan, training.teachers, context.path / name, training.title, resume)
     context.require_same_data(f"the {name} was trained")
     effort = {
         "epochs": result.epochs,
@@ -185,7 +174,7 @@ def _train(context: Context, name: str, training: Training, resume: Resume) -> l
     }
     if ranks.is_main():
         write_json(context.path / name / "training.json", effort)
-    taught = ["terms.csv", "first_steps.json"] if training.teacher is not None else []
+    taught = ["terms.csv", "first_steps.json"] if training.teachers else []
     own = ["student.pt", "training.json", "epochs.csv", *taught]
     return [f"{name}/{file}" for file in own]
 
@@ -240,15 +229,15 @@ def _write_twin(context: Context, name: str, detector: UltralyticsDetector, summ
     weights.save_safetensors(detector.module, context.path / name / "student.safetensors", facts)
 
 
-def _validate_teacher(context: Context, weights_hash: str | None) -> list[str]:
-    detector = context.pair.teacher
-    assert detector is not None
-    classes = context.pair.classes
+def _validate_teacher(context: Context, name: str, weights_hash: str | None) -> list[str]:
+    side = context.pair.teachers[name]
+    detector, classes = side.detector, side.classes
     for warning in unknown_warnings(classes, detector.spec.name):
         say(f"warning: {warning}")
     same = ClassMap.of(classes).is_identity(len(detector.spec.class_names))
     columns = None if same else np.array(columns_of(classes))
-    summary, written = _validate(context, detector, "teacher", columns)
+    title = "teacher" if name == MAIN else f"teacher.{name}"
+    summary, written = _validate(context, detector, title, columns)
     if not ranks.is_main():
         return []
     spec = detector.spec
@@ -262,9 +251,10 @@ def _validate_teacher(context: Context, weights_hash: str | None) -> list[str]:
         "taps": [asdict(tap) for tap in spec.taps],
         **{key: summary[key] for key in ("ap", "ap50", "ap75")},
     }
-    write_json(context.path / "teacher" / "teacher.json", content)
-    say(f"teacher {spec.name}: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on val")
-    return ["teacher/teacher.json", *written]
+    file = f"teacher/{name}.json"
+    write_json(context.path / file, content)
+    say(f"{title} {spec.name}: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on val")
+    return [file, *written]
 
 
 def _validate(
@@ -274,7 +264,8 @@ def _validate(
 
     All ranks take part; rank 0 writes, and the others have nothing to say.
     """
-    head = context.pair.head if name != "teacher" else (detector.spec.branches[0] if detector.spec.branches else None)
+    own = next(iter(detector.spec.branches), None)
+    head = own if name.partition(".")[0] == MAIN else context.pair.head
     watch, settings, split = Stopwatch(), context.bound.recipe.validate_, context.data.splits["val"]
     title = f"validating the {name}"
     pack, device = ranks.on_main(context.pack), torch_device(context.bound.recipe.train.get("device"))

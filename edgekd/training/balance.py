@@ -27,16 +27,20 @@ class Term:
     Attributes:
         name: e.g. `logit.class`, or `detection` for the student's own loss.
         value: scalar, unweighted.
-        weight: the recipe's weight.
+        weight: the recipe's, or this step's where it is automatic.
         factor: the schedule's factor at this step, 0..1.
         scale: what the family multiplies its losses with (the batch size, or 1).
+        auxiliary: it trains a method's own modules alone, and must not reach the student.
+        ended: its method is over; it stands here for the log's sake.
     """
 
     name: str
     value: Tensor
-    weight: float = 1.0
+    weight: float | Tensor = 1.0
     factor: float = 1.0
     scale: float = 1.0
+    auxiliary: bool = False
+    ended: bool = False
 
     @property
     def weighted(self) -> Tensor:
@@ -83,11 +87,12 @@ class Balance:
         """Move noted values to `rows`; one device synchronisation per call, so call it once an epoch."""
         for step, epoch, terms in self._pending:
             weighted = [float(term.weighted) for term in terms]
-            total = sum(weighted)
+            total = sum(value for value, term in zip(weighted, terms, strict=True) if not term.auxiliary)
             self.rows += [
                 {
                     "step": step, "epoch": round(epoch, 4), "term": term.name, "value": float(term.value),
-                    "weight": term.weight * term.factor, "weighted": value, "share": value / total if total else 0.0,
+                    "weight": float(term.weight) * term.factor, "weighted": value,
+                    "share": value / total if total else 0.0,
                 }
                 for term, value in zip(terms, weighted, strict=True)
             ]  # fmt: skip
@@ -105,19 +110,26 @@ class Balance:
         return {"steps": len(self._norms.get(DETECTION, ())), "terms": terms}
 
     def _first_step(self, terms: Sequence[Term], anchors: Mapping[str, Tensor]) -> None:
-        full = {term.name: float(term.value.detach()) * term.weight * term.scale for term in terms}  # no warm-up
-        total = sum(full.values())
-        for term in terms:
+        full = {term.name: float(term.value.detach()) * float(term.weight) * term.scale for term in terms}  # no warm-up
+        total = sum(full[term.name] for term in terms if not term.auxiliary)
+        for term in (term for term in terms if not term.ended):
             norm = _gradient_norm(term.value, list(anchors.values()))
+            if term.auxiliary:
+                if norm is not None:
+                    raise InputError(
+                        f"distill: term '{term.name}' trains the method's own modules, but it reaches the student "
+                        f"({', '.join(anchors)}); detach the student's outputs in it"
+                    )
+                continue
             if norm is None:
                 raise InputError(
                     f"distill: term '{term.name}' has no gradient at the student ({', '.join(anchors)}); "
                     f"a distiller must not detach the student's outputs"
                 )
-            self._norms.setdefault(term.name, []).append(norm * term.weight * term.scale)
+            self._norms.setdefault(term.name, []).append(norm * float(term.weight) * term.scale)
             self._values.setdefault(term.name, []).append(float(term.value.detach()))
             self._shares.setdefault(term.name, []).append(full[term.name] / total if total else 0.0)
-            self._weights[term.name] = term.weight
+            self._weights[term.name] = float(term.weight)
 
 
 def _gradient_norm(value: Tensor, anchors: list[Tensor]) -> float | None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from edgekd.detectors.contract import Detector
-from edgekd.detectors.ultralytics import capture
-from edgekd.distill.contract import Batch, Distiller
+from edgekd import ranks
+from edgekd.detectors.contract import Trainable
+from edgekd.detectors.outputs import Batch, Guidance, TrainingPass
+from edgekd.detectors.spec import Needs
+from edgekd.distill.contract import Distiller, Moment
 from edgekd.errors import InputError
 from edgekd.report.warn import DETECTION
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
-from edgekd.training.teacher import Teacher
+from edgekd.training.knowledge import Knowledge, Online
+from edgekd.training.teacher import AnyTeacher, EmaTeacher
+from edgekd.training.weighting import AutoWeight
 
 
 class DistillationModule(nn.Module):
@@ -24,27 +28,52 @@ class DistillationModule(nn.Module):
     Called with a batch (a dict) in training mode, it returns the student's loss with the distillation loss appended;
     called with anything else, it is the student. Only `student` and `distillers` are registered: both are optimised,
     and checkpoints and EMA take `student` alone.
+
+    A step goes from the teacher to the terms: knowledge, guidance of the student's own loss, the student's pass, terms.
     """
 
-    def __init__(self, student: Detector, distillers: list[Distiller], teacher: Teacher, epochs: int) -> None:
+    def __init__(
+        self,
+        student: Trainable,
+        distillers: Sequence[Distiller],
+        teachers: Sequence[AnyTeacher],
+        epochs: int,
+        seed: int,
+    ) -> None:
+        """`teachers`: of each distiller, in their order; the same object where they share one."""
         super().__init__()
         self.student = student.module
         self.distillers = nn.ModuleList(distillers)
-        self._holder = (student, teacher)  # a tuple: nn.Module does not register what lies in it
+        self._holder = (student, Online(distillers, teachers))  # a tuple: nn.Module does not register what lies in it
         self.balance = Balance()
-        self.epochs = epochs
+        self.epochs, self.seed = epochs, seed
         self.steps_per_epoch = 1  # set by the trainer once its loader exists
         self.step = 0
-        self._student_taps = tuple(dict.fromkeys(path for part in distillers for path in part.student_taps))
-        self._teacher_taps = tuple(dict.fromkeys(path for part in distillers for path in part.teacher_taps))
-        self._teacher_needs = frozenset().union(*(part.teacher_needs for part in distillers))
+        self._needs = Needs.merged(part.wiring.student for part in distillers)
         self._labels = _labels(distillers)
-        self._names: list[str] = []
+        self._names: dict[str, list[str]] = {}  # label -> names of its terms
+        self._auto = {
+            label: AutoWeight(part.config.wanted_share)
+            for part, label in zip(distillers, self._labels, strict=True)
+            if part.config.weight == "auto"
+        }
 
     @property
     def student_model(self) -> nn.Module:
         """The name under which the engine looks for a wrapped student."""
         return self.student
+
+    @property
+    def source(self) -> Online:
+        """Where knowledge comes from."""
+        return self._holder[1]
+
+    def bind_average(self, average: nn.Module) -> None:
+        """Say which module the engine averages the student in, for a method that learns from that."""
+        student, source = self._holder
+        for teacher in source.teachers:
+            if isinstance(teacher, EmaTeacher):
+                teacher.bind(student.with_module(average))
 
     @property
     def _engine_model(self) -> Any:
@@ -60,12 +89,15 @@ class DistillationModule(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """What `state_dict` holds beside tensors: where the schedules are, and what was logged."""
-        return {"step": self.step, "names": self._names, "balance": self.balance.state()}
+        weights = {label: auto.state() for label, auto in self._auto.items()}
+        return {"step": self.step, "terms_of": self._names, "weights": weights, "balance": self.balance.state()}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.step, self._names = state["step"], state["names"]
+        self.step, self._names = state["step"], state.get("terms_of", {})
         self.balance = Balance.from_state(state["balance"])
+        for label, kept in state.get("weights", {}).items():
+            self._auto[label].restore(kept)
 
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Loss for a batch, predictions for images."""
@@ -83,39 +115,68 @@ class DistillationModule(nn.Module):
             result: tuple[Tensor, dict[str, Tensor]] = self._engine_model.loss(batch, preds)
             return result
         student, _ = self._holder
-        with _captured(self.student, self._student_taps, student.spec.named_paths) as (taps, heads):
-            detection, items = self._engine_model.loss(batch)
-        output = student.read(heads[0], taps, batch["img"])
-        scale = student.loss_scale(batch["img"].shape[0])
-        terms = self._terms(output, batch, scale)
+        facts = batch_of(batch)
+        factors = [part.config.schedule.factor(self._epoch, self.epochs) for part in self._parts()]
+        acting = [factor > 0 or not self._names.get(label) for factor, label in zip(factors, self._labels, strict=True)]
+        knowledge = self.source.of(list(self._parts()), facts, acting)
+        found = student.training_pass(facts, self._needs, self._guidance(knowledge, facts))
+        scale = student.loss_scale(facts.size)
+        terms = self._terms(found, knowledge, facts, factors, scale)
         if self.step < REPORT_STEPS or self.step % _log_every(self.steps_per_epoch) == 0:
-            anchors = {**taps, **_head_anchors(heads[0])}
-            self.balance.observe(self.step, self._epoch, [Term(DETECTION, detection.sum()), *terms], anchors)
+            self.balance.observe(self.step, self._epoch, [Term(DETECTION, found.loss.sum()), *terms], found.anchors)
         self.step += 1
         distillation = torch.stack([term.weighted for term in terms]).sum()
         logged = {f"kd/{term.name}": (term.weighted / scale).detach() for term in terms}
-        return torch.cat([detection.reshape(-1), distillation.reshape(1)]), {**items, **logged}
+        return torch.cat([found.loss.reshape(-1), distillation.reshape(1)]), {**found.items, **logged}
 
     @property
     def _epoch(self) -> float:
         return self.step / self.steps_per_epoch
 
-    def _terms(self, output: Any, batch: dict[str, Any], scale: float) -> list[Term]:
-        _, teacher = self._holder
-        facts = _batch_facts(batch)
-        factors = [part.config.schedule.factor(self._epoch, self.epochs) for part in self._parts()]
-        if not any(factors) and self._names:  # nothing acts any more: spare the teacher, keep the log's columns
-            return [Term(name, batch["img"].new_zeros(()), 0.0) for name in self._names]
-        teacher_output = teacher.forward(batch["img"], self._teacher_taps, self._teacher_needs)
+    def _guidance(self, knowledge: Sequence[Knowledge | None], batch: Batch) -> Guidance:
+        """Of the one method that gives any; two would contradict each other, which `check` refuses."""
+        for part, kept in zip(self._parts(), knowledge, strict=True):
+            if part.guides and kept is not None:
+                return part.guidance(kept, batch)
+        return Guidance()
+
+    def _terms(
+        self,
+        student: TrainingPass,
+        knowledge: Sequence[Knowledge | None],
+        batch: Batch,
+        factors: Sequence[float],
+        scale: float,
+    ) -> list[Term]:
         terms = []
-        for part, label, factor in zip(self._parts(), self._labels, factors, strict=True):
-            with torch.no_grad():
-                knowledge = part.knowledge(teacher_output, facts)
-            assert not any(value.requires_grad for value in knowledge.values()), f"{label}: the teacher has gradients"
-            for name, value in part.terms(output, knowledge, facts, self.step).items():
-                terms.append(Term(f"{label}.{name}", value, part.config.weight, factor, scale))
-        self._names = [term.name for term in terms]
+        for index, (part, label) in enumerate(zip(self._parts(), self._labels, strict=True)):
+            kept = knowledge[index]
+            if kept is None:  # it has ended: the log keeps its columns
+                terms += [Term(name, batch.images.new_zeros(()), 0.0, ended=True) for name in self._names[label]]
+                continue
+            values = part.terms(student.output, kept, batch, self._moment(index, batch))
+            weight = self._weight(part, label, student.loss.sum() / scale, values)
+            own = [
+                Term(f"{label}.{name}", value, 1.0, 1.0, scale, auxiliary=True)
+                if name in part.auxiliary
+                else Term(f"{label}.{name}", value, weight, factors[index], scale)
+                for name, value in values.items()
+            ]
+            self._names[label] = [term.name for term in own]
+            terms += own
         return terms
+
+    def _weight(self, part: Distiller, label: str, detection: Tensor, values: Mapping[str, Tensor]) -> float | Tensor:
+        if part.config.weight != "auto":
+            return part.config.weight
+        taught = torch.stack([value for name, value in values.items() if name not in part.auxiliary]).sum()
+        return self._auto[label].of(detection, taught)
+
+    def _moment(self, index: int, batch: Batch) -> Moment:
+        """Seeded anew in each step, so that there is no state to keep."""
+        generator = torch.Generator(batch.images.device)
+        generator.manual_seed(_mixed(self.seed, index, self.step, ranks.rank()))
+        return Moment(self.step, self._epoch, self.epochs, generator)
 
     def _parts(self) -> Iterator[Distiller]:
         for part in self.distillers:
@@ -146,32 +207,8 @@ def assert_optimised(module: DistillationModule, optimizer: torch.optim.Optimize
     assert not any(id(value) in adapters for value in module.student.parameters()), "an adapter is part of the student"
 
 
-@contextmanager
-def _captured(
-    student: nn.Module, paths: tuple[str, ...], named: tuple[str, ...]
-) -> Iterator[tuple[dict[str, Tensor], list[Any]]]:
-    """Outputs of the taps and of the head during the block. Hooks last only that long: none is copied or pickled."""
-    taps: dict[str, Tensor] = {}
-    heads: list[Any] = []
-    layers: Any = student.model
-    handles = [capture(student, path, taps, copy=path in named) for path in paths]
-    handles.append(layers[-1].register_forward_hook(lambda _module, _inputs, output: heads.append(output)))
-    try:
-        yield taps, heads
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _head_anchors(raw: Any, name: str = "head") -> dict[str, Tensor]:
-    """The tensors that the head returned, by name: both the student's own loss and the terms come from these."""
-    if isinstance(raw, Tensor):
-        return {name: raw} if raw.requires_grad else {}
-    parts = raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, (tuple, list)) else ()
-    return {key: value for part, child in parts for key, value in _head_anchors(child, f"{name}.{part}").items()}
-
-
-def _batch_facts(batch: dict[str, Any]) -> Batch:
+def batch_of(batch: dict[str, Any]) -> Batch:
+    """What methods know of the engine's batch."""
     images = batch["img"]
     height, width = images.shape[-2:]
     boxes = batch["bboxes"]
@@ -182,10 +219,11 @@ def _batch_facts(batch: dict[str, Any]) -> Batch:
         image_index=batch["batch_idx"].view(-1).long(),
         class_ids=batch["cls"].view(-1).long(),
         boxes_px=torch.cat([centre - half, centre + half], 1),
+        engine=batch,
     )
 
 
-def _labels(distillers: list[Distiller]) -> list[str]:
+def _labels(distillers: Sequence[Distiller]) -> list[str]:
     """Method names; a method used twice gets a number."""
     names = [part.name for part in distillers]
     return [
@@ -196,3 +234,9 @@ def _labels(distillers: list[Distiller]) -> list[str]:
 def _log_every(steps_per_epoch: int) -> int:
     """About twenty rows per epoch and term are enough for any plot."""
     return max(1, steps_per_epoch // 20)
+
+
+def _mixed(*numbers: int) -> int:
+    """One seed from several numbers; neighbours give unrelated ones."""
+    digest = hashlib.sha256(",".join(map(str, numbers)).encode()).digest()
+    return int.from_bytes(digest[:7], "big")

@@ -134,6 +134,7 @@ class _Distilling:
             model.steps_per_epoch = len(self.train_loader)  # type: ignore[attr-defined]
             assert_optimised(model, self.optimizer)  # type: ignore[attr-defined]
             self.ema = StudentEMA(model)
+            model.bind_average(self.ema.ema)
         if self.resume_state is not None:
             self.resume_state.attach(self)
 
@@ -191,7 +192,7 @@ class _Distilling:
         super()._model_train()  # type: ignore[misc]
         model = unwrap_model(self.model)
         if isinstance(model, DistillationModule):
-            model._holder[1].assert_frozen()
+            model.source.assert_frozen()
 
     def require_finite(self) -> None:
         """Rule: in a comparison, a loss that is not finite ends the training; the engine would try `last.pt` again.

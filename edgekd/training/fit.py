@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,17 +14,18 @@ from typing import Any
 
 from edgekd import ranks
 from edgekd.atomic import disk_faults, write_bytes, write_json, write_text
-from edgekd.detectors.contract import Branch
 from edgekd.detectors.engine_guard import guard, set_threads
+from edgekd.detectors.spec import Branch, Spec
 from edgekd.detectors.ultralytics import UltralyticsDetector
-from edgekd.distill.contract import Distiller, DistillerConfig, distiller_type
+from edgekd.distill.config import DistillerConfig
+from edgekd.distill.contract import Distiller, distiller_type
 from edgekd.errors import DivergedError, EdgekdError, EnvironmentFault, InputError
 from edgekd.progress import progress, say
 from edgekd.training import fake_quantization, loggers, memory
 from edgekd.training.arguments import OwnArguments
 from edgekd.training.placement import engine_device
 from edgekd.training.resume import FILE, Resume
-from edgekd.training.teacher import Teacher
+from edgekd.training.teacher import AnyTeacher
 
 SCORES = {
     "ap": "metrics/mAP50-95(B)", "ap50": "metrics/mAP50(B)", "precision": "metrics/precision(B)",
@@ -77,10 +78,13 @@ class FitResult:
     saving_seconds: float
 
 
-def fit(plan: FitPlan, teacher: Teacher | None, folder: Path, title: str, resume: Resume | None = None) -> FitResult:
+def fit(
+    plan: FitPlan, teachers: Mapping[str, AnyTeacher], folder: Path, title: str, resume: Resume | None = None
+) -> FitResult:
     """Train and write `student.pt`, `epochs.csv`, and when distilling `terms.csv` and `first_steps.json` into `folder`.
 
     Args:
+        teachers: whom the plan's methods learn from, by name; empty without methods.
         resume: where the state is kept and gone on from, for the caller to remove; None keeps it in `folder` meanwhile.
 
     Raises:
@@ -101,7 +105,7 @@ def fit(plan: FitPlan, teacher: Teacher | None, folder: Path, title: str, resume
         with ExitStack() as stack:
             stack.enter_context(resume.stop)
             stack.enter_context(redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))  # the engine's bars
-            trainer = make_trainer(plan, teacher, work, resume)
+            trainer = make_trainer(plan, teachers, work, resume)
             _watch(trainer, resume, stack, title)
             stack.enter_context(loggers.attached(trainer, plan.own.loggers, folder / "logs", resumed))
             _run(trainer, resume, plan.data_yaml.parent)
@@ -110,7 +114,7 @@ def fit(plan: FitPlan, teacher: Teacher | None, folder: Path, title: str, resume
     if not ranks.is_main():
         return FitResult(weights, len(log["epochs"]), resume.elapsed(), resume.saving_seconds)
     _write_csv(folder / "epochs.csv", log["epochs"])
-    if teacher is not None:
+    if plan.distillers:
         _write_csv(folder / "terms.csv", log["terms"])
         write_json(folder / "first_steps.json", log["first_steps"])
     assert resume.best is not None
@@ -123,18 +127,13 @@ def fit(plan: FitPlan, teacher: Teacher | None, folder: Path, title: str, resume
 
 
 def build_distillers(
-    methods: Sequence[tuple[str, DistillerConfig]], student: UltralyticsDetector, teacher: Teacher
+    methods: Sequence[tuple[str, DistillerConfig]], student: Spec, teachers: Mapping[str, AnyTeacher]
 ) -> list[Distiller]:
-    """Instantiate and wire the methods for a pair."""
-    parts = []
-    for name, config in methods:
-        part = distiller_type(name)(config)
-        part.build(student.spec, teacher.spec)
-        parts.append(part)
-    return parts
+    """The methods, each wired for the student and its teacher."""
+    return [distiller_type(name)(config, teachers[config.teacher].pair(student)) for name, config in methods]
 
 
-def make_trainer(plan: FitPlan, teacher: Teacher | None, work: Path, resume: Resume | None = None) -> Any:
+def make_trainer(plan: FitPlan, teachers: Mapping[str, AnyTeacher], work: Path, resume: Resume | None = None) -> Any:
     """The engine's trainer for a plan, ready for `train()`.
 
     Raises:
@@ -170,15 +169,17 @@ def make_trainer(plan: FitPlan, teacher: Teacher | None, work: Path, resume: Res
         fake_quantization.install(trainer, plan.grid)
 
     def wrap(module: Any, epochs: int) -> DistillationModule:
-        assert teacher is not None
-        detector = UltralyticsDetector(module, plan.student.spec.name)
-        detector.name_taps(plan.student.spec.named_paths)
-        parts = build_distillers(plan.distillers, detector, teacher.to(next(module.parameters()).device))
-        return DistillationModule(detector, parts, teacher, epochs)
+        detector = UltralyticsDetector(module, plan.student.spec.name).with_taps(plan.student.spec.named_paths)
+        device = next(module.parameters()).device
+        for teacher in teachers.values():
+            teacher.to(device)
+        parts = build_distillers(plan.distillers, detector.spec, teachers)
+        tutors = [teachers[config.teacher] for _, config in plan.distillers]
+        return DistillationModule(detector, parts, tutors, epochs, plan.seed)
 
     weights = plan.student.module if plan.initialised else None
-    compared = plan.compared or teacher is not None
-    trainer.prepare(plan.student.module.yaml, weights, wrap if teacher is not None else None, compared, resume)
+    compared = plan.compared or bool(plan.distillers)
+    trainer.prepare(plan.student.module.yaml, weights, wrap if plan.distillers else None, compared, resume)
     return trainer
 
 

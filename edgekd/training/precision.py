@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import nn
 
+from edgekd.detectors.capture import run
+from edgekd.detectors.spec import Needs
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.progress import say
 from edgekd.training.distillation import student_of
-from edgekd.training.memory import StatisticsKept
 
 # ||mixed - float32|| / ||float32|| of the maps that reach the head. With fresh weights, which magnify rounding, fp16 is
 # at 0.02 to 0.03 for YOLO and at 0.35 for RT-DETR; other maps altogether would be at 1 or more.
@@ -68,22 +70,18 @@ def amp_difference(student: Any, dtype: torch.dtype) -> float:
     Returns:
         the largest over the maps; infinite if anything is not finite.
     """
-    training = {part: part.training for part in student.modules()}
+    student = deepcopy(student)  # batch norms take infinities into their statistics, whatever their momentum is
     detector = UltralyticsDetector(student, "student")
-    taps = tuple(tap.path for tap in detector.spec.taps_of("neck"))
+    neck = Needs(detector.spec.taps_of("neck"))
     device, size = next(student.parameters()).device, 4 * detector.spec.size_multiple
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(_IMAGES, detector.spec.input_channels, size, size, generator=generator).to(device)
     maps = []
-    try:
-        with StatisticsKept(student.train()):  # in eval mode the signals of fresh weights die out on their way
-            for kind in (torch.float32, dtype):
-                with torch.autocast(device.type, dtype=kind, enabled=kind is not torch.float32):
-                    maps.append(detector.forward(images, taps).taps)
-    finally:
-        for part, flag in training.items():
-            part.training = flag
+    student.train()  # in eval mode the signals of fresh weights die out on their way
+    for kind in (torch.float32, dtype):
+        with torch.autocast(device.type, dtype=kind, enabled=kind is not torch.float32):
+            maps.append(run(detector, images, neck).taps)
     plain, mixed = maps
-    differences = [(mixed[path].float() - plain[path]).norm() / plain[path].norm() for path in taps]
+    differences = [(mixed[key].float() - plain[key]).norm() / plain[key].norm() for key in plain]
     largest = torch.stack(differences).max()
     return float(largest) if bool(torch.isfinite(largest)) else float("inf")

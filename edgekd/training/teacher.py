@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from edgekd.detectors.capture import run
 from edgekd.detectors.class_map import ClassMap
-from edgekd.detectors.contract import Detector, DetectorOutput, Spec
+from edgekd.detectors.contract import Detector
+from edgekd.detectors.outputs import DetectorOutput
+from edgekd.detectors.spec import Needs, Spec
+from edgekd.distill.contract import Pair
 from edgekd.training.teacher_runtime import RUNTIMES, PrecisionName, Program, RuntimeName, TeacherNetwork
+
+
+class AnyTeacher(Protocol):
+    """What teaches: another detector, or the student's own average."""
+
+    def pair(self, student: Spec) -> Pair:
+        """With a student that learns from it."""
+        ...
+
+    def to(self, device: torch.device) -> AnyTeacher:
+        """On the student's device."""
+        ...
+
+    def forward(self, images: Tensor, needs: Needs) -> DetectorOutput:
+        """Outputs in float32 without gradients, with class logits in the data set's order."""
+        ...
+
+    def assert_frozen(self) -> None:
+        """Rule: it is in eval mode and has no gradients, whatever the engine did."""
+        ...
 
 
 class Teacher:
@@ -32,12 +56,16 @@ class Teacher:
         self.class_map = class_map
         self.runtime, self.precision = runtime, precision
         self.detector.module.eval().requires_grad_(False)
-        self._programs: dict[tuple[tuple[str, ...], frozenset[str]], Program] = {}
+        self._programs: dict[Needs, Program] = {}
 
     @property
     def spec(self) -> Spec:
         """The teacher's own spec."""
         return self.detector.spec
+
+    def pair(self, student: Spec) -> Pair:
+        """With a student that learns from it."""
+        return Pair.of(student, self.detector, self.class_map.known.tolist())
 
     def to(self, device: torch.device) -> Teacher:
         """Move to the student's device.
@@ -53,7 +81,7 @@ class Teacher:
         return self
 
     @torch.no_grad()  # not inference_mode: inference tensors cannot be saved for the student's backward
-    def forward(self, images: Tensor, taps: tuple[str, ...], needs: frozenset[str]) -> DetectorOutput:
+    def forward(self, images: Tensor, needs: Needs) -> DetectorOutput:
         """Outputs in float32, whatever they were computed in, with class logits in the data set's order.
 
         On a CPU maps are laid out as the student's are, whatever is faster inside.
@@ -61,19 +89,19 @@ class Teacher:
         Raises:
             EnvironmentFault: a compiler fails, or gives something else than torch.
         """
-        tensors = {name: value.float() for name, value in self._program(taps, needs)(images).items()}
-        maps = {path: tensors.pop(path) for path in taps}
+        tensors = {name: value.float() for name, value in self._program(needs)(images).items()}
+        maps = {tap.key: tensors.pop(tap.key) for tap in needs.taps}
         if images.device.type == "cpu":
-            maps = {path: value.contiguous() for path, value in maps.items()}
+            maps = {key: value.contiguous() for key, value in maps.items()}
         output = self.detector.assemble(tensors, maps, images)
         same = self.class_map.is_identity(len(self.spec.class_names))
-        return output if same or "class_logits" not in needs else self.class_map.apply(output)
+        return output if same or "class_logits" not in needs.head else self.class_map.apply(output)
 
-    def _program(self, taps: tuple[str, ...], needs: frozenset[str]) -> Program:
-        if (taps, needs) not in self._programs:
-            network = TeacherNetwork(self.detector, taps, needs).eval()
-            self._programs[taps, needs] = RUNTIMES[self.runtime](network, self.precision)
-        return self._programs[taps, needs]
+    def _program(self, needs: Needs) -> Program:
+        if needs not in self._programs:
+            network = TeacherNetwork(self.detector, needs).eval()
+            self._programs[needs] = RUNTIMES[self.runtime](network, self.precision)
+        return self._programs[needs]
 
     def assert_frozen(self) -> None:
         """Rule: eval mode and no gradient, whatever the engine did.
@@ -86,6 +114,52 @@ class Teacher:
         assert not any(parameter.requires_grad for parameter in module.parameters()), "the teacher has gradients"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
+        return self
+
+    def __reduce__(self) -> str:
+        raise TypeError("the teacher is never pickled")
+
+
+class EmaTeacher:
+    """The student's own average, which the engine keeps for validation and the checkpoint.
+
+    It is another network in every step, and its hooks last one pass only: the engine saves it.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        """`spec`: the student's."""
+        self._spec = spec
+        self._average: Detector | None = None
+
+    def bind(self, average: Detector) -> None:
+        """Say what the average is, once the engine has made it."""
+        self._average = average
+
+    def pair(self, student: Spec) -> Pair:
+        """See `AnyTeacher.pair`; it has no part that stays the same."""
+        return Pair(student, self._spec, known=(True,) * len(self._spec.class_names))
+
+    def to(self, device: torch.device) -> EmaTeacher:
+        """It is where the student is."""
+        return self
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, needs: Needs) -> DetectorOutput:
+        """See `AnyTeacher.forward`."""
+        assert self._average is not None, "the average exists once the training has begun"
+        return run(self._average, images, needs)
+
+    def assert_frozen(self) -> None:
+        """Rule: the average is in eval mode and without gradients, as the engine keeps it.
+
+        Raises:
+            AssertionError: it is not so.
+        """
+        if self._average is not None:
+            assert not self._average.module.training, "the student's average left eval mode"
+            assert not any(value.requires_grad for value in self._average.module.parameters())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EmaTeacher:
         return self
 
     def __reduce__(self) -> str:

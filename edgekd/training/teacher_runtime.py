@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 import edgekd.agent.runtimes  # noqa: F401  (before OpenVINO: switches off what it would report to its vendor)
+from edgekd.detectors.capture import Capture
 from edgekd.detectors.contract import Detector
-from edgekd.detectors.ultralytics import capture
+from edgekd.detectors.spec import Needs
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.progress import say
 
@@ -36,24 +37,20 @@ _IMAGES_PER_STREAM = 4  # at least; fewer are not worth a stream's memory
 class TeacherNetwork(nn.Module):
     """The teacher as a plain function: images (B, C, H, W) to tensors by name, the batch first.
 
-    Names are those of `Detector.compute` for head outputs and module paths for taps. The hooks of the taps stay for as
-    long as the detector does, so it must be a copy that nobody else uses.
+    Names are those of `Detector.compute` for head outputs and keys of taps. The hooks of the taps stay for as long as
+    the detector does, so it must be a copy that nobody else uses.
     """
 
-    def __init__(self, detector: Detector, taps: tuple[str, ...], needs: frozenset[str]) -> None:
+    def __init__(self, detector: Detector, needs: Needs) -> None:
         super().__init__()
         self.module = detector.module
-        self._detector, self._needs = detector, needs
-        self._maps: dict[str, Tensor] = {}
-        for path in taps:
-            capture(detector.module, path, self._maps, copy=path in detector.spec.named_paths)
+        self._detector, self._parts = detector, needs.head
+        self._capture = Capture(detector.module, needs.taps)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Heads, then taps."""
-        heads = self._detector.compute(images, self._needs)
-        maps = dict(self._maps)
-        self._maps.clear()
-        return {**heads, **maps}
+        heads = self._detector.compute(images, self._parts)
+        return {**heads, **self._capture.take()}
 
 
 class Eager:

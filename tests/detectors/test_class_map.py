@@ -7,7 +7,7 @@ import torch
 
 from edgekd.detectors.class_map import ClassMap, columns_of
 from edgekd.detectors.class_matching import match_classes
-from edgekd.detectors.contract import DensePredictions, DetectorOutput, QueryPredictions
+from edgekd.detectors.outputs import DensePredictions, DetectorOutput, QueryPredictions
 
 NAMES = ("fox", "bear", "owl")
 
@@ -15,12 +15,14 @@ NAMES = ("fox", "bear", "owl")
 def dense(logits: torch.Tensor) -> DetectorOutput:
     count = logits.shape[1]
     points = torch.zeros(count, 2)
-    predictions = DensePredictions(logits, None, points, torch.ones(count), ((1, count),), lambda: logits)
+    predictions = DensePredictions(points, torch.ones(count), ((1, count),), lambda: logits, logits)
     return DetectorOutput({}, {"one2many": predictions})
 
 
 def query(logits: torch.Tensor) -> DetectorOutput:
-    return DetectorOutput({}, {}, QueryPredictions(logits, torch.zeros(*logits.shape[:3], 4)))
+    return DetectorOutput(
+        {}, {}, QueryPredictions(logits, torch.zeros(*logits.shape[:3], 4), tuple(range(len(logits))))
+    )
 
 
 @pytest.mark.parametrize("kind", ["dense", "query"])

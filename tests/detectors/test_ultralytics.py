@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
+from edgekd.detectors.capture import Capture, run
+from edgekd.detectors.spec import Needs, Part, QueryHead, Tap
 from edgekd.detectors.ultralytics import UltralyticsDetector
 from edgekd.errors import InputError
 
 NAMES = ("cat", "dog", "owl")
-BOTH = frozenset({"class_logits", "boxes"})
+BOTH: frozenset[Part] = frozenset({"class_logits", "boxes"})
+HEAD = Needs(parts=BOTH)
 
 
 def detector(name: str, channels: int = 3) -> UltralyticsDetector:
@@ -35,7 +38,7 @@ def test_forward_equals_the_engine(dense: UltralyticsDetector) -> None:
     images = torch.rand(2, 3, 64, 96)
     with torch.no_grad():
         decoded, raw = dense.module(images)
-        output = dense.forward(images, (), BOTH)
+        output = run(dense, images, HEAD)
     branches = raw if "one2many" in raw else {"one2many": raw}
     assert set(output.dense) == set(branches) == set(dense.spec.branches)
     for name, expected in branches.items():
@@ -50,10 +53,10 @@ def test_forward_equals_the_engine(dense: UltralyticsDetector) -> None:
 
 def test_fused_teacher_equals_the_original(dense: UltralyticsDetector) -> None:
     images = torch.rand(1, 3, 64, 64)
-    taps = tuple(tap.path for tap in dense.spec.taps_of("neck"))
+    neck = dense.spec.taps_of("neck")
     with torch.no_grad():
-        plain, fused = dense.forward(images, taps, BOTH), dense.frozen().forward(images, taps, BOTH)
-    for path in taps:
+        plain, fused = (run(one, images, Needs(neck, BOTH)) for one in (dense, dense.frozen()))
+    for path in [tap.key for tap in neck]:
         torch.testing.assert_close(fused.taps[path], plain.taps[path], atol=1e-4, rtol=1e-4)
     for name in dense.spec.branches:
         torch.testing.assert_close(fused.dense[name].class_logits, plain.dense[name].class_logits, atol=1e-3, rtol=1e-3)
@@ -63,7 +66,7 @@ def test_fused_teacher_equals_the_original(dense: UltralyticsDetector) -> None:
 def test_taps_state_stride_and_channels(dense: UltralyticsDetector) -> None:
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        output = dense.forward(images, tuple(tap.path for tap in dense.spec.taps), frozenset({"class_logits", "boxes"}))
+        output = run(dense, images, Needs(dense.spec.taps))
     for role in ("backbone", "neck", "head_cls", "head_box"):
         assert [tap.stride for tap in dense.spec.taps_of(role)] == [8, 16, 32]
     for tap in dense.spec.taps:
@@ -73,7 +76,7 @@ def test_taps_state_stride_and_channels(dense: UltralyticsDetector) -> None:
 def test_unused_heads_are_not_run() -> None:
     pico = detector("yolo11p")
     pico.head.cv2.register_forward_pre_hook(lambda *_: pytest.fail("the box head ran"))
-    output = pico.forward(torch.rand(1, 3, 64, 64), ("model.16",), frozenset({"class_logits"}))
+    output = run(pico, torch.rand(1, 3, 64, 64), pico.spec.needs("model.16", parts=["class_logits"]))
     assert output.taps["model.16"].shape == (1, 32, 8, 8)
     with pytest.raises(RuntimeError, match="boxes were not computed"):
         _ = output.dense["one2many"].boxes_px
@@ -84,7 +87,7 @@ def test_export_module_of_two_branches(head: str) -> None:
     two = detector("yolo26p")
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
-        reference = two.forward(images, (), BOTH).dense[head]
+        reference = run(two, images, HEAD).dense[head]
         exported = two.export_module(head)(images)  # type: ignore[arg-type]
     if head == "one2many":
         boxes, scores = exported
@@ -102,13 +105,14 @@ def test_export_module_of_two_branches(head: str) -> None:
 
 def test_rtdetr_reads_queries_without_denoising() -> None:
     transformer = detector("rtdetr-l")
-    assert transformer.spec.head_kind == "query"
+    assert transformer.spec.head == QueryHead(layers=6, queries=300, width=256)
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        output = transformer.forward(images, ("model.21",), frozenset({"class_logits"}))
+        output = run(transformer, images, transformer.spec.needs("model.21", parts=["class_logits"]))
         rows = transformer.export_module()(images)
     assert output.queries is not None
     assert output.queries.class_logits.shape == (1, 1, 84, 3)
+    assert output.queries.layers == (5,), "the last one alone, in inference"
     assert output.taps["model.21"].shape == (1, 256, 8, 8)
     best = output.queries.class_logits[-1].sigmoid().max()
     torch.testing.assert_close(rows[0, 0, 4], best, atol=1e-5, rtol=0)
@@ -116,9 +120,8 @@ def test_rtdetr_reads_queries_without_denoising() -> None:
 
 
 def test_other_channel_counts_are_built() -> None:
-    assert (
-        detector("yolo11p", channels=1).forward(torch.rand(1, 1, 64, 64), ("model.16",)).taps["model.16"].shape[1] == 32
-    )
+    gray = detector("yolo11p", channels=1)
+    assert run(gray, torch.rand(1, 1, 64, 64), gray.spec.needs("model.16")).taps["model.16"].shape[1] == 32
 
 
 def test_pico_scale_is_an_eighth_of_the_width() -> None:
@@ -142,8 +145,8 @@ def test_unknown_models_are_named(name: str, text: str) -> None:
 def test_named_taps_inside_a_block_survive_fusion_and_in_place_activations() -> None:
     pico = detector("yolo11p")
     path = "model.16.cv2.conv"
-    pico.name_taps([path, "model.16", "nowhere"])
-    assert pico.spec.named_paths == (path,)
+    plain, pico = pico, pico.with_taps([path, "model.16", "nowhere"])
+    assert (plain.spec.named_paths, pico.spec.named_paths) == ((), (path,))
     tap = pico.spec.taps_of("named")[0]
     assert (tap.stride, tap.channels) == (8, 32)
     images = torch.rand(1, 3, 64, 64)
@@ -155,4 +158,54 @@ def test_named_taps_inside_a_block_survive_fusion_and_in_place_activations() -> 
         pico.module(images)
         handle.remove()
         for side in (pico, pico.frozen()):
-            torch.testing.assert_close(side.forward(images, (path,)).taps[path], expected[0], atol=1e-4, rtol=1e-4)
+            found = run(side, images, Needs((tap,))).taps[path]
+            torch.testing.assert_close(found, expected[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("path", ["model.23.cv3.0.0", "model.23.cv2.1", "model.23.cv3.2"])
+def test_a_named_tap_inside_the_head_makes_the_head_run(path: str) -> None:
+    """The head is run in parts, so a tap in it says which part it needs."""
+    pico = detector("yolo11p").with_taps([path])
+    tap = pico.spec.taps_of("named")[0]
+    assert tap.part == ("boxes" if "cv2" in path else "class_logits")
+    images = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        found = run(pico.frozen(), images, Needs((tap,)))
+    assert tuple(found.taps[path].shape) == (1, tap.channels, 64 // tap.stride, 64 // tap.stride)
+
+
+def test_a_head_tail_continues_the_tower() -> None:
+    pico = detector("yolo26p")
+    images = torch.rand(2, 3, 64, 64)
+    for part, role in (("class_logits", "head_cls"), ("boxes", "head_box")):
+        tap = pico.spec.taps_of(role)[1]
+        with torch.no_grad():
+            output = run(pico, images, Needs((tap,), BOTH))
+            whole = pico.compute(images, BOTH)[f"one2many {'boxes' if part == 'boxes' else 'scores'}"]
+            tail = pico.head_tail(part, 1, 2, "one2many")(output.taps[tap.key])
+        assert torch.equal(tail.flatten(2), whole[..., 64:80]), "16 points of the level of stride 16"
+    with pytest.raises(InputError, match="cut 3 of a tower of 3 layers; choose 0 to 2"):
+        pico.head_tail("boxes", 0, 3, "one2many")
+
+
+def test_a_module_that_runs_once_per_level_is_captured_at_every_call() -> None:
+    tower = torch.nn.Conv2d(1, 1, 1)
+    network = torch.nn.ModuleDict({"tower": tower})
+    levels = [torch.rand(1, 1, size, size) for size in (8, 4, 2)]
+    taps = [Tap("head_cls", "tower", 64 // len(level[0, 0]), 1, call=call) for call, level in enumerate(levels)]
+    capture = Capture(network, [taps[0], taps[2]])
+    for _ in range(2):
+        wanted = [tower(level) for level in levels]
+        maps = capture.take()
+        assert list(maps) == ["tower", "tower@2"]
+        assert torch.equal(maps["tower"], wanted[0]) and torch.equal(maps["tower@2"], wanted[2])
+    capture.remove()
+    tower(levels[0])
+    assert capture.take() == {}
+
+
+def test_needs_merge_without_repeating() -> None:
+    first, second = Tap("neck", "a", 8, 4), Tap("head_cls", "b", 8, 4, part="class_logits")
+    merged = Needs.merged([Needs((first,)), Needs((first, second), frozenset({"boxes"}))])
+    assert merged == Needs((first, second), frozenset({"boxes"}))
+    assert merged.head == {"boxes", "class_logits"}

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from edgekd.detectors.contract import DensePredictions, DetectorOutput, Role, Spec, Tap
-from edgekd.distill.contract import Batch, Distiller, distiller_type
+from edgekd.detectors.class_map import ClassMap
+from edgekd.detectors.outputs import Batch, DensePredictions, DetectorOutput
+from edgekd.detectors.spec import DenseHead, Part, Role, Spec, Tap
+from edgekd.distill.contract import Distiller, Moment, Pair, distiller_type
 
 CLASSES = ("one", "two", "three")
 
@@ -20,7 +23,12 @@ def spec(
     strides: tuple[int, ...] = (8, 16),
     **changes: object,
 ) -> Spec:
-    """A dense detector with a neck of `channels` at `strides`; paths are neck.8, neck.16 ..."""
+    """A dense detector with a neck of `channels` at `strides`; paths are neck.8, neck.16 ...
+
+    Keys of the dense head (`bins`, `branches`, `point_offset` ...) stand beside those of the spec.
+    """
+    own = {key: changes.pop(key) for key in ("bins", "branches", "point_offset", "anchors_per_cell") if key in changes}
+    facts: dict[str, Any] = {"bins": 5, **own}
     base = Spec(
         family="fake",
         name=name,
@@ -28,11 +36,7 @@ def spec(
         input_channels=3,
         size_multiple=32,
         taps=taps("neck", channels, strides),
-        head_kind="dense",
-        box_form="distribution",
-        reg_max=5,
-        branches=("one2many",),
-        point_offset=0.5,
+        head=DenseHead(strides, **facts),
         parameters=1,
     )
     return replace(base, **changes)  # type: ignore[arg-type]
@@ -40,7 +44,8 @@ def spec(
 
 def taps(role: Role, channels: tuple[int, ...], strides: tuple[int, ...]) -> tuple[Tap, ...]:
     """Taps with paths such as neck.8."""
-    return tuple(Tap(role, f"{role}.{s}", s, c) for c, s in zip(channels, strides, strict=True))
+    parts: dict[str, Part] = {"head_cls": "class_logits", "head_box": "boxes"}
+    return tuple(Tap(role, f"{role}.{s}", s, c, part=parts.get(role)) for c, s in zip(channels, strides, strict=True))
 
 
 def random_output(of: Spec, size_px: int = 32, batch: int = 2, scale: float = 1.0, seed: int = 0) -> DetectorOutput:
@@ -51,12 +56,13 @@ def random_output(of: Spec, size_px: int = 32, batch: int = 2, scale: float = 1.
         return (torch.randn(*shape, generator=generator) * scale).requires_grad_()
 
     maps = {tap.path: leaf(batch, tap.channels, size_px // tap.stride, size_px // tap.stride) for tap in of.taps}
-    strides = [tap.stride for tap in of.taps_of("neck")]
+    assert isinstance(of.head, DenseHead)
+    strides, bins = list(of.head.strides), of.head.bins
     points = sum((size_px // stride) ** 2 for stride in strides)
     branches = {
         branch: dense(
             leaf(batch, points, len(of.class_names)),
-            leaf(batch, points, 4, of.reg_max) if of.reg_max > 1 else None,
+            leaf(batch, points, 4, bins) if bins > 1 else None,
             size_px=size_px,
             strides=strides,
         )
@@ -83,7 +89,7 @@ def dense(
     sizes = tuple((size_px // stride, size_px // stride) for stride in strides)
     points_px = torch.cat(grids)
     return DensePredictions(
-        class_logits, box_logits, points_px, torch.cat(point_strides), sizes, decode=_no_boxes, known_classes=known
+        points_px, torch.cat(point_strides), sizes, _no_boxes, class_logits, box_logits, known_classes=known
     )
 
 
@@ -104,11 +110,20 @@ def batch_of(size: int = 2, size_px: int = 32) -> Batch:
 def build(name: str, student: Spec, teacher: Spec, **config: object) -> Distiller:
     """A built method with seeded adapters."""
     kind = distiller_type(name)
-    method = kind(kind.config_type.model_validate(config))
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        method.build(student, teacher)
-    return method
+        return kind(kind.config_type.model_validate(config), pair_of(student, teacher))
+
+
+def pair_of(student: Spec, teacher: Spec, class_names: tuple[str, ...] = CLASSES) -> Pair:
+    """Two specs that know all classes of `class_names` that their names say."""
+    known = ClassMap.by_name(teacher.class_names, class_names).known
+    return Pair(student, teacher, class_names, tuple(known.tolist()))
+
+
+def moment(step: int = 0, seed: int = 0) -> Moment:
+    """A step of a training of ten epochs of ten steps."""
+    return Moment(step, step / 10, 10, torch.Generator().manual_seed(seed))
 
 
 def terms(
@@ -116,4 +131,6 @@ def terms(
 ) -> Mapping[str, Tensor]:
     """The terms of one step."""
     batch = batch or batch_of()
-    return method.terms(student, method.knowledge(teacher, batch), batch, 0)
+    with torch.no_grad():
+        knowledge = {key: value.detach() for key, value in method.knowledge(teacher, batch).items()}
+    return method.terms(student, knowledge, batch, moment())

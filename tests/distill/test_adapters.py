@@ -15,7 +15,7 @@ from edgekd.distill.adapters import (
     resize_to,
     standardise,
 )
-from edgekd.distill.contract import Taps
+from edgekd.distill.config import Taps
 from edgekd.distill.masks import confidence, inside_boxes
 from edgekd.errors import InputError
 
@@ -93,8 +93,8 @@ def test_named_paths_leave_roles_out() -> None:
 
 def test_taps_inside_a_head_make_the_teacher_run_it() -> None:
     tapped = spec(taps=taps("neck", (4,), (8,)) + taps("head_cls", (5,), (8,)))
-    assert build("pkd", tapped, tapped).teacher_needs == frozenset()
-    assert build("pkd", tapped, tapped, taps="head_cls").teacher_needs == {"class_logits"}
+    assert build("pkd", tapped, tapped).wiring.teacher.head == frozenset()
+    assert build("pkd", tapped, tapped, taps="head_cls").wiring.teacher.head == {"class_logits"}
 
 
 @pytest.mark.parametrize(

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
+import pickle
+from copy import deepcopy
+from typing import Any
 
 import pytest
+import torch
 from pydantic import ValidationError
+from torch import nn
 
-from edgekd.detectors.class_matching import match_classes
-from edgekd.distill.contract import (
-    Distiller,
-    DistillerConfig,
-    Requires,
-    Schedule,
-    distiller_names,
-    distiller_type,
-    register,
-    unmet,
-)
+from edgekd.detectors.spec import DenseHead, QueryHead
+from edgekd.distill.config import DistillerConfig, Schedule
+from edgekd.distill.contract import Distiller, Requirement, distiller_names, distiller_type, register
+from edgekd.distill.frozen import Frozen
+from edgekd.distill.points import SharedPoints
+from edgekd.distill.requirements import dense_heads, dense_teacher, shared_classes, shared_points, unmet
 
-from .helpers import CLASSES, spec, taps
+from .helpers import pair_of, random_output, spec
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_schedule_that_ends_before_it_begins_is_refused() -> None:
 
 
 @pytest.mark.parametrize("bad", [{"tua": 1}, {"weight": -1}, {"weight": float("inf")}, {"weight": float("nan")}])
-@pytest.mark.parametrize("name", ["cwd", "fitnet", "ld", "logit", "pkd", "score_l2"])
+@pytest.mark.parametrize("name", distiller_names())
 def test_configs_are_strict(name: str, bad: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         distiller_type(name).config_type.model_validate(bad)
@@ -95,73 +95,122 @@ def test_second_registration_raises_and_changes_nothing() -> None:
     assert distiller_type("fitnet") is first
 
 
+def of(name: str) -> tuple[Requirement, ...]:
+    return distiller_type(name).requires
+
+
 def test_ld_with_yolo26_is_refused() -> None:
-    student = spec("yolo26n", box_form="distance", reg_max=1, branches=("one2many", "one2one"))
-    teacher = spec("yolo11x", reg_max=16)
-    assert unmet(distiller_type("ld").requires, student, teacher, ()) == [
+    student = spec("yolo26n", bins=1, branches=("one2many", "one2one"))
+    teacher = spec("yolo11x", bins=16)
+    assert unmet(of("ld"), pair_of(student, teacher)) == [
         "needs a box distribution of equal bins on both sides; "
         "student yolo26n has reg_max=1, teacher yolo11x has reg_max=16"
     ]
-    both = unmet(distiller_type("ld").requires, student, student, ())
-    assert both == [
+    assert unmet(of("ld"), pair_of(student, student)) == [
         "needs a box distribution of equal bins on both sides; "
         "student yolo26n has reg_max=1, teacher yolo26n has reg_max=1"
     ]
 
 
 def test_a_fitting_pair_has_no_unmet_requirement() -> None:
+    """Two dense detectors with box distributions, which everything that acts on CNN detectors can serve."""
     for name in distiller_names():
-        assert (
-            unmet(distiller_type(name).requires, spec("yolo11n"), spec("yolo11x"), match_classes(CLASSES, CLASSES))
-            == []
-        )
+        if distiller_type(name).card.level in ("backbone", "neck", "head"):
+            assert unmet(of(name), pair_of(spec("yolo11n"), spec("yolo11x"))) == []
+
+
+DETR = QueryHead(layers=6, queries=300, width=256)
 
 
 @pytest.mark.parametrize(
-    ("requires", "changes", "reason"),
+    ("requirement", "changes", "reason"),
     [
         (
-            Requires(dense=True),
-            {"head_kind": "query"},
+            dense_heads,
+            {"head": DETR},
             "needs a dense head on both sides; student yolo11n has a dense head, teacher other has a query head",
         ),
         (
-            Requires(dense_teacher=True),
-            {"head_kind": "query"},
+            dense_teacher,
+            {"head": DETR},
             "needs a dense head on the teacher; student yolo11n has a dense head, teacher other has a query head",
         ),
         (
-            Requires(same_points=True),
+            shared_points,
             {"point_offset": 0.0},
             "needs the same points on both sides; student yolo11n has strides 8, 16 at offset 0.5, "
             "teacher other has strides 8, 16 at offset 0",
         ),
         (
-            Requires(same_points=True),
-            {"taps": taps("neck", (4, 4, 4), (8, 16, 32))},
+            shared_points,
+            {"anchors_per_cell": 9},
             "needs the same points on both sides; student yolo11n has strides 8, 16 at offset 0.5, "
-            "teacher other has strides 8, 16, 32 at offset 0.5",
+            "teacher other has strides 8, 16 at offset 0.5, 9 anchors a cell",
         ),
         (
-            Requires(shared_classes=True),
+            shared_points,
+            {"strides": (32, 64)},
+            "needs the same points on both sides; student yolo11n has strides 8, 16 at offset 0.5, "
+            "teacher other has strides 32, 64 at offset 0.5",
+        ),
+        (
+            shared_classes,
             {"class_names": ("cat", "dog")},
             "needs a class that the teacher knows; the data has one, two, three, teacher other knows cat, dog",
         ),
     ],
 )
-def test_unmet_names_both_sides(requires: Requires, changes: dict[str, object], reason: str) -> None:
-    teacher = spec("other", **changes)
-    assert unmet(requires, spec("yolo11n"), teacher, match_classes(teacher.class_names, CLASSES)) == [reason]
+def test_unmet_names_both_sides(requirement: Requirement, changes: dict[str, Any], reason: str) -> None:
+    assert unmet((requirement,), pair_of(spec("yolo11n"), spec("other", **changes))) == [reason]
+
+
+def test_all_reasons_are_told_at_once() -> None:
+    teacher = spec("other", bins=1, point_offset=0.0, class_names=("cat",))
+    assert [reason.split(";")[0] for reason in unmet(of("ld"), pair_of(spec(), teacher))] == [
+        "needs a box distribution of equal bins on both sides",
+        "needs the same points on both sides",
+        "needs a class that the teacher knows",
+    ]
 
 
 def test_dense_teacher_serves_a_query_student() -> None:
-    assert unmet(Requires(dense_teacher=True), spec("rtdetr-l", head_kind="query"), spec(), ()) == []
+    assert dense_teacher(pair_of(spec("rtdetr-l", head=DETR), spec())) is None
 
 
 def test_one_class_that_the_teacher_knows_is_enough() -> None:
-    teacher = spec(class_names=(" Two ", "dog"))
-    assert unmet(Requires(shared_classes=True), spec(), teacher, match_classes(teacher.class_names, CLASSES)) == []
+    assert shared_classes(pair_of(spec(), spec(class_names=(" Two ", "dog")))) is None
 
 
 def test_classes_are_not_checked_where_the_data_was_not_opened() -> None:
-    assert unmet(Requires(shared_classes=True), spec(), spec(class_names=("dog",)), ()) == []
+    assert shared_classes(pair_of(spec(), spec(class_names=("dog",)), ())) is None
+
+
+def test_heads_that_share_some_levels_are_compared_there() -> None:
+    """P3 to P5 beside P4 to P7: rows of the two levels that both have, in the same order."""
+    student, teacher = DenseHead((8, 16, 32)), DenseHead((16, 32, 64, 128))
+    shared = SharedPoints.of(student, teacher)
+    assert shared == SharedPoints((1, 2), (0, 1))
+    ours, theirs = (
+        random_output(spec(channels=(4,) * len(head.strides), strides=head.strides), size_px=128).dense["one2many"]
+        for head in (student, teacher)
+    )
+    mine = shared.of_student(ours.points_px, ours, dim=0)
+    assert torch.equal(mine, shared.of_teacher(theirs.points_px, theirs, dim=0))
+    assert len(mine) == 8 * 8 + 4 * 4
+    assert torch.equal(shared.of_student(ours.class_logits, ours), ours.class_logits[:, 256:])
+    assert SharedPoints.of(student, student).of_student(ours.class_logits, ours) is ours.class_logits
+
+
+def test_a_frozen_part_passes_gradients_and_stays_what_it_is() -> None:
+    layer = nn.Conv2d(2, 3, 1)
+    frozen = Frozen(layer)
+    images = torch.rand(1, 2, 4, 4, requires_grad=True)
+    frozen(images).sum().backward()
+    assert torch.equal(images.grad, layer.weight.detach().sum(0).expand(1, 2, 1, 1).expand_as(images))  # type: ignore[arg-type]
+    assert layer.weight.grad is None and layer.weight.requires_grad, "the teacher's own layer is left alone"
+    holder = nn.Module()
+    holder.part = frozen  # type: ignore[assignment]
+    assert not list(holder.parameters()) and not holder.state_dict()
+    assert deepcopy(holder).part is frozen
+    with pytest.raises(TypeError, match="never pickled"):
+        pickle.dumps(frozen)

@@ -66,7 +66,7 @@ def test_data_that_changes_during_a_training_ends_it(
 
     assert len(context.data.splits["train"].images) == 2
     monkeypatch.setattr(train_stages, "fit", trained)
-    training = train_stages.Training(None, None, "x")  # type: ignore[arg-type]
+    training = train_stages.Training(None, {}, "x")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="was changed while the student was trained") as caught:
         train_stages._train(context, "student", training, Resume(tmp_path / "resume.pt", {}, 1))
     assert "--fresh" in caught.value.problems[0]

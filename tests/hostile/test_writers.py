@@ -54,14 +54,15 @@ def printed(act: Callable[[], Any]) -> str:
 def on_a_terminal(name: str) -> Iterator[Callable[[], Any]]:
     rows = [{"class": name, "where": f"{name} {name}", "ap": 0.5}]
     spec = {
-        "name": name, "parameters": 1, "head_kind": name, "head": name, "reg_max": 1,
+        "name": name, "parameters": 1, "head_kind": "dense", "head": name, "head_facts": {"bins": 1},
         "taps": [{"role": name, "path": name, "stride": 8, "channels": 1}],
     }  # fmt: skip
     check = {
-        "recipe": name, "student": spec, "teacher": None, "quantize": {"mode": "ptq"}, "targets": [name],
+        "recipe": name, "student": spec, "teacher": None, "teachers": {name: spec}, "quantize": {"mode": "ptq"},
+        "targets": [name],
         "devices": [name], "without_agent": {name: name}, "warnings": [name],
         "classes": [{"name": name, "teacher": name, "column": 1, "how": "exact", "note": name}],
-        "distill": [{"method": name, "weight": 1.0, "taps": [(name, name)]}],
+        "distill": [{"method": name, "teacher": name, "weight": 1.0, "taps": [(name, name)]}],
     }  # fmt: skip
     yield lambda: print_rows(rows, as_json=False)
     yield lambda: print_rows(rows, as_json=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import yaml
 from PIL import Image
 
 from edgekd.data.digits import CLASS_NAMES, generate
+from edgekd.detectors.spec import QueryHead
 from edgekd.detectors.weights import save_safetensors
 from edgekd.errors import InputError
 from edgekd.stages import models
@@ -129,13 +131,13 @@ class TestTinyRecipe:
 
 def test_a_method_that_reads_what_a_runtime_cannot_give() -> None:
     part = build("logit", spec(), spec())
-    teacher = spec("rtdetr-l", head_kind="query")
+    teacher = replace(spec("rtdetr-l"), head=QueryHead(layers=6, queries=300, width=256))
     assert models._unreadable("eager", part, teacher) == []
     assert models._unreadable("openvino", part, spec()) == []
     assert models._unreadable("openvino", build("pkd", spec(), spec()), teacher) == []
     assert models._unreadable("openvino", part, teacher) == [
         "reads class_logits of the teacher; teacher rtdetr-l has a query head, whose outputs runtime openvino "
-        "cannot give; set teacher.runtime to eager"
+        "cannot give; set teacher.runtime to eager or compile"
     ]
 
 
@@ -150,7 +152,7 @@ def test_grey_images_go_the_whole_road(folder: Path) -> None:
         data={"format": "yolo", "path": "data/data.yaml"},
         control=False,
         export=[export("onnx-fp32")],
-        gate={},
+        gate=None,
     )
     with short_protocol():
         ended = edgekd("run", recipe, "--out", folder / "run", "--json")

@@ -14,7 +14,7 @@ from edgekd.run_dir import RunDir
 from edgekd.stages.accuracy import _in_data_classes
 from edgekd.stages.binding import bind_recipe
 from edgekd.stages.context import Context
-from edgekd.stages.train import teacher_inputs
+from edgekd.stages.teachers import teacher_inputs
 from tests.stages.tiny import detector, edgekd, weights, write_recipe
 
 TEACHER = ("Zero", "one", "TWO", "Two", "three", "four", "five", "six", "seven", "8")  # of eight and nine, nothing
@@ -107,7 +107,7 @@ def test_another_map_is_another_input_of_the_training(kitchen: Path, tmp_path: P
     def inputs(number: int, classes: dict[str, Any]) -> dict[str, Any]:
         bound = bind_recipe(recipe(kitchen, classes))
         with RunDir.held(tmp_path / str(number), "tiny", bound.base, bound.locked()) as run:
-            return teacher_inputs(Context(bound, run))
+            return teacher_inputs(bound, bound.distillers, Context(bound, run).pair.teachers)
 
     by_name, by_column, other = (
         inputs(number, classes) for number, classes in enumerate(({"nine": "8"}, {"nine": 9}, {"nine": "seven"}))

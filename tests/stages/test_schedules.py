@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from edgekd.distill.contract import DistillerConfig, Schedule, distiller_names, distiller_type
+from edgekd.distill.config import DistillerConfig, Schedule
+from edgekd.distill.contract import distiller_names, distiller_type
 from edgekd.errors import InputError
 from edgekd.stages.binding import bind_recipe
 from edgekd.stages.schedules import in_the_warm_up, never_full

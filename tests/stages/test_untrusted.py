@@ -63,7 +63,7 @@ def test_a_model_yaml_with_an_activation_bomb(command: str, sound: Path, tiny_di
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"backbone": [[-1, 1, "Convv", [16, 3, 2]]]}, "cannot be built (KeyError: 'Convv'); correct the model YAML"),
+        ({"backbone": [[-1, 1, "Convv", [16, 3, 2]]]}, "cannot be built (KeyError: 'Convv'); correct it"),
         ({"backbone": [[-1, 1, "os.system", [16]]]}, "cannot be built ("),
         ({"backbone": [[-1, 1, "nn.functional", [16]]]}, "cannot be built ("),
         ({"backbone": [[-1, 1, "TorchVision", [512, "resnet18"]]]}, "has a TorchVision layer that downloads weights"),

@@ -92,8 +92,8 @@ def detector(
     for key, value in built.module.named_parameters():
         if ".cv2." in key and key.endswith(".2.weight"):
             value.data *= 4  # boxes of many sizes ...
-        if ".cv2." in key and key.endswith(".2.bias") and built.spec.reg_max > 1:
-            value.data = -0.6 * torch.arange(built.spec.reg_max).repeat(4).float()  # ... about twice the stride
+        if ".cv2." in key and key.endswith(".2.bias") and built.spec.head.bins > 1:
+            value.data = -0.6 * torch.arange(built.spec.head.bins).repeat(4).float()  # ... about twice the stride
         if ".cv3." in key and key.endswith(".2.weight"):
             value.data *= spread
         if ".cv3." in key and key.endswith(".2.bias"):

@@ -12,7 +12,7 @@ from edgekd.atomic import remove_leftovers
 from edgekd.errors import EdgekdError
 from edgekd.training.fit import fit
 from edgekd.training.resume import FILE, Resume
-from tests.training.helpers import methods, plan, teacher
+from tests.training.helpers import methods, plan, teachers
 
 EVERY_BATCH = 1e-6  # minutes
 # Everything that a resume has to get right: mosaics of images in memory, which end in the last epoch; steps of the
@@ -32,7 +32,7 @@ def train(data_yaml: Path, folder: Path, minutes: float = EVERY_BATCH) -> Resume
     """Train in `folder`, or go on there; as in a run directory, what a killed process left goes first."""
     remove_leftovers(folder)
     resume = Resume(folder / FILE, {"test": 1}, minutes)
-    fit(plan(data_yaml, distillers=methods(**METHODS), **TRAIN), teacher(), folder, "student", resume)
+    fit(plan(data_yaml, distillers=methods(**METHODS), **TRAIN), teachers(), folder, "student", resume)
     return resume
 
 

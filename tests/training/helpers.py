@@ -10,7 +10,8 @@ import torch
 from edgekd.data.digits import CLASS_NAMES
 from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.ultralytics import UltralyticsDetector
-from edgekd.distill.contract import DistillerConfig, distiller_type
+from edgekd.distill.config import MAIN, DistillerConfig
+from edgekd.distill.contract import distiller_type
 from edgekd.training.fit import FitPlan
 from edgekd.training.teacher import Teacher
 
@@ -35,6 +36,11 @@ def teacher(name: str = "yolo11n") -> Teacher:
         if ".cv3." in key and key.endswith(".2.bias"):
             value.data += 6 * torch.rand_like(value)
     return Teacher(built.frozen(), SAME_CLASSES)
+
+
+def teachers(name: str = "yolo11n") -> dict[str, Teacher]:
+    """The recipe's only one."""
+    return {MAIN: teacher(name)}
 
 
 def methods(**named: dict[str, Any]) -> tuple[tuple[str, DistillerConfig], ...]:

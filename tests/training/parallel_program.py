@@ -41,7 +41,7 @@ def train(data_yaml: Path, work: Path) -> dict[str, Any]:
     distillers = helpers.methods(logit={}, cwd={"weight": 1.0}, score_l2={})
     plan = helpers.plan(data_yaml, distillers=distillers, **train)
     plan = replace(plan, student=tiny.detector("yolo11p"), initialised=True)  # the engine's draw depends on the rank
-    trainer = make_trainer(plan, helpers.teacher(), work)
+    trainer = make_trainer(plan, helpers.teachers(), work)
     losses: list[float] = []
     metrics: dict[str, float] = {}
     batch_sizes: list[int] = []

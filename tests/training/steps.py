@@ -65,7 +65,8 @@ def module_of(
     tutor = Teacher(trained().frozen(), SAME_CLASSES, runtime, precision).to(torch.device(device))
     torch.manual_seed(0)
     built = UltralyticsDetector(student.module, "yolo11p")
-    module = DistillationModule(built, build_distillers(methods(**chosen), built, tutor), tutor, epochs=1)
+    parts = build_distillers(methods(**chosen), built.spec, {"teacher": tutor})
+    module = DistillationModule(built, parts, [tutor] * len(parts), epochs=1, seed=0)
     module.train()
     return module.to(device)
 

@@ -16,7 +16,7 @@ import torch
 
 from edgekd.errors import DivergedError, EnvironmentFault, InputError
 from edgekd.training.fit import _write_csv, fit, make_trainer
-from tests.training.helpers import TRAIN, methods, plan, teacher
+from tests.training.helpers import TRAIN, methods, plan, teachers
 
 ALL = {"logit": {}, "ld": {}, "cwd": {}, "pkd": {}, "fitnet": {}, "score_l2": {}}
 
@@ -33,7 +33,7 @@ NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA
 @pytest.mark.parametrize("device", ["cpu", pytest.param("0", marks=[pytest.mark.gpu, NO_CUDA])])
 def test_without_distillers_it_is_the_engines_own_training(device: str, tiny_digits: Path, tmp_path: Path) -> None:
     train = {**TRAIN, "epochs": 2, "deterministic": True, "device": device}
-    fit(plan(tiny_digits, "yolo11n", workers=0, **train), None, tmp_path / "ours", "control")
+    fit(plan(tiny_digits, "yolo11n", workers=0, **train), {}, tmp_path / "ours", "control")
     torch.set_num_threads(1)
     from ultralytics import YOLO
 
@@ -69,15 +69,16 @@ def first_sight(data: Path, tmp_path: Path, distillers: Any, holder: Any) -> tup
 
 def test_control_and_student_see_the_same_weights_and_batches(tiny_digits: Path, tmp_path: Path) -> None:
     control = first_sight(tiny_digits, tmp_path / "control", (), None)
-    student = first_sight(tiny_digits, tmp_path / "student", methods(cwd={}, logit={}), teacher())
+    student = first_sight(tiny_digits, tmp_path / "student", methods(cwd={}, logit={}), teachers())
     assert control == student
     assert len(set(control[1])) == len(control[1]) == 20
 
 
 def test_all_six_methods_train_together(tiny_digits: Path, tmp_path: Path) -> None:
-    holder = teacher()
+    tutors = teachers()
+    holder = tutors["teacher"]
     before = {name: value.clone() for name, value in holder.detector.module.state_dict().items()}
-    fit(plan(tiny_digits, distillers=methods(**ALL)), holder, tmp_path, "student")
+    fit(plan(tiny_digits, distillers=methods(**ALL)), tutors, tmp_path, "student")
     report = json.loads((tmp_path / "first_steps.json").read_text())
     terms = {term["term"]: term for term in report["terms"]}
     features = {f"{name}.feature" for name in ("cwd", "pkd", "fitnet", "score_l2")}
@@ -93,14 +94,14 @@ def test_all_six_methods_train_together(tiny_digits: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("student", "tutor"), [("yolo26p", "yolo26n"), ("yolo26p", "yolo11n"), ("yolo11p", "yolo26n")])
 def test_heads_of_one_and_two_branches_mix(student: str, tutor: str, tiny_digits: Path, tmp_path: Path) -> None:
-    fit(plan(tiny_digits, student, methods(logit={}, pkd={})), teacher(tutor), tmp_path, "student")
+    fit(plan(tiny_digits, student, methods(logit={}, pkd={})), teachers(tutor), tmp_path, "student")
     assert (tmp_path / "student.pt").is_file()
 
 
 @pytest.mark.slow
 def test_rtdetr_as_student_and_as_teacher(tiny_digits: Path, tmp_path: Path) -> None:
-    fit(plan(tiny_digits, "rtdetr-l", methods(pkd={}), batch=4, fraction=0.4), teacher(), tmp_path / "a", "student")
-    fit(plan(tiny_digits, "yolo11p", methods(pkd={}, cwd={})), teacher("rtdetr-l"), tmp_path / "b", "student")
+    fit(plan(tiny_digits, "rtdetr-l", methods(pkd={}), batch=4, fraction=0.4), teachers(), tmp_path / "a", "student")
+    fit(plan(tiny_digits, "yolo11p", methods(pkd={}, cwd={})), teachers("rtdetr-l"), tmp_path / "b", "student")
     assert (tmp_path / "a" / "student.pt").is_file()
     assert (tmp_path / "b" / "student.pt").is_file()
 
@@ -109,18 +110,18 @@ def test_threads_are_those_of_the_recipe(tiny_digits: Path, tmp_path: Path) -> N
     """The engine sets one less than there are cores, whenever it chooses a device."""
     seen: list[int] = []
     two = replace(plan(tiny_digits), threads=2)
-    trainer = make_trainer(two, None, tmp_path / "work")
+    trainer = make_trainer(two, {}, tmp_path / "work")
     trainer.add_callback("on_train_batch_start", lambda _: seen.append(torch.get_num_threads()))
     trainer.train()
     assert set(seen) == {2}
-    fit(two, None, tmp_path, "control")
+    fit(two, {}, tmp_path, "control")
     assert torch.get_num_threads() == 2
     torch.set_num_threads(1)
 
 
 def test_nothing_is_printed_where_results_go(tiny_digits: Path, tmp_path: Path, capsys: Any) -> None:
     """The engine shows a bar of its own on standard output while it reads images into memory."""
-    fit(plan(tiny_digits, cache=True), None, tmp_path, "control")
+    fit(plan(tiny_digits, cache=True), {}, tmp_path, "control")
     assert capsys.readouterr().out == ""
 
 
@@ -134,7 +135,7 @@ def changed_terms(monkeypatch: pytest.MonkeyPatch, change: Callable[[torch.Tenso
 def test_a_detached_term_is_an_error(tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changed_terms(monkeypatch, torch.Tensor.detach)
     with pytest.raises(InputError, match=r"distill: term 'logit.class' has no gradient at the student"):
-        fit(plan(tiny_digits, distillers=methods(logit={})), teacher(), tmp_path, "student")
+        fit(plan(tiny_digits, distillers=methods(logit={})), teachers(), tmp_path, "student")
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(
@@ -142,7 +143,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(
 ) -> None:
     changed_terms(monkeypatch, lambda term: term * float("nan"))
     with pytest.raises(DivergedError, match="the loss is not finite in epoch 1"):
-        fit(plan(tiny_digits, distillers=methods(logit={}), epochs=2), teacher(), tmp_path, "student")
+        fit(plan(tiny_digits, distillers=methods(logit={}), epochs=2), teachers(), tmp_path, "student")
 
 
 def test_batch_halving_ends_the_run(tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,11 +152,11 @@ def test_batch_halving_ends_the_run(tiny_digits: Path, tmp_path: Path, monkeypat
 
     changed_terms(monkeypatch, exhausted)
     with pytest.raises(EnvironmentFault, match=r"set train\.batch to 4 for control and student"):
-        fit(plan(tiny_digits, distillers=methods(logit={})), teacher(), tmp_path, "student")
+        fit(plan(tiny_digits, distillers=methods(logit={})), teachers(), tmp_path, "student")
 
 
 def test_student_opens_without_edgekd(tiny_digits: Path, tmp_path: Path) -> None:
-    fit(plan(tiny_digits, distillers=methods(cwd={})), teacher(), tmp_path, "student")
+    fit(plan(tiny_digits, distillers=methods(cwd={})), teachers(), tmp_path, "student")
     program = (
         "import sys; sys.modules['edgekd'] = None\n"
         "from ultralytics import YOLO\n"

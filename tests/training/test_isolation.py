@@ -136,7 +136,7 @@ def watched(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Watc
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgekd.training.fit.make_trainer", made)
-        fit(plan(tiny_digits, distillers=METHODS, epochs=2), holder, folder, "student")
+        fit(plan(tiny_digits, distillers=METHODS, epochs=2), {"teacher": holder}, folder, "student")
     return seen[0]
 
 
@@ -248,8 +248,8 @@ def test_train_does_not_reach_it(watched: Watched, whom: str) -> None:
 
 def test_a_deep_copy_leaves_it_out(watched: Watched) -> None:
     copied = copy.deepcopy(watched.module)
-    student, holder = copied._holder
-    assert holder is watched.teacher, "the copy refers to the one teacher that there is"
+    student, source = copied._holder
+    assert source is watched.module.source and source.teachers == (watched.teacher,) * len(METHODS), "the same teacher"
     assert student.module is copied.student
     assert copied.student is not watched.module.student
     assert (

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from edgekd.training.arguments import OwnArguments
 from edgekd.training.fit import fit, make_trainer
 from edgekd.training.memory import Checkpointing, checkpointed
-from tests.training.helpers import detector, methods, plan, teacher
+from tests.training.helpers import detector, methods, plan, teachers
 from tests.training.steps import batch_of, module_of
 from tests.training.test_fit import state
 
@@ -131,7 +131,7 @@ def test_first_steps_measure_gradients_and_train_with_them(tiny_digits: Path) ->
 def trained(data: Path, folder: Path, own: OwnArguments, distilling: bool) -> dict[str, Tensor]:
     """The student after an epoch of the engine's training."""
     asked = replace(plan(data, distillers=methods(pkd={}, ld={}) if distilling else (), nbs=8), own=own)
-    trainer = make_trainer(asked, teacher() if distilling else None, folder)
+    trainer = make_trainer(asked, teachers() if distilling else {}, folder)
     trainer.validate = lambda: ({}, 0.0)
     trainer.final_eval = lambda: None
     trainer.train()
@@ -146,14 +146,14 @@ def test_a_training_gives_the_same_weights(distilling: bool, tiny_digits: Path, 
 
 
 def test_the_student_file_knows_nothing_of_it(tiny_digits: Path, tmp_path: Path) -> None:
-    fit(replace(plan(tiny_digits, distillers=methods(pkd={})), own=SWITCHED_ON), teacher(), tmp_path, "student")
+    fit(replace(plan(tiny_digits, distillers=methods(pkd={})), own=SWITCHED_ON), teachers(), tmp_path, "student")
     assert state(tmp_path / "student.pt")
     assert b"edgekd" not in (tmp_path / "student.pt").read_bytes()
 
 
 def test_the_engine_trains_with_it_and_averages_without(tiny_digits: Path, tmp_path: Path) -> None:
     asked = replace(plan(tiny_digits, distillers=methods(pkd={}), nbs=8, warmup_epochs=0.0), own=SWITCHED_ON)
-    trainer = make_trainer(asked, teacher(), tmp_path)
+    trainer = make_trainer(asked, teachers(), tmp_path)
     seen: list[tuple[str, bool, bool]] = []
 
     def note(when: str) -> None:

@@ -164,7 +164,7 @@ class TestAccumulation:
     def test_the_engine_steps_once_per_nominal_batch(self, tiny_digits: Path, tmp_path: Path) -> None:
         steps: list[int] = []
         asked = plan(tiny_digits, distillers=methods(logit={}), batch=4, nbs=8, warmup_epochs=0.0)
-        trainer = make_trainer(asked, untrained_teacher(), tmp_path)
+        trainer = make_trainer(asked, {"teacher": untrained_teacher()}, tmp_path)
         original = trainer.optimizer_step
         trainer.optimizer_step = lambda: (steps.append(trainer.train_loader.index), original())
         trainer.validate = lambda: ({}, 0.0)
@@ -211,8 +211,10 @@ class TestAmp:
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         module = detector("yolo11p").module
-        module.model[0].bn.weight.data *= 1e8  # beyond what fp16 can hold
+        module.model[0].bn.weight.data *= 1e6  # beyond what fp16 can hold
+        before = {name: value.clone() for name, value in module.state_dict().items()}
         assert amp_difference(module, torch.float16) == float("inf")
+        assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
         monkeypatch.setattr(precision, "_has_amp", lambda device: True)
         assert not amp_is_sound(module)
         assert "train.amp: mixed precision gives other maps than float32" in capsys.readouterr().err

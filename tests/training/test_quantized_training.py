@@ -24,12 +24,12 @@ from tests.training.helpers import SAME_CLASSES, methods, plan
 BATCHES = 3  # per epoch
 
 
-def quantised(data: Path, taught: bool = True, **train: Any) -> tuple[FitPlan, Teacher | None]:
+def quantised(data: Path, taught: bool = True, **train: Any) -> tuple[FitPlan, dict[str, Teacher]]:
     """A training that starts from weights, with the float student as the teacher."""
     student = tiny.detector("yolo11p")
-    teacher = Teacher(student.frozen(), SAME_CLASSES) if taught else None
+    teachers = {"teacher": Teacher(student.frozen(), SAME_CLASSES)} if taught else {}
     made = plan(data, distillers=methods(logit={}) if taught else (), mosaic=0.0, warmup_epochs=0.0, **train)
-    return replace(made, student=student, initialised=True, grid=Grid(), compared=True), teacher
+    return replace(made, student=student, initialised=True, grid=Grid(), compared=True), teachers
 
 
 def loaded(path: Path) -> dict[str, torch.Tensor]:
@@ -85,8 +85,8 @@ def test_stopped_and_gone_on_with(
 @pytest.mark.parametrize("taught", [True, False], ids=["taught", "by labels alone"])
 def test_where_it_is_on(taught: bool, tiny_digits: Path, tmp_path: Path) -> None:
     """In the batches and in the validation of the averages; off where checkpoints and states are made."""
-    asked, teacher = quantised(tiny_digits, taught=taught, nbs=8)
-    trainer = make_trainer(asked, teacher, tmp_path)
+    asked, teachers = quantised(tiny_digits, taught=taught, nbs=8)
+    trainer = make_trainer(asked, teachers, tmp_path)
     seen: list[tuple[str, bool, bool]] = []
 
     def after(when: str, original: Any) -> Any:
@@ -107,8 +107,7 @@ def test_where_it_is_on(taught: bool, tiny_digits: Path, tmp_path: Path) -> None
     part = trainer.fake_quantization
     assert part.batches == BATCHES
     assert set(part.counts.values()) == {BATCHES}
-    if teacher is not None:
-        assert not _is_on(teacher.detector.module)
+    assert not any(_is_on(one.detector.module) for one in teachers.values())
 
 
 def _is_on(module: Any) -> bool:

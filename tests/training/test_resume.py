@@ -18,7 +18,7 @@ from edgekd.training import resume as resume_module
 from edgekd.training.fit import fit
 from edgekd.training.resume import FILE, Resume
 from tests.training import children
-from tests.training.helpers import methods, plan, teacher
+from tests.training.helpers import methods, plan, teachers
 
 BATCHES = 3  # per epoch
 
@@ -114,12 +114,12 @@ def test_sigterm_saves_before_it_ends(tiny_digits: Path, tmp_path: Path) -> None
 def test_a_control_with_two_branches(tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end-to-end loss shifts its weights each epoch; MuSGD has a state of its own."""
     work = plan(tiny_digits, "yolo26p", optimizer="MuSGD", epochs=3, batch=8)
-    fit(work, None, tmp_path / "whole", "control")
+    fit(work, {}, tmp_path / "whole", "control")
     stop_before({5, 8}, monkeypatch)
     for _ in range(2):
         with pytest.raises(Interrupted):
-            fit(work, None, tmp_path / "parts", "control")
-    fit(work, None, tmp_path / "parts", "control")
+            fit(work, {}, tmp_path / "parts", "control")
+    fit(work, {}, tmp_path / "parts", "control")
     assert children.files(tmp_path / "parts") == children.files(tmp_path / "whole")
 
 
@@ -157,9 +157,9 @@ class TestLastGoodState:
         original = Logit.terms
         monkeypatch.setattr(
             Logit, "terms",
-            lambda self, output, knowledge, batch, step: {
-                key: term * (float("nan") if step == 4 else 1)
-                for key, term in original(self, output, knowledge, batch, step).items()
+            lambda self, output, knowledge, batch, moment: {
+                key: term * (float("nan") if moment.step == 4 else 1)
+                for key, term in original(self, output, knowledge, batch, moment).items()
             },
         )  # fmt: skip
         with pytest.raises(DivergedError, match=r"not finite in epoch 2; lower train\.lr0 or the weights in distill"):
@@ -239,7 +239,7 @@ def test_going_on_with_another_learning_rate(
 
     monkeypatch.setattr(resume_module.snapshot, "restore", restore)
     changed = Resume(tmp_path / FILE, {"train": {"lr0": 0.001}}, allow_changed=True)
-    fit(plan(tiny_digits, epochs=3, batch=8, lr0=0.001), None, tmp_path, "x", changed)
+    fit(plan(tiny_digits, epochs=3, batch=8, lr0=0.001), {}, tmp_path, "x", changed)
     assert all(torch.equal(value, saved["model"][name]) for name, value in seen["model"].items())
     assert len((tmp_path / "epochs.csv").read_text().splitlines()) == 1 + 3
 
@@ -273,6 +273,6 @@ def test_no_teacher_needed_to_finish(tiny_digits: Path, tmp_path: Path, expected
             path.unlink()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgekd.training.fit.make_trainer", lambda *_: pytest.fail("trained again"))
-        fit(plan(tiny_digits, distillers=methods(**children.METHODS), **children.TRAIN), teacher(), tmp_path, "x",
+        fit(plan(tiny_digits, distillers=methods(**children.METHODS), **children.TRAIN), teachers(), tmp_path, "x",
             Resume(tmp_path / FILE, {"test": 1}))  # fmt: skip
     assert children.files(tmp_path) == expected

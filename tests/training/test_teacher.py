@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from edgekd.detectors.capture import run
 from edgekd.detectors.class_map import ClassMap
+from edgekd.detectors.spec import Needs
 from edgekd.training.teacher import Teacher
 from tests.training.helpers import detector
 
@@ -16,13 +18,12 @@ from tests.training.helpers import detector
 def test_outputs_on_the_cpu_are_those_of_the_frozen_detector(name: str) -> None:
     built = detector(name)
     teacher = Teacher(built.frozen(), ClassMap.identity(len(built.spec.class_names))).to(torch.device("cpu"))
-    taps = tuple(tap.path for tap in built.spec.taps_of("neck"))
-    needs = frozenset({"class_logits", "boxes"})
+    needs = Needs(built.spec.taps_of("neck"), frozenset({"class_logits", "boxes"}))
     images = torch.rand(2, 3, 96, 64)
     with torch.no_grad():
-        wanted = built.frozen().forward(images, taps, needs)
-    found = teacher.forward(images, taps, needs)
-    for path in taps:
+        wanted = run(built.frozen(), images, needs)
+    found = teacher.forward(images, needs)
+    for path in [tap.key for tap in needs.taps]:
         assert found.taps[path].is_contiguous()
         torch.testing.assert_close(found.taps[path], wanted.taps[path], rtol=1e-4, atol=1e-4)
     for branch, predictions in wanted.dense.items():

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from edgekd.detectors.contract import DetectorOutput
+from edgekd.detectors.outputs import DetectorOutput
+from edgekd.detectors.spec import Needs, Part, Tap
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.training import teacher_runtime
 from edgekd.training.teacher import Teacher
@@ -22,7 +23,9 @@ from tests.training.helpers import SAME_CLASSES, detector
 from tests.training.steps import trained
 
 CPU = torch.device("cpu")
-BOTH = frozenset({"class_logits", "boxes"})
+BOTH: tuple[Part, ...] = ("class_logits", "boxes")
+HEAD = Needs(parts=frozenset(BOTH))
+NECK_AND_HEAD = Needs((Tap("neck", "model.16", 8, 64),), frozenset(BOTH))
 SIZES = [(4, 96, 64), (3, 96, 64), (1, 96, 64), (4, 64, 128)]  # the last batch of an epoch is smaller; sizes may change
 
 
@@ -60,11 +63,11 @@ def converted() -> Teacher:
 )
 def test_openvino_gives_what_torch_gives(name: str) -> None:
     built = detector(name)
-    taps = tuple(tap.path for tap in built.spec.taps)
+    taps = tuple(tap.key for tap in built.spec.taps)
     teachers = [Teacher(built.frozen(), SAME_CLASSES, runtime).to(CPU) for runtime in ("openvino", "eager")]
     for batch, height, width in SIZES:
         images = torch.rand(batch, 3, height, width)
-        found, expected = (teacher.forward(images, taps, BOTH) for teacher in teachers)
+        found, expected = (teacher.forward(images, built.spec.needs(*taps, parts=BOTH)) for teacher in teachers)
         assert_same(found, expected, 1e-5)
 
 
@@ -74,7 +77,7 @@ def test_streams_share_the_batch_out(monkeypatch: pytest.MonkeyPatch) -> None:
     teacher, eager = (Teacher(trained().frozen(), SAME_CLASSES, runtime).to(CPU) for runtime in ("openvino", "eager"))
     for batch in (9, 8, 3, 1):
         images = torch.rand(batch, 3, 64, 64)
-        found, expected = (one.forward(images, ("model.16",), BOTH) for one in (teacher, eager))
+        found, expected = (one.forward(images, NECK_AND_HEAD) for one in (teacher, eager))
         assert_same(found, expected, 1e-5)
     (program,) = teacher._programs.values()
     assert isinstance(program, OpenVino)
@@ -84,9 +87,9 @@ def test_streams_share_the_batch_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_results_outlive_the_next_batch(converted: Teacher) -> None:
     """The runtime's memory is written over by the next batch; what was handed out is not."""
     teacher = converted
-    first = teacher.forward(torch.rand(2, 3, 64, 64), ("model.16",), BOTH)
+    first = teacher.forward(torch.rand(2, 3, 64, 64), NECK_AND_HEAD)
     kept = [first.taps["model.16"].clone(), first.dense["one2many"].class_logits.clone()]
-    teacher.forward(torch.rand(2, 3, 64, 64), ("model.16",), BOTH)
+    teacher.forward(torch.rand(2, 3, 64, 64), NECK_AND_HEAD)
     assert torch.equal(first.taps["model.16"], kept[0])
     assert torch.equal(first.dense["one2many"].class_logits, kept[1])
 
@@ -102,7 +105,7 @@ def test_only_the_needed_parts_are_converted() -> None:
     teacher.detector.module.model[-1].cv2.register_forward_pre_hook(lambda *_: pytest.fail("the box head ran"))
     images = torch.rand(2, 3, 64, 64)
     before = random_states()
-    output = teacher.forward(images, ("model.16",), frozenset({"class_logits"}))
+    output = teacher.forward(images, trained().spec.needs("model.16", parts=["class_logits"]))
     assert random_states() == before
     assert output.dense["one2many"].class_logits.shape == (2, 84, 10)
     with pytest.raises(RuntimeError, match="boxes were not computed"):
@@ -116,8 +119,8 @@ def test_bf16_is_another_teacher_in_the_third_digit(runtime: Any) -> None:
     except EnvironmentFault as fault:
         pytest.skip(str(fault))
     images = torch.rand(2, 3, 96, 96)
-    expected = Teacher(trained().frozen(), SAME_CLASSES).forward(images, ("model.16",), BOTH)
-    found = teacher.forward(images, ("model.16",), BOTH)
+    expected = Teacher(trained().frozen(), SAME_CLASSES).forward(images, NECK_AND_HEAD)
+    found = teacher.forward(images, NECK_AND_HEAD)
     assert_same(found, expected, 0.05)
     with pytest.raises(AssertionError):
         assert_same(found, expected, 1e-4)
@@ -125,12 +128,12 @@ def test_bf16_is_another_teacher_in_the_third_digit(runtime: Any) -> None:
 
 def test_a_precision_of_its_own_is_not_the_students() -> None:
     images = torch.rand(2, 3, 64, 64)
-    expected = Teacher(trained().frozen(), SAME_CLASSES).forward(images, (), BOTH).dense["one2many"].class_logits
+    expected = Teacher(trained().frozen(), SAME_CLASSES).forward(images, HEAD).dense["one2many"].class_logits
     found = {}
     for precision in ("fp32", None):
         teacher = Teacher(trained().frozen(), SAME_CLASSES, "eager", precision).to(CPU)  # type: ignore[arg-type]
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            found[precision] = teacher.forward(images, (), BOTH).dense["one2many"].class_logits
+            found[precision] = teacher.forward(images, HEAD).dense["one2many"].class_logits
     torch.testing.assert_close(found["fp32"], expected, rtol=1e-4, atol=1e-4)
     assert 1e-3 < float((found[None] - expected).norm() / expected.norm()) < 0.05
 
@@ -138,7 +141,7 @@ def test_a_precision_of_its_own_is_not_the_students() -> None:
 @pytest.mark.parametrize("runtime", ["eager", "openvino"])
 def test_a_compiled_teacher_is_still_only_a_teacher(runtime: str, converted: Teacher) -> None:
     teacher = {"eager": Teacher(trained().frozen(), SAME_CLASSES).to(CPU), "openvino": converted}[runtime]
-    output = teacher.forward(torch.rand(2, 3, 64, 64), ("model.16",), BOTH)
+    output = teacher.forward(torch.rand(2, 3, 64, 64), NECK_AND_HEAD)
     assert not output.taps["model.16"].requires_grad
     assert not output.taps["model.16"].is_inference(), "or the student could not save it for its backward pass"
     teacher.assert_frozen()
@@ -171,7 +174,7 @@ class TestCompile:
         eager = Teacher(trained().frozen(), SAME_CLASSES).to(CPU)
         for batch in (4, 4, 3, 1):
             images = torch.rand(batch, 3, 64, 64)
-            found, expected = (one.forward(images, ("model.16",), BOTH) for one in (teacher, eager))
+            found, expected = (one.forward(images, NECK_AND_HEAD) for one in (teacher, eager))
             assert_same(found, expected, 1e-5)
         assert recorder.shapes == [(4, 3, 64, 64, (12288, 1, 192, 3))] * 4
 
@@ -181,7 +184,7 @@ class TestCompile:
 
         monkeypatch.setattr(torch, "compile", Recorder(fail))
         with pytest.raises(EnvironmentFault) as error:
-            Teacher(trained().frozen(), SAME_CLASSES, "compile").forward(torch.rand(2, 3, 64, 64), (), BOTH)
+            Teacher(trained().frozen(), SAME_CLASSES, "compile").forward(torch.rand(2, 3, 64, 64), HEAD)
         assert error.value.problems == (
             "teacher.runtime: torch.compile failed (RuntimeError: Python.h: no such file); use eager",
         )
@@ -192,17 +195,17 @@ class TestCompile:
 
         monkeypatch.setattr(torch, "compile", Recorder(exhausted))
         with pytest.raises(torch.cuda.OutOfMemoryError):
-            Teacher(trained().frozen(), SAME_CLASSES, "compile").forward(torch.rand(2, 3, 64, 64), (), BOTH)
+            Teacher(trained().frozen(), SAME_CLASSES, "compile").forward(torch.rand(2, 3, 64, 64), HEAD)
 
     @pytest.mark.slow
     def test_for_real(self) -> None:
         built = detector("yolo11p")
-        taps = tuple(tap.path for tap in built.spec.taps)
+        taps = tuple(tap.key for tap in built.spec.taps)
         teachers = [Teacher(built.frozen(), SAME_CLASSES, runtime).to(CPU) for runtime in ("compile", "eager")]
         before = torch._dynamo.utils.counters["stats"]["unique_graphs"]  # of the whole process
         for batch, height, width in [(4, 64, 64), (3, 64, 64), (4, 96, 64), (1, 128, 64)]:
             images = torch.rand(batch, 3, height, width)
-            found, expected = (teacher.forward(images, taps, BOTH) for teacher in teachers)
+            found, expected = (teacher.forward(images, built.spec.needs(*taps, parts=BOTH)) for teacher in teachers)
             assert_same(found, expected, 1e-4)
         graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"] - before
         assert graphs == 2, "one for the first size, and one for any height"
@@ -223,7 +226,7 @@ class TestWhatIsRefused:
         monkeypatch.setattr(torch, "compile", Recorder(change))
         teacher = Teacher(trained().frozen(), SAME_CLASSES, "compile").to(CPU)
         with pytest.raises(EnvironmentFault) as error:
-            teacher.forward(torch.rand(2, 3, 64, 96), ("model.16",), BOTH)
+            teacher.forward(torch.rand(2, 3, 64, 96), NECK_AND_HEAD)
         (line,) = error.value.problems
         assert line.startswith("teacher.runtime: compile gives something else than torch at 96x64 px: ")
         assert shown in line
@@ -237,7 +240,7 @@ class TestWhatIsRefused:
         monkeypatch.setattr(openvino, "convert_model", fail)
         teacher = Teacher(trained().frozen(), SAME_CLASSES, "openvino").to(CPU)
         with pytest.raises(EnvironmentFault) as error:
-            teacher.forward(torch.rand(2, 3, 64, 64), (), BOTH)
+            teacher.forward(torch.rand(2, 3, 64, 64), HEAD)
         assert error.value.problems == (
             "teacher.runtime: OpenVINO failed (RuntimeError: no translator for aten::foo); use eager",
         )

@@ -25,16 +25,20 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from edgekd.detectors.contract import DetectorOutput, Spec
+from edgekd.detectors.outputs import Batch, DetectorOutput
+from edgekd.detectors.spec import Needs
 from edgekd.distill.adapters import fp32_island, match_branches
-from edgekd.distill.contract import Batch, Distiller, DistillerConfig, Requires, register
+from edgekd.distill.config import DistillerConfig, Weight
+from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 from edgekd.distill.masks import confidence
+from edgekd.distill.points import SharedPoints
+from edgekd.distill.requirements import dense_heads, shared_classes, shared_points
 
 
 class LogitConfig(DistillerConfig):
     """Keys of `logit`."""
 
-    weight: float = Field(0.5, ge=0, description="factor; 0.5 is the gain of YOLO's own class loss")
+    weight: Weight = Field(0.5, description="factor; 0.5 is the gain of YOLO's own class loss")
     beta: float = Field(0.0, ge=0, le=4, description="power of |p_S - p_T|; 0: plain BCE, 1: CrossKD, 2: focal")
 
 
@@ -47,13 +51,13 @@ def logit_loss(
     Args:
         student, teacher: (B, A, K) logits.
         weight: (B, A), the teacher's confidence.
-        known: (B, K) bool, classes that the teacher knows; None: all.
+        known: (K,) bool, classes that the teacher knows; None: all.
         beta: power of the modulation.
     """
     target = teacher.sigmoid()
     factor = weight.unsqueeze(-1)
     if known is not None:
-        factor = factor * known.unsqueeze(1)
+        factor = factor * known
     if beta > 0:
         factor = factor * (student.detach().sigmoid() - target).abs().pow(beta)
     loss = F.binary_cross_entropy_with_logits(student, target, weight=factor, reduction="sum")
@@ -65,35 +69,45 @@ class Logit(Distiller):
     """Teaches class scores where the teacher sees something."""
 
     config_type = LogitConfig
-    requires = Requires(dense=True, same_points=True, shared_classes=True)
-    teacher_needs = frozenset({"class_logits"})
+    card = Card(
+        about="class scores, weighted by the teacher's confidence",
+        title="D-YOLO: Object Detection at 200 Frames Per Second; CrossKD",
+        venue="ECCV workshops 2018; CVPR 2024",
+        level="head",
+        arxiv="1805.06361; 2306.11369",
+        code="github.com/jbwang1997/CrossKD",
+    )
+    requires = (dense_heads, shared_points, shared_classes)
     config: LogitConfig
+    known: Tensor | None
 
-    def build(self, student: Spec, teacher: Spec) -> None:
+    def build(self, pair: Pair) -> Wiring:
         """See `Distiller.build`."""
-        self.branches = match_branches(student, teacher)
+        self.branches = match_branches(pair.student, pair.teacher)
+        self.points = SharedPoints.of_pair(pair)
+        known = None if all(pair.known) else torch.tensor(pair.known)
+        self.register_buffer("known", known, persistent=False)
+        return Wiring(Needs(parts=frozenset({"class_logits"})), Needs(parts=frozenset({"class_logits"})))
 
     def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
-        """`logits:<branch>` (B, A, K) and `confidence:<branch>` (B, A) per branch; `known` (B, K) if not all are."""
+        """`logits:<branch>` (B, A, K) and `confidence:<branch>` (B, A) per branch, at the shared points."""
         kept: dict[str, Tensor] = {}
         for _, source in self.branches:
             predictions = teacher.dense[source]
-            kept[f"logits:{source}"] = predictions.class_logits.detach()
-            kept[f"confidence:{source}"] = confidence(predictions)
-            if predictions.known_classes is not None:
-                kept["known"] = predictions.known_classes.expand(batch.size, -1)
+            kept[f"logits:{source}"] = self.points.of_teacher(predictions.class_logits, predictions)
+            kept[f"confidence:{source}"] = self.points.of_teacher(confidence(predictions), predictions)
         return kept
 
     def terms(
-        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, step: int
+        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment
     ) -> dict[str, Tensor]:
         """`class`, the mean over the student's branches."""
         losses = [
             logit_loss(
-                student.dense[branch].class_logits,
+                self.points.of_student(student.dense[branch].class_logits, student.dense[branch]),
                 knowledge[f"logits:{source}"],
                 knowledge[f"confidence:{source}"],
-                knowledge.get("known"),
+                self.known,
                 self.config.beta,
             )
             for branch, source in self.branches

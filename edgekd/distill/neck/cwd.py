@@ -27,15 +27,16 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from edgekd.detectors.contract import DetectorOutput, Spec
+from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.distill.adapters import Levels, fp32_island, standardise
-from edgekd.distill.contract import Batch, Distiller, FeatureConfig, Requires, register
+from edgekd.distill.config import FeatureConfig, Weight
+from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 
 
 class CWDConfig(FeatureConfig):
     """Keys of `cwd`."""
 
-    weight: float = Field(10.0, ge=0, description="factor on the sum over levels; with 'normalise: channel' 1 is usual")
+    weight: Weight = Field(10.0, description="factor on the sum over levels; with 'normalise: channel' 1 is usual")
     tau: float = Field(1.0, gt=0, description="temperature of the softmax over positions")
     normalise: Literal["none", "channel"] = "none"
     per_image_below: int = Field(8, ge=0, description="batches smaller than this are normalised per image")
@@ -55,21 +56,26 @@ class CWD(Distiller):
     """Moves each student channel's mass to where the teacher's channel has it."""
 
     config_type = CWDConfig
-    requires = Requires(same_size=True)
+    card = Card(
+        about="where each channel has its mass; optionally normalised first",
+        title="Channel-wise Knowledge Distillation for Dense Prediction",
+        venue="ICCV 2021",
+        level="neck",
+        arxiv="2011.13256",
+        code="github.com/irfanICMLL/TorchDistiller",
+        gain="GFL R101 to R50 on COCO 40.2 to 41.9 AP (class head); RetinaNet X101 to R50 37.4 to 40.8",
+    )
     config: CWDConfig
     levels: Levels
 
-    def build(self, student: Spec, teacher: Spec) -> None:
+    def build(self, pair: Pair) -> Wiring:
         """See `Distiller.build`."""
         plain = self.config.normalise == "none"
-        self.levels = Levels.of(self, student, teacher, "conv1x1_norm", only_if_needed=plain)
-
-    def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
-        """The teacher's maps by module path."""
-        return self.levels.knowledge(teacher)
+        self.levels = Levels.of(pair, self.config, self.name, "conv1x1_norm", only_if_needed=plain, resize=False)
+        return self.levels.wiring()
 
     def terms(
-        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, step: int
+        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment
     ) -> dict[str, Tensor]:
         """`feature`."""
         return {"feature": self.levels.total(self._level, student, knowledge)}

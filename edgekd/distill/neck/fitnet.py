@@ -21,15 +21,16 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from edgekd.detectors.contract import DetectorOutput, Spec
+from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.distill.adapters import Levels, fp32_island
-from edgekd.distill.contract import Batch, Distiller, FeatureConfig, register
+from edgekd.distill.config import FeatureConfig, Weight
+from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 
 
 class FitNetConfig(FeatureConfig):
     """Keys of `fitnet`."""
 
-    weight: float = Field(1.0, ge=0, description="factor on the sum over levels; 1..10 is usual")
+    weight: Weight = Field(1.0, description="factor on the sum over levels; 1..10 is usual")
     adapter: Literal["conv1x1", "mlp", "none"] = Field("conv1x1", description="'none' needs equal channels")
 
 
@@ -44,19 +45,25 @@ class FitNet(Distiller):
     """Pulls each student level to the teacher's; dominated by channels of large magnitude."""
 
     config_type = FitNetConfig
+    card = Card(
+        about="feature maps, mean squared difference",
+        title="FitNets: Hints for Thin Deep Nets",
+        venue="ICLR 2015",
+        level="neck",
+        arxiv="1412.6550",
+        code="github.com/adri-romsor/FitNets",
+        gain="Faster R-CNN R101 to R50 on COCO 38.4 to 38.9 AP, RetinaNet 37.4 to 37.4 (as a baseline of later papers)",
+    )
     config: FitNetConfig
     levels: Levels
 
-    def build(self, student: Spec, teacher: Spec) -> None:
+    def build(self, pair: Pair) -> Wiring:
         """See `Distiller.build`."""
-        self.levels = Levels.of(self, student, teacher, self.config.adapter)
-
-    def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
-        """The teacher's maps by module path."""
-        return self.levels.knowledge(teacher)
+        self.levels = Levels.of(pair, self.config, self.name, self.config.adapter)
+        return self.levels.wiring()
 
     def terms(
-        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, step: int
+        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment
     ) -> dict[str, Tensor]:
         """`feature`."""
         return {"feature": self.levels.total(fitnet_loss, student, knowledge)}

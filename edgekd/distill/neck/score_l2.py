@@ -24,17 +24,20 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from edgekd.detectors.contract import DetectorOutput, Spec
+from edgekd.detectors.outputs import Batch, DetectorOutput
+from edgekd.detectors.spec import DenseHead
 from edgekd.distill.adapters import Levels, fp32_island
-from edgekd.distill.contract import Batch, Distiller, FeatureConfig, Requires, register
+from edgekd.distill.config import FeatureConfig, Weight
+from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 from edgekd.distill.masks import confidence
+from edgekd.distill.requirements import dense_teacher, shared_classes
 from edgekd.errors import InputError
 
 
 class ScoreL2Config(FeatureConfig):
     """Keys of `score_l2`."""
 
-    weight: float = Field(6.0, ge=0, description="factor on the sum over levels; Ultralytics' 'dis'")
+    weight: Weight = Field(6.0, description="factor on the sum over levels; Ultralytics' 'dis'")
     adapter: Literal["mlp", "conv1x1"] = "mlp"
 
 
@@ -50,39 +53,49 @@ class ScoreL2(Distiller):
     """Imitates features where the teacher sees objects."""
 
     config_type = ScoreL2Config
-    requires = Requires(same_size=True, dense_teacher=True, shared_classes=True)
-    teacher_needs = frozenset({"class_logits"})
+    requires = (dense_teacher, shared_classes)
+    card = Card(
+        about="feature maps where the teacher sees objects",
+        title="Ultralytics' distill_model",
+        venue="Ultralytics, 2026",
+        level="neck",
+        code="github.com/ultralytics/ultralytics, pull request 24894",
+        gain="YOLO26n on COCO 40.9 to 41.5 AP, s 48.6 to 49.2, m 53.1 to 53.9 (Ultralytics' documentation)",
+    )
     config: ScoreL2Config
     levels: Levels
 
-    def build(self, student: Spec, teacher: Spec) -> None:
+    def build(self, pair: Pair) -> Wiring:
         """See `Distiller.build`; a teacher's tap needs scores of its own stride."""
-        self.levels = Levels.of(self, student, teacher, self.config.adapter)
-        strides = [tap.stride for tap in teacher.taps_of("neck")]
-        for pair in self.levels.pairs:
-            if pair.teacher.stride not in strides:
+        self.levels = Levels.of(pair, self.config, self.name, self.config.adapter, resize=False)
+        assert isinstance(pair.teacher.head, DenseHead)
+        strides = pair.teacher.head.strides
+        for level in self.levels.pairs:
+            if level.teacher.stride not in strides:
                 raise InputError(
-                    f"score_l2: tap {pair.teacher.path} has stride {pair.teacher.stride}, but teacher {teacher.name} "
-                    f"has scores at strides {', '.join(map(str, strides))}; choose taps of these strides"
+                    f"score_l2: tap {level.teacher.path} has stride {level.teacher.stride}, but teacher "
+                    f"{pair.teacher.name} has scores at strides {', '.join(map(str, strides))}; "
+                    "choose taps of these strides"
                 )
-        self.score_level = {pair.teacher.path: strides.index(pair.teacher.stride) for pair in self.levels.pairs}
+        self.score_level = {level.teacher.key: strides.index(level.teacher.stride) for level in self.levels.pairs}
+        return self.levels.wiring("class_logits")
 
     def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
-        """The teacher's maps by module path, and `score:<path>` (N, H, W) for each."""
+        """The teacher's maps by key of the tap, and `score:<key>` (N, H, W) for each."""
         branches = list(teacher.dense.values())
         sizes = branches[0].level_sizes
         per_level = torch.split(confidence(*branches), [height * width for height, width in sizes], dim=1)
         scores = {
-            f"score:{path}": per_level[level].reshape(-1, *sizes[level]) for path, level in self.score_level.items()
+            f"score:{key}": per_level[level].reshape(-1, *sizes[level]) for key, level in self.score_level.items()
         }
-        return self.levels.knowledge(teacher) | scores
+        return super().knowledge(teacher, batch) | scores
 
     def terms(
-        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, step: int
+        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment
     ) -> dict[str, Tensor]:
         """`feature`."""
         losses = [
-            score_l2_loss(ours, theirs, knowledge[f"score:{pair.teacher.path}"])
+            score_l2_loss(ours, theirs, knowledge[f"score:{pair.teacher.key}"])
             for pair, (ours, theirs) in zip(self.levels.pairs, self.levels.maps(student, knowledge), strict=True)
         ]
         return {"feature": torch.stack(losses).sum()}

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from edgekd.detectors.contract import DetectorOutput
+from edgekd.detectors.outputs import DetectorOutput
 from edgekd.distill.head.ld import ld_loss
 
 from ..helpers import batch_of, build, dense, random_output, spec, terms

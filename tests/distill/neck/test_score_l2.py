@@ -39,7 +39,7 @@ def test_equals_ultralytics(branches: tuple[str, ...]) -> None:
     ours, theirs = random_output(student, size_px=64), random_output(teacher, size_px=64, seed=1)
     value = terms(method, ours, theirs)["feature"]
     value.backward()
-    gradients = [ours.taps[path].grad for path in method.student_taps]
+    gradients = [ours.taps[path].grad for path in [tap.key for tap in method.wiring.student.taps]]
 
     head = {name: {"scores": branch.class_logits.detach().transpose(1, 2)} for name, branch in theirs.dense.items()}
     head = head if len(branches) == 2 else head["one2many"]
@@ -48,7 +48,7 @@ def test_equals_ultralytics(branches: tuple[str, ...]) -> None:
     scores = tuple(part.sigmoid().max(dim=1, keepdim=True).values for part in parts)
     expected = torch.zeros(1)
     leaves = []
-    for level, path in enumerate(method.student_taps):
+    for level, path in enumerate([tap.key for tap in method.wiring.student.taps]):
         leaves.append(ours.taps[path].detach().requires_grad_())
         projected = method.levels.adapters[level](leaves[-1])  # type: ignore[union-attr, index]
         expected = expected + Peer.loss_sl2(None, projected, theirs.taps[path].detach(), level, scores)
@@ -59,7 +59,7 @@ def test_equals_ultralytics(branches: tuple[str, ...]) -> None:
 
 
 def test_a_tap_without_scores_of_its_stride_is_refused() -> None:
-    deep = spec("deep", taps=taps("neck", (4,), (8,)) + taps("backbone", (4,), (4,)))
+    deep = spec("deep", (4,), (8,), taps=taps("neck", (4,), (8,)) + taps("backbone", (4,), (4,)))
     with pytest.raises(InputError) as caught:
         build("score_l2", deep, deep, taps="backbone")
     assert str(caught.value) == (

@@ -1,0 +1,168 @@
+"""What a detector is, without its weights, and what may be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, TypeAlias
+
+Role = Literal["backbone", "neck", "head_cls", "head_box", "encoder", "decoder", "named"]
+Branch = Literal["one2many", "one2one"]
+# What can be asked of a head beside its taps. `assignment` is a student's: who its own loss made positive.
+Part = Literal["class_logits", "boxes", "assignment"]
+Activation = Literal["sigmoid", "softmax"]
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A place in a detector whose output a distiller may read.
+
+    Attributes:
+        role: part of the detector; `named` for a module that a recipe names by its path.
+        path: module path as in `named_modules()`.
+        stride: input pixels per cell.
+        channels: C of the (B, C, H, W) output.
+        call: which call of the module in one pass is meant, for one that runs once per level.
+        part: what of the head must run so that this module does; None for everything before the head.
+    """
+
+    role: Role
+    path: str
+    stride: int
+    channels: int
+    call: int = 0
+    part: Part | None = None
+
+    @property
+    def key(self) -> str:
+        """Name of its map among a pass's taps: the path, and the call where it is not the first."""
+        return f"{self.path}@{self.call}" if self.call else self.path
+
+
+@dataclass(frozen=True)
+class DenseHead:
+    """A head that predicts at the points of grids, one grid per level.
+
+    Attributes:
+        strides: input pixels per cell of each level, finest first.
+        point_offset: where a point lies in its cell (YOLO 0.5, RTMDet 0), in cells.
+        bins: values per box edge of a distribution; 1: the head predicts four distances.
+        branches: sets of predictions.
+        anchors_per_cell: predictions at each point.
+        activation: from class logits to scores.
+    """
+
+    kind: ClassVar[str] = "dense"
+    strides: tuple[int, ...]
+    point_offset: float = 0.5
+    bins: int = 1
+    branches: tuple[Branch, ...] = ("one2many",)
+    anchors_per_cell: int = 1
+    activation: Activation = "sigmoid"
+
+    @property
+    def points(self) -> str:
+        """In words, for messages."""
+        strides = ", ".join(map(str, self.strides))
+        anchors = f", {self.anchors_per_cell} anchors a cell" if self.anchors_per_cell > 1 else ""
+        return f"strides {strides} at offset {self.point_offset:g}{anchors}"
+
+
+@dataclass(frozen=True)
+class QueryHead:
+    """A decoder whose queries become boxes.
+
+    Attributes:
+        layers: decoder layers.
+        queries: per image, without denoising queries.
+        width: channels of a query's embedding.
+        bins: values per box edge of a distribution; 1: there is none.
+        activation: from class logits to scores.
+    """
+
+    kind: ClassVar[str] = "query"
+    layers: int
+    queries: int
+    width: int
+    bins: int = 1
+    activation: Activation = "sigmoid"
+    branches: ClassVar[tuple[Branch, ...]] = ()
+
+
+Head: TypeAlias = DenseHead | QueryHead
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a detector is, without its weights: printed by `edgekd check`, and what distillers decide by.
+
+    Attributes:
+        family: registry name, e.g. `ultralytics`.
+        name: e.g. `yolo26n`; used in messages.
+        class_names: index = class id of the logits.
+        input_channels: C of the input images.
+        size_multiple: height and width of an input must be multiples of this.
+        taps: every tap, by role then stride.
+        head: its kind, and what that kind has.
+        parameters: number of weights.
+    """
+
+    family: str
+    name: str
+    class_names: tuple[str, ...]
+    input_channels: int
+    size_multiple: int
+    taps: tuple[Tap, ...]
+    head: Head
+    parameters: int
+
+    def taps_of(self, role: str) -> tuple[Tap, ...]:
+        """Taps of one role, by stride."""
+        return tuple(sorted((tap for tap in self.taps if tap.role == role), key=lambda tap: tap.stride))
+
+    def needs(self, *keys: str, parts: Iterable[Part] = ()) -> Needs:
+        """Taps by their keys, and parts of the head."""
+        by_key = {tap.key: tap for tap in self.taps}
+        return Needs(tuple(by_key[key] for key in keys), frozenset(parts))
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """Sets of predictions of a dense head; none of another."""
+        return self.head.branches
+
+    @property
+    def named_paths(self) -> tuple[str, ...]:
+        """Paths of the taps that a recipe named."""
+        return tuple(tap.path for tap in self.taps if tap.role == "named")
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What is asked of one pass of a detector. Needs of several methods merge by `|`.
+
+    Attributes:
+        taps: to be read.
+        parts: of the head.
+    """
+
+    taps: tuple[Tap, ...] = ()
+    parts: frozenset[Part] = field(default_factory=frozenset)
+
+    def __or__(self, other: Needs) -> Needs:
+        return Needs(tuple(dict.fromkeys((*self.taps, *other.taps))), self.parts | other.parts)
+
+    @classmethod
+    def merged(cls, needs: Iterable[Needs]) -> Needs:
+        """All together."""
+        total = cls()
+        for one in needs:
+            total |= one
+        return total
+
+    @property
+    def head(self) -> frozenset[Part]:
+        """Parts of the head that must run: those that are asked for, and those that taps lie in."""
+        return self.parts | {tap.part for tap in self.taps if tap.part is not None}
+
+
+NOTHING = Needs()

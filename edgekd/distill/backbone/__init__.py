@@ -1,1 +1,0 @@
-"""Methods on backbone stages."""

@@ -1,0 +1,104 @@
+"""Keys of methods in recipes: those of all, those of feature methods, and how a weight runs over the training."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Taps: TypeAlias = str | tuple[str, ...]
+
+
+def _weight(given: object) -> object:
+    """One message where a union of types would give two."""
+    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if given != "auto" and not (is_number and 0 <= given < math.inf):  # type: ignore[operator]
+        raise ValueError("must be a number from 0 on, or auto")
+    return given
+
+
+Weight: TypeAlias = Annotated[float | Literal["auto"], BeforeValidator(_weight)]
+
+
+class Schedule(BaseModel):
+    """How a term's weight runs over training: factor 0..1 by step.
+
+    The factor rises linearly from 0 over `warmup_epochs`, is 1, then decays to `final` at the last distilled epoch, and
+    is 0 from `until_epoch` on (mosaic-off epochs, say).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    decay: Literal["none", "linear", "cosine"] = "none"
+    final: float = Field(default=0.1, ge=0, le=1)
+    until_epoch: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _warm_up_ends(self) -> Schedule:
+        if self.until_epoch is not None and self.warmup_epochs >= self.until_epoch:
+            raise ValueError(
+                f"until_epoch={self.until_epoch:g} ends before warmup_epochs={self.warmup_epochs:g} is over; "
+                "choose a later until_epoch"
+            )
+        return self
+
+    def factor(self, epoch: float, epochs: float) -> float:
+        """Weight factor at the fractional epoch `epoch` of a training of `epochs`."""
+        end = min(self.until_epoch or epochs, epochs)
+        if epoch >= end:
+            return 0.0 if self.until_epoch is not None and epoch >= self.until_epoch else self.final_factor
+        if epoch < self.warmup_epochs:
+            return epoch / self.warmup_epochs
+        progress = (epoch - self.warmup_epochs) / max(end - self.warmup_epochs, 1e-9)
+        if self.decay == "linear":
+            return 1 - (1 - self.final) * progress
+        if self.decay == "cosine":
+            return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
+        return 1.0
+
+    @property
+    def final_factor(self) -> float:
+        """The factor at the very end of the decay."""
+        return 1.0 if self.decay == "none" else self.final
+
+
+DEFAULT_SHARE = 0.2
+MAIN, EMA = "teacher", "ema"  # names of the recipe's first teacher, and of the student's own average as one
+
+
+class DistillerConfig(BaseModel):
+    """Keys that every method has. Subclasses add the paper's parameters with its defaults and bounds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    teacher: str = Field(
+        MAIN, description="whom it learns from: teacher, a name under teachers, or ema, the student's own average"
+    )
+    weight: Weight = Field(1.0, description="factor on all terms of this method")
+    share: float | None = Field(
+        None, gt=0, le=1, description="with 'weight: auto': the method's part, relative to the detection loss"
+    )
+    schedule: Schedule = Schedule()
+
+    @model_validator(mode="after")
+    def _share_of_auto(self) -> DistillerConfig:
+        if self.share is not None and self.weight != "auto":
+            raise ValueError("share: only with 'weight: auto'; set it, or leave share out")
+        return self
+
+    @property
+    def wanted_share(self) -> float:
+        """Of a method whose weight is automatic."""
+        return self.share if self.share is not None else DEFAULT_SHARE
+
+
+class FeatureConfig(DistillerConfig):
+    """Keys of methods that compare feature maps.
+
+    `taps` names a role (`neck`, `backbone`, ...) or lists roles and module paths; levels are matched by stride.
+    """
+
+    taps: Taps = "neck"
+    teacher_taps: Taps | None = Field(default=None, description="where they differ from the student's")

@@ -1,1 +1,0 @@
-"""Methods on features of any tap."""

@@ -1,1 +1,0 @@
-"""Methods on class logits alone."""

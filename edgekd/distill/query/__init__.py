@@ -1,1 +1,0 @@
-"""Methods on the queries of a transformer decoder."""

@@ -1,0 +1,80 @@
+"""What a method may ask of a pair. Each requirement says why a pair does not fit, naming both sides, or None.
+
+Requirements are independent: all reasons of a pair are told at once. One that only makes sense where another holds
+(bins, of dense heads) is silent where that one speaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from edgekd.detectors.spec import DenseHead, Spec
+from edgekd.distill.contract import Pair, Requirement
+from edgekd.distill.points import SharedPoints
+
+
+def unmet(requires: tuple[Requirement, ...], pair: Pair) -> list[str]:
+    """Every reason why a method cannot serve a pair; empty if it can."""
+    return [reason for requirement in requires if (reason := requirement(pair)) is not None]
+
+
+def dense_heads(pair: Pair) -> str | None:
+    """Both heads are dense."""
+    if _both_dense(pair):
+        return None
+    return "needs a dense head on both sides; " + _sides(pair, lambda spec: f"a {spec.head.kind} head")
+
+
+def dense_teacher(pair: Pair) -> str | None:
+    """The teacher's head is dense, the student's may be any."""
+    if isinstance(pair.teacher.head, DenseHead):
+        return None
+    return "needs a dense head on the teacher; " + _sides(pair, lambda spec: f"a {spec.head.kind} head")
+
+
+def box_distributions(pair: Pair) -> str | None:
+    """Both heads have a box distribution of the same number of bins."""
+    student, teacher = pair.student.head, pair.teacher.head
+    if not _both_dense(pair) or student.bins == teacher.bins > 1:
+        return None
+    return "needs a box distribution of equal bins on both sides; " + _sides(pair, lambda s: f"reg_max={s.head.bins}")
+
+
+def shared_points(pair: Pair) -> str | None:
+    """Both heads predict at the same points, as often at each, on one level at least."""
+    student, teacher = pair.student.head, pair.teacher.head
+    if not isinstance(student, DenseHead) or not isinstance(teacher, DenseHead):
+        return None
+    if SharedPoints.of(student, teacher).student_levels:
+        return None
+    return "needs the same points on both sides; " + _sides(pair, _points)
+
+
+def shared_classes(pair: Pair) -> str | None:
+    """The teacher knows at least one class of the data set."""
+    if not pair.class_names or any(pair.known):
+        return None
+    return (
+        f"needs a class that the teacher knows; the data has {some(pair.class_names)}, "
+        f"teacher {pair.teacher.name} knows {some(pair.teacher.class_names)}"
+    )
+
+
+def _both_dense(pair: Pair) -> bool:
+    return isinstance(pair.student.head, DenseHead) and isinstance(pair.teacher.head, DenseHead)
+
+
+def _points(spec: Spec) -> str:
+    head: Any = spec.head
+    return str(head.points)
+
+
+def _sides(pair: Pair, show: Callable[[Spec], str]) -> str:
+    student, teacher = pair.student, pair.teacher
+    return f"student {student.name} has {show(student)}, teacher {teacher.name} has {show(teacher)}"
+
+
+def some(names: Sequence[str], at_most: int = 5) -> str:
+    """The first few names, for a message."""
+    return ", ".join(names[:at_most]) + (" ..." if len(names) > at_most else "")

@@ -1,1 +1,0 @@
-"""Methods on regions of interest."""

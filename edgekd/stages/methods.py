@@ -1,0 +1,114 @@
+"""Methods for people: all of them, the card of one, and which of them serve the pair of a recipe."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, get_args
+
+from edgekd.distill.config import DistillerConfig, FeatureConfig
+from edgekd.distill.contract import Distiller, distiller_names, distiller_type
+from edgekd.errors import InputError
+from edgekd.plugins import package_of
+from edgekd.run_dir import RunDir
+from edgekd.stages.binding import bind_recipe
+from edgekd.stages.context import Context
+from edgekd.stages.models import method_problems
+
+
+def list_methods() -> list[dict[str, Any]]:
+    """One row per distillation method."""
+    rows = []
+    for name in distiller_names():
+        kind = distiller_type(name)
+        defaults = {
+            key: field.default
+            for key, field in kind.config_type.model_fields.items()
+            if key not in ("schedule", "teacher")
+        }
+        rows.append({
+            "method": name, "level": kind.card.level, "about": kind.card.about, "package": package_of(kind),
+            "keys": ", ".join(f"{key}={value}" for key, value in defaults.items() if value is not None),
+        })  # fmt: skip
+    return rows
+
+
+def method_card(name: str) -> dict[str, Any]:
+    """Everything that is known of a method without a pair.
+
+    Raises:
+        InputError: there is no such method.
+    """
+    kind = _kind(name)
+    card = kind.card
+    return {
+        "method": name, "about": card.about, "title": card.title, "venue": card.venue, "arxiv": card.arxiv,
+        "code": card.code, "level": card.level, "published gain": card.gain, "package": package_of(kind),
+        "needs": [_sentence(requirement.__doc__) for requirement in kind.requires],
+        "steers the student's loss": kind.guides, "trains apart from the student": sorted(kind.auxiliary),
+        "keys": _keys(kind.config_type),
+    }  # fmt: skip
+
+
+def shown_card(card: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:
+    """Lines for people, and the table of keys."""
+    facts = {key: value for key, value in card.items() if key not in ("method", "about", "keys") and value}
+    lines = [f"{card['method']}: {card['about']}", ""]
+    lines += [f"{key}: {'; '.join(value) if isinstance(value, list) else value}" for key, value in facts.items()]
+    return [*lines, ""], card["keys"]
+
+
+def methods_for(recipe: Path, overrides: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Per method whether it can serve a recipe's student and teacher, with its defaults, and every reason why not.
+
+    Raises:
+        InputError: the recipe is faulty, or has no teacher.
+    """
+    bound = bind_recipe(recipe, (*overrides, "distill=[]"))
+    if bound.recipe.teacher is None:
+        raise InputError(f"{bound.where}: has no teacher; add one to see which methods serve the pair")
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        RunDir.held(Path(scratch) / "run", bound.recipe.name, bound.base, bound.locked()) as run,
+    ):
+        pair = Context(bound, run).pair
+        reasons = {name: method_problems(pair, name) for name in distiller_names()}
+    return [
+        {"method": name, "level": distiller_type(name).card.level, "serves": not why, "why not": "; ".join(why)}
+        for name, why in sorted(reasons.items(), key=lambda entry: bool(entry[1]))
+    ]
+
+
+def shown_fits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `methods_for`, for people."""
+    return [{**row, "serves": "yes" if row["serves"] else "no"} for row in rows]
+
+
+def _kind(name: str) -> type[Distiller]:
+    try:
+        return distiller_type(name)
+    except KeyError as error:
+        raise InputError(str(error.args[0])) from None
+
+
+def _keys(config: type[DistillerConfig]) -> list[dict[str, Any]]:
+    """Keys with their defaults, the method's own first."""
+    shared = {*DistillerConfig.model_fields, *FeatureConfig.model_fields} - {"weight"}
+    ordered = sorted(config.model_fields.items(), key=lambda item: item[0] in shared)
+    return [
+        {
+            "key": key,
+            "default": "" if field.default is None or key == "schedule" else field.default,
+            "allowed": ", ".join(map(str, get_args(field.annotation))) if _is_choice(field.annotation) else "",
+            "about": field.description or "",
+        }
+        for key, field in ordered
+    ]
+
+
+def _is_choice(annotation: Any) -> bool:
+    return bool(get_args(annotation)) and all(isinstance(choice, str) for choice in get_args(annotation))
+
+
+def _sentence(text: str | None) -> str:
+    return " ".join((text or "").split()).rstrip(".")

@@ -1,0 +1,134 @@
+"""The teachers of a recipe: opened, matched with the classes of the data, and as they run while they teach.
+
+`teacher` is the first, whose AP the student is held against. `teachers` names more, and `ema` stands for the student's
+own average: a method says by `teacher:` whom it learns from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgekd.detectors.class_map import ClassMap, columns_of
+from edgekd.detectors.class_matching import ClassMatch, match_classes
+from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.distill.config import MAIN, DistillerConfig
+from edgekd.distill.requirements import some
+from edgekd.errors import EdgekdError, InputError
+from edgekd.progress import say
+from edgekd.recipe.schema import Recipe, TeacherRecipe
+from edgekd.stages.binding import Bound, file_hash
+from edgekd.training.teacher import AnyTeacher, EmaTeacher, Teacher
+from edgekd.training.teacher_runtime import RUNTIMES, RuntimeName
+
+Methods = Sequence[tuple[str, DistillerConfig]]
+
+
+@dataclass(frozen=True)
+class Side:
+    """A teacher, opened.
+
+    Attributes:
+        recipe: None for the student's own average.
+        classes: those of the data, matched with its own; empty without data.
+    """
+
+    recipe: TeacherRecipe | None
+    detector: UltralyticsDetector
+    classes: tuple[ClassMatch, ...] = ()
+
+    @property
+    def runtime(self) -> RuntimeName:
+        """How it runs while it teaches."""
+        return self.recipe.runtime if self.recipe else "eager"
+
+
+def recipes_of(recipe: Recipe) -> dict[str, TeacherRecipe]:
+    """Name -> what the recipe says of that teacher, the first one first."""
+    return ({MAIN: recipe.teacher} if recipe.teacher else {}) | dict(recipe.teachers)
+
+
+def place_of(name: str) -> str:
+    """Where a teacher stands in the recipe."""
+    return name if name == MAIN else f"teachers.{name}"
+
+
+def open_teacher(
+    bound: Bound, name: str, class_names: tuple[str, ...], channels: int, architecture_only: bool
+) -> UltralyticsDetector:
+    """Build one on the CPU.
+
+    Raises:
+        InputError: it has no weights, or a file is missing or foreign.
+    """
+    recipe, where = recipes_of(bound.recipe)[name], f"{bound.where}: {place_of(name)}"
+    path = None if architecture_only and recipe.model else bound.weights_path(recipe)
+    if path is None and not architecture_only:
+        raise InputError(f"{where}.weights: missing; name a trained file, e.g. best.pt: random weights teach nothing")
+    return UltralyticsDetector.from_recipe(recipe.model, path, class_names, channels, where)
+
+
+def matched(bound: Bound, name: str, detector: UltralyticsDetector, class_names: tuple[str, ...]) -> Side:
+    """A teacher with the classes of the data; without data none are matched.
+
+    Raises:
+        InputError: it knows none of them, or the recipe names what there is not.
+    """
+    recipe = recipes_of(bound.recipe)[name]
+    if not class_names:
+        return Side(recipe, detector)
+    where, own = f"{bound.where}: {place_of(name)}.classes", detector.spec.class_names
+    matches = match_classes(own, class_names, recipe.classes, where)
+    if all(match.how in ("none", "ambiguous") for match in matches):
+        raise InputError(
+            f"{where}: teacher {detector.spec.name} knows none of the classes of the data ({some(class_names)}), its "
+            f"own are {some(own)}; name its class for each that it knows; to teach by feature maps alone, set each to "
+            "null"
+        )
+    return Side(recipe, detector, matches)
+
+
+def make_teachers(methods: Methods, sides: Mapping[str, Side], here: Any = None) -> dict[str, AnyTeacher]:
+    """The teachers that methods learn from, frozen, as they run while they teach.
+
+    Args:
+        here: a device that may not be the recipe's, for a trial; what cannot run there is left to torch.
+    """
+    return {name: _make(sides[name], here) for name in dict.fromkeys(config.teacher for _, config in methods)}
+
+
+def _make(side: Side, here: Any) -> AnyTeacher:
+    if side.recipe is None:
+        return EmaTeacher(side.detector.spec)
+    runtime, precision = side.recipe.runtime, side.recipe.precision
+    if here is not None:
+        try:
+            RUNTIMES[runtime].check(precision, here)
+        except EdgekdError as error:
+            say(f"note: {error}: the trial runs the teacher as it is")
+            runtime, precision = "eager", None
+    return Teacher(side.detector.frozen(), ClassMap.of(side.classes), runtime, precision)
+
+
+def teacher_inputs(bound: Bound, methods: Methods, sides: Mapping[str, Side]) -> dict[str, Any]:
+    """What decides what the methods' teachers say: weights, how they are run, and which of their classes is which."""
+    inputs: dict[str, Any] = {}
+    for name in dict.fromkeys(config.teacher for _, config in methods):
+        side = sides[name]
+        if side.recipe is None:
+            continue  # the average is the training's own
+        weights = file_hash(bound.weights_path(side.recipe))
+        own = {"teacher": [side.recipe.model_dump(exclude={"classes"}), weights], "columns": columns_of(side.classes)}
+        inputs |= own if name == MAIN else {f"{name} {key}": value for key, value in own.items()}
+    return inputs
+
+
+def learns_from(methods: Methods, name: str) -> Methods:
+    """The methods whose teacher is `name`."""
+    return [(method, config) for method, config in methods if config.teacher == name]
+
+
+def average_of(student: UltralyticsDetector, class_names: tuple[str, ...]) -> Side:
+    """The student's own average, which knows the classes of the data."""
+    return Side(None, student, match_classes(class_names, class_names))

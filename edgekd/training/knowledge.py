@@ -1,0 +1,63 @@
+"""Where methods get from what the teachers know: here from the teachers themselves, in the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from edgekd.detectors.outputs import Batch, DetectorOutput
+from edgekd.detectors.spec import Needs
+from edgekd.distill.contract import Distiller
+from edgekd.training.teacher import AnyTeacher
+
+Knowledge: TypeAlias = Mapping[str, Tensor]
+
+
+class Online:
+    """Runs every teacher once a step, for all methods that learn from it. As its teachers, it is not copied with a
+    module that refers to it, and never pickled.
+
+    Attributes:
+        teachers: of each method; the same object where methods share one.
+    """
+
+    def __init__(self, distillers: Sequence[Distiller], teachers: Sequence[AnyTeacher]) -> None:
+        self.teachers = tuple(teachers)
+        self._needs = [
+            Needs.merged(
+                part.wiring.teacher for part, other in zip(distillers, teachers, strict=True) if other is teacher
+            )
+            for teacher in teachers
+        ]
+
+    @torch.no_grad()
+    def of(self, distillers: Sequence[Distiller], batch: Batch, acting: Sequence[bool]) -> list[Knowledge | None]:
+        """Knowledge per method; None for one that has ended. A teacher none of whose methods acts is spared.
+
+        What a teacher is asked for stays the same as methods end, so that a compiled one is not compiled again.
+        """
+        passes: dict[int, DetectorOutput] = {}
+        kept: list[Knowledge | None] = []
+        for part, teacher, needs, acts in zip(distillers, self.teachers, self._needs, acting, strict=True):
+            if not acts:
+                kept.append(None)
+                continue
+            if id(teacher) not in passes:
+                passes[id(teacher)] = teacher.forward(batch.images, needs)
+            found = part.knowledge(passes[id(teacher)], batch)
+            kept.append({key: value.detach() for key, value in found.items()})
+        return kept
+
+    def assert_frozen(self) -> None:
+        """Rule: every teacher is in eval mode and has no gradients, whatever the engine did."""
+        for teacher in self.teachers:
+            teacher.assert_frozen()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Online:
+        return self
+
+    def __reduce__(self) -> str:
+        raise TypeError("the teacher is never pickled")

@@ -1,0 +1,96 @@
+"""Methods of other packages: found by entry points, named with their package, and never in the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+METHOD = '''
+"""A method of another package."""
+
+import torch
+
+from edgekd.detectors.spec import Needs
+from edgekd.distill.config import DistillerConfig
+from edgekd.distill.contract import Card, Distiller, Wiring, register
+
+
+@register("mean_score")
+class MeanScore(Distiller):
+    config_type = DistillerConfig
+    card = Card(about="the mean of all class scores", title="None", venue="none", level="head")
+
+    def build(self, pair):
+        needs = Needs(parts=frozenset({"class_logits"}))
+        return Wiring(needs, needs)
+
+    def knowledge(self, teacher, batch):
+        return {"mean": teacher.dense["one2many"].class_logits.mean((1, 2))}
+
+    def terms(self, student, knowledge, batch, moment):
+        return {"mean": (student.dense["one2many"].class_logits.mean((1, 2)) - knowledge["mean"]).square().mean()}
+'''
+ENTRIES = (
+    "[edgekd.methods]\nmean = other_methods.mean_score\nbroken = other_methods.broken\nabsent = other_methods.absent\n"
+)
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> dict[str, str]:
+    """The environment of a process that has the package `other-methods` installed."""
+    package, facts = tmp_path / "other_methods", tmp_path / "other_methods-1.0.dist-info"
+    package.mkdir()
+    facts.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "mean_score.py").write_text(METHOD)
+    (package / "broken.py").write_text("raise RuntimeError('not today')\n")
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: other-methods\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text(ENTRIES)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def edgekd(installed: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edgekd.cli", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=installed, timeout=300, check=False)
+
+
+def test_a_method_of_another_package_is_listed_with_it(installed: dict[str, str]) -> None:
+    done = edgekd(installed, "methods", "--json")
+    rows = {row["method"]: row for row in json.loads(done.stdout)}
+    assert rows["mean_score"]["package"] == "other_methods" and rows["cwd"]["package"] == "edgekd"
+    assert done.returncode == 0
+
+
+def test_a_broken_plugin_is_one_line_and_nothing_else(installed: dict[str, str]) -> None:
+    done = edgekd(installed, "methods", "mean_score")
+    assert done.returncode == 0 and "the mean of all class scores" in done.stdout
+    assert done.stderr.splitlines() == [
+        "warning: plugin 'absent' of package other-methods is left out: ModuleNotFoundError: "
+        "No module named 'other_methods.absent'",
+        "warning: plugin 'broken' of package other-methods is left out: RuntimeError: not today",
+    ]
+
+
+def test_help_does_not_load_plugins(installed: dict[str, str]) -> None:
+    done = edgekd(installed, "--help")
+    assert done.returncode == 0 and done.stderr == ""
+
+
+@pytest.mark.slow
+def test_the_whole_road_runs_with_it(installed: dict[str, str], tmp_path: Path) -> None:
+    """Data to report, on a few images: a method from outside is a method."""
+    changes = {
+        "data.train": 16, "data.val": 4, "data.test": 4, "train.epochs": 1, "train.batch": 8, "threads": 1,
+        "export": "[onnx-fp32]", "distill": "[mean_score]", "profile.protocol": "quick", "gate": "{}",
+    }  # fmt: skip
+    options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    done = edgekd(installed, "run", "quickstart", "--out", str(tmp_path / "run"), *options)
+    assert done.returncode == 0, done.stderr
+    terms = (tmp_path / "run" / "student" / "terms.csv").read_text()
+    assert "mean_score.mean" in terms
