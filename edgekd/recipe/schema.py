@@ -1,7 +1,7 @@
 """The recipe: envelopes only. What an envelope carries beyond its name is checked by the room that owns it.
 
 `distill: [{method: cwd, tau: 2}]` knows `method` here and hands the rest to the method's own config type; data, targets
-and devices likewise. `edgekd.pipeline.check` binds them and reports all problems together.
+and devices likewise. `edgekd.stages.binding` binds them and reports all problems together.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class DataEnvelope(Envelope):
 class DistillEnvelope(Envelope):
     """One distillation method with its parameters."""
 
-    method: str = Field(description="name of a distiller; `edgekd check` lists them")
+    method: str = Field(description="name of a distiller; `edgekd methods` lists them")
 
 
 class TargetEnvelope(Envelope):
