@@ -14,7 +14,7 @@ from edgekd.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, ax
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in px
 _DASHES = {"student": "2 4", "control": "7 4"}
-_LINE_PX, _LETTER_PX = 14, 6.4
+_LINE_PX, _LETTER_PX = 14, 7.4  # of the widest bold letters in use, or names are cut off at the edge
 _LEAST_AP_RANGE = 0.02
 _SHAPES = ("circle", "square", "diamond", "triangle")
 
