@@ -197,6 +197,8 @@ def main() -> None:
     parser.add_argument("--stages", default=",".join(PLACES), help="places, of " + ",".join(PLACES))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if strange := set(options.stages.split(",")) - set(PLACES):
+        parser.error(f"no place: {', '.join(sorted(strange))} (there are {', '.join(PLACES)})")
     use_cores(1, pin=False)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, and inherited so, where a shell's background is
     began, draw, tally = time.monotonic(), random.Random(options.seed), Tally()
