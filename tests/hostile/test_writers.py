@@ -60,7 +60,8 @@ def on_a_terminal(name: str) -> Iterator[Callable[[], Any]]:
     check = {
         "recipe": name, "student": spec, "teacher": None, "teachers": {name: spec}, "quantize": {"mode": "ptq"},
         "targets": [name],
-        "devices": [name], "without_agent": {name: name}, "warnings": [name],
+        "devices": [name], "without_agent": {name: name}, "runs_here": {name: [name]},
+        "warnings": [name],
         "classes": [{"name": name, "teacher": name, "column": 1, "how": "exact", "note": name}],
         "distill": [{"method": name, "teacher": name, "weight": 1.0, "taps": [(name, name)]}],
     }  # fmt: skip
