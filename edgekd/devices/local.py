@@ -111,18 +111,7 @@ class LocalDevice:
         """
         where = f"device {self.spec.name}: {arguments[0]}"
         with tempfile.TemporaryFile() as errors:
-            try:
-                process = subprocess.Popen(
-                    arguments,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=errors,
-                    start_new_session=True,
-                    env=without_bounds(),
-                )
-            except OSError as error:
-                reason = not_started.why(error.strerror or str(error), platform.machine())
-                raise DeviceFault("tool_missing", f"{where}: cannot be started: {reason}") from error
+            process = _start(arguments, errors, f"{where}: cannot be started")
             try:
                 said, _ = process.communicate(timeout=timeout_s)
             except subprocess.TimeoutExpired as error:
@@ -150,19 +139,28 @@ class LocalDevice:
     @contextlib.contextmanager
     def _started(self, arguments: Sequence[str], errors: IO[bytes], where: str) -> Iterator[subprocess.Popen[bytes]]:
         command = [self._python, str(self._agent), *arguments]
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,
-                env=without_bounds(),
-            )
-        except OSError as error:
-            reason = not_started.why(error.strerror or str(error), platform.machine())
-            raise DeviceFault("tool_missing", f"{where}: cannot start {self._python}: {reason}") from error
+        process = _start(command, errors, f"{where}: cannot start {self._python}")
         try:
             yield process
         finally:
             stream.stop(process)
+
+
+def _start(command: Sequence[str], errors: IO[bytes], failure: str) -> subprocess.Popen[bytes]:
+    """A process in a session of its own, whose OpenMP waits as a user's would.
+
+    Args:
+        failure: start of the message where it cannot be started; the reason follows.
+    """
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+            env=without_bounds(),
+        )
+    except OSError as error:
+        reason = not_started.why(error.strerror or str(error), platform.machine())
+        raise DeviceFault("tool_missing", f"{failure}: {reason}") from error
