@@ -218,7 +218,9 @@ def _listed(taps: Taps) -> tuple[str, ...]:
 
 def _find(side: str, spec: Spec, taps: Taps, method: str) -> tuple[Tap, ...]:
     """Taps of the roles and paths in `taps`, by stride."""
-    by_path = {tap.path: tap for tap in spec.taps}
+    by_path: dict[str, list[Tap]] = {}  # a module that runs once per level has several
+    for tap in spec.taps:
+        by_path.setdefault(tap.path, []).append(tap)
     roles = {tap.role for tap in spec.taps}
     problems = [
         f"{method}: {side} {spec.name}: {unknown('tap', name, [*roles, *by_path])}"
@@ -227,7 +229,7 @@ def _find(side: str, spec: Spec, taps: Taps, method: str) -> tuple[Tap, ...]:
     ]
     if problems or not taps:
         raise InputError(*(problems or [f"{method}: {side} {spec.name}: no taps given; name a role such as neck"]))
-    found = [tap for name in _listed(taps) for tap in ([by_path[name]] if name in by_path else spec.taps_of(name))]
+    found = [tap for name in _listed(taps) for tap in by_path.get(name, spec.taps_of(name))]
     return tuple(sorted(found, key=lambda tap: tap.stride))
 
 
