@@ -221,6 +221,12 @@ class Recipe(_Strict):
 
     name: str = Field(pattern=_NAME, max_length=100)
     seed: int = Field(0, ge=0, lt=SEEDS)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=SEEDS)], ...] = Field(
+        (), max_length=_MOST_ENTRIES, description="several pairs of control and student instead of the one of 'seed'"
+    )
+    select: Literal["median", "best", "first"] = Field(
+        "median", description="which of the seeds' students goes on: by its AP on val, or the first seed's"
+    )
     threads: int | None = Field(
         None,
         ge=1,
@@ -253,11 +259,20 @@ class Recipe(_Strict):
         return with_long_forms(value) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
-    def _distill_needs_teacher(self) -> Recipe:
+    def _parts_fit(self) -> Recipe:
+        self._check_seeds()
         self._check_teachers()
         if self.quantize.teacher == "teacher" and self.teacher is None:
             raise ValueError("'quantize.teacher: teacher' needs a 'teacher'")
         return self
+
+    def _check_seeds(self) -> None:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: the same seed twice; leave one out")
+        if self.seeds and self.seed != type(self).model_fields["seed"].default:
+            raise ValueError(f"seed: {self.seed}: only without 'seeds'; add it to them, or leave one of the two out")
+        if not self.seeds and self.select != type(self).model_fields["select"].default:
+            raise ValueError(f"select: {self.select}: only with several 'seeds'; set them, or leave it out")
 
     def _check_teachers(self) -> None:
         allowed = "choose another one, of letters, digits, '.', '_' and '-'"
