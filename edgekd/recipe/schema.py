@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from edgekd.errors import unknown
 from edgekd.files import path_fault
+from edgekd.recipe.sections import MOST_ENTRIES, ProfileRecipe, ReportRecipe, Strict, ValidateRecipe
 
 SCHEMA = "edgekd.recipe/1"
 
@@ -21,7 +22,6 @@ SEEDS = 2**32  # numpy's
 MOST_THREADS = 256
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _RESERVED = ("teacher", "student", "control", "ema")  # each means a model of every recipe
-_MOST_ENTRIES = 100  # of a list that a person writes
 
 
 def path_text(text: str) -> str:
@@ -36,10 +36,6 @@ def path_text(text: str) -> str:
 
 
 PathText = Annotated[str, AfterValidator(path_text)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Envelope(BaseModel):
@@ -71,7 +67,7 @@ class TargetEnvelope(Envelope):
     target: PathText = Field(description="file in export/ (or its name)")
 
 
-class DetectorRecipe(_Strict):
+class DetectorRecipe(Strict):
     """A teacher or a student."""
 
     family: Literal["ultralytics"] = "ultralytics"
@@ -122,7 +118,7 @@ class StudentRecipe(DetectorRecipe):
     )
 
 
-class QuantizeRecipe(_Strict):
+class QuantizeRecipe(Strict):
     """How the weights of int8 targets come about: the student's as they are, or trained on to bear quantisation."""
 
     mode: Literal["ptq", "qat"] = Field(
@@ -133,7 +129,7 @@ class QuantizeRecipe(_Strict):
     )
     distill: tuple[DistillEnvelope, ...] = Field(
         default=(DistillEnvelope(method="logit"),),
-        max_length=_MOST_ENTRIES,
+        max_length=MOST_ENTRIES,
         description="as the recipe's own distill; may be empty",
     )
     epochs: int = Field(default=3, ge=1, le=100_000)
@@ -168,61 +164,13 @@ class QuantizeRecipe(_Strict):
         return self
 
 
-class ValidateRecipe(_Strict):
-    """How AP is measured."""
-
-    conf: float = Field(default=0.001, gt=0, lt=1)
-    iou: float = Field(default=0.7, gt=0, le=1, description="NMS IoU")
-    max_det: int = Field(default=300, ge=1, le=10_000)
-    operating_threshold: float = Field(
-        default=0.25, gt=0, lt=1, description="score at which precision and recall are stated"
-    )
-
-
-class ThroughputRecipe(_Strict):
-    """One load under which images per second are counted."""
-
-    streams: int = Field(default=1, ge=1, le=256, description="that work at once, and share the device's threads")
-    batch: int | None = Field(
-        default=None, ge=1, le=4096, description="images per inference; default: the artifact's fixed batch, else 1"
-    )
-
-
-class ProfileRecipe(_Strict):
-    """How latency is measured, and throughput beside it."""
-
-    protocol: Literal["quick", "full", "sustained"] = "full"
-    sustained_minutes: float = Field(default=30.0, gt=0, le=1440, description="length of the protocol 'sustained'")
-    wait: float = Field(
-        default=60.0, ge=0, le=3600, description="seconds to wait for a quiet device, all measurements on it together"
-    )
-    throughput: tuple[ThroughputRecipe, ...] = Field(
-        default=(),
-        max_length=_MOST_ENTRIES,
-        description="loads to measure after the single stream, in the same session",
-    )
-
-    @model_validator(mode="after")
-    def _loads_differ(self) -> ProfileRecipe:
-        if len(set(self.throughput)) < len(self.throughput):
-            raise ValueError("throughput: the same load twice; leave one out")
-        return self
-
-
-class ReportRecipe(_Strict):
-    """What the report shows."""
-
-    images: bool = Field(default=True, description="false leaves every image out of the report")
-    examples: int = Field(default=6, ge=0, le=50)
-
-
-class Recipe(_Strict):
+class Recipe(Strict):
     """One run: what to distil, on what data, into what, measured where, judged how."""
 
     name: str = Field(pattern=_NAME, max_length=100)
     seed: int = Field(0, ge=0, lt=SEEDS)
     seeds: tuple[Annotated[int, Field(ge=0, lt=SEEDS)], ...] = Field(
-        (), max_length=_MOST_ENTRIES, description="several pairs of control and student instead of the one of 'seed'"
+        (), max_length=MOST_ENTRIES, description="several pairs of control and student instead of the one of 'seed'"
     )
     select: Literal["median", "best", "first"] = Field(
         "median", description="which of the seeds' students goes on: by its AP on val, or the first seed's"
@@ -239,14 +187,14 @@ class Recipe(_Strict):
         default_factory=dict, description="more teachers by name; a method names its own by 'teacher'"
     )
     student: StudentRecipe
-    distill: tuple[DistillEnvelope, ...] = Field((), max_length=_MOST_ENTRIES)
+    distill: tuple[DistillEnvelope, ...] = Field((), max_length=MOST_ENTRIES)
     control: bool = Field(False, description="train the control: same student, seed and batches, no teacher")
     train: dict[str, Any] = Field(
         default_factory=dict, description="the engine's own arguments: epochs, imgsz, batch ..."
     )
     quantize: QuantizeRecipe = Field(default_factory=QuantizeRecipe)
-    export: tuple[TargetEnvelope, ...] = Field((), max_length=_MOST_ENTRIES)
-    devices: tuple[PathText, ...] = Field((), max_length=_MOST_ENTRIES)
+    export: tuple[TargetEnvelope, ...] = Field((), max_length=MOST_ENTRIES)
+    devices: tuple[PathText, ...] = Field((), max_length=MOST_ENTRIES)
     validate_: ValidateRecipe = Field(default_factory=ValidateRecipe, alias="validate")
     profile: ProfileRecipe = Field(default_factory=ProfileRecipe)
     gate: dict[str, Any] = Field(default_factory=dict, description="budgets; see docs/recipes.md")

@@ -42,10 +42,12 @@ def collect(run: Path) -> dict[str, Any]:
     report: dict[str, Any] = {"schema": SCHEMA, "recipe": str(recipe.get("name") or Path(run).name)}
     report["edgekd_version"] = edgekd.__version__
     report["command"] = _command(run, manifest)
-    report["seed"] = recipe.get("seed")
+    report["seed"] = None if recipe.get("seeds") else recipe.get("seed")
     report |= {role: _model(files, role if recipe.get(role, True) else None) for role in ROLES}
     report["further_teachers"] = _further_teachers(files, recipe)
     report["gain"] = _gain(report)
+    report["seeds"] = files.json("seeds.json") if recipe.get("seeds") else None
+    report["test"] = files.json("test.json")
     gate = recipe.get("gate") or {}
     report["artifacts"] = collect_artifacts(files, recipe, report["student"]["ap"])
     mark_front(report["artifacts"])

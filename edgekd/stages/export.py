@@ -16,7 +16,7 @@ from edgekd.progress import say
 from edgekd.stages.context import Context
 from edgekd.stages.material import material_for
 from edgekd.stages.quantize import student_for
-from edgekd.stages.train import load_trained
+from edgekd.stages.train import Trained, load_trained
 
 
 def export_stage(context: Context) -> None:
@@ -62,10 +62,10 @@ def source_of(context: Context, target: TargetSpec, detector: UltralyticsDetecto
 
 def _export(context: Context, target: TargetSpec) -> list[str]:
     student = student_for(context, target)
-    detector = load_trained(context, student)
+    detector = load_trained(context, Trained(student))
     size = measured_size(target, context)
     source = source_for(context, target, detector)
-    reference = detector if student == "student" else load_trained(context, "student")
+    reference = detector if student == "student" else load_trained(context, Trained("student"))
     material = material_for(context, reference, size)
     artifact = run_steps(source, target, context.path / "export" / target.name, material)
     images = np.asarray(context.pack(size).arrays()[: target.parity_images])

@@ -1,58 +1,31 @@
-"""Stages teacher, control and student: validate the teacher, train the control, distil the student.
-
-What a stage that trains has in common with the others is `train_stage`; `quantize.py` uses it, too.
-"""
+"""A training of a run and the AP of what came out: of a control, a student, or one that is trained on for int8."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgekd import ranks
 from edgekd.atomic import read_json, sha256_file, sha256_json, write_json
 from edgekd.data import train_view
-from edgekd.detectors.class_map import ClassMap, columns_of
-from edgekd.detectors.class_matching import unknown_warnings
 from edgekd.detectors.ultralytics import weights
 from edgekd.detectors.ultralytics.detector import UltralyticsDetector
-from edgekd.distill.config import MAIN
 from edgekd.progress import say
 from edgekd.ranks import agreement
 from edgekd.report.warn import comparison
 from edgekd.stages import schedules
-from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise, write_accuracy
 from edgekd.stages.binding import file_hash
 from edgekd.stages.context import Context
+from edgekd.stages.in_torch import measure_in_torch
 from edgekd.stages.models import check_runtime
-from edgekd.stages.teachers import make_teachers, recipes_of, teacher_inputs
+from edgekd.stages.teachers import make_teachers, teacher_inputs
 from edgekd.training.arguments import split_arguments
 from edgekd.training.fit import FitPlan, fit
-from edgekd.training.placement import torch_device
 from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import AnyTeacher
-
-
-def teacher_stage(context: Context) -> None:
-    """Validate every teacher on val and print its AP, before a single step is trained."""
-    recipe = context.bound.recipe
-    for name, teacher in recipes_of(recipe).items():
-        weights_hash = file_hash(context.bound.weights_path(teacher))
-        inputs = {
-            "teacher": teacher.model_dump(exclude={"runtime", "precision", "classes"}),  # the first: of teaching
-            "columns": columns_of(context.pair.teachers[name].classes),
-            "validate": recipe.validate_.model_dump(),
-            "size": list(context.size_px),
-            "weights": weights_hash,
-        }
-        stage = "teacher" if name == MAIN else f"teacher/{name}"
-        action = partial(_validate_teacher, context, name, weights_hash)
-        context.stage(stage, inputs, action, together=True)
 
 
 @dataclass(frozen=True)
@@ -208,7 +181,7 @@ def _measure(context: Context, model: Trained) -> list[str]:
     folder = context.path / model.folder
     agreement.await_file(folder / "student.pt", context.run.output_hash(model.stage, f"{model.folder}/student.pt"))
     detector = load_trained(context, model)
-    summary, written = _validate(context, detector, model.role, root=model.root)
+    summary, written = measure_in_torch(context, detector, context.pair.head, model.role, root=model.root)
     if not ranks.is_main():
         return []
     effort = read_json(folder / "training.json")
@@ -217,15 +190,14 @@ def _measure(context: Context, model: Trained) -> list[str]:
     spent = f"{effort['epochs']} epochs, {effort['seconds']:.0f} s"
     say(f"{model.title}: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on val ({spent})")
     if model == Trained("student"):
-        _warn(context, summary["ap"])
+        control = read_json(context.path / "control" / "metrics.json") if context.bound.recipe.control else {"ap": None}
+        warn_of_comparison(context, control["ap"], summary["ap"])
     return [f"{model.folder}/metrics.json", f"{model.folder}/student.safetensors", *written]
 
 
-def _warn(context: Context, student: float) -> None:
+def warn_of_comparison(context: Context, control: float | None, student: float) -> None:
     """Where the comparison is not what one hopes for."""
-    recipe = context.bound.recipe
-    teacher = read_json(context.path / "teacher" / "teacher.json")["ap"] if recipe.teacher else None
-    control = read_json(context.path / "control" / "metrics.json")["ap"] if recipe.control else None
+    teacher = read_json(context.path / "teacher" / "teacher.json")["ap"] if context.bound.recipe.teacher else None
     for warning in comparison(teacher, control, student):
         say(f"warning: {warning}")
 
@@ -252,58 +224,3 @@ def _write_twin(context: Context, folder: Path, detector: UltralyticsDetector, s
         **{key: round(summary[key], 4) for key in ("ap", "ap50")},
     }
     weights.save_safetensors(detector.module, folder / "student.safetensors", facts)
-
-
-def _validate_teacher(context: Context, name: str, weights_hash: str | None) -> list[str]:
-    side = context.pair.teachers[name]
-    detector, classes = side.detector, side.classes
-    for warning in unknown_warnings(classes, detector.spec.name):
-        say(f"warning: {warning}")
-    same = ClassMap.of(classes).is_identity(len(detector.spec.class_names))
-    columns = None if same else np.array(columns_of(classes))
-    title = "teacher" if name == MAIN else f"teacher.{name}"
-    summary, written = _validate(context, detector, title, columns)
-    if not ranks.is_main():
-        return []
-    spec = detector.spec
-    content = {
-        "name": spec.name,
-        "family": spec.family,
-        "weights_sha256": weights_hash,
-        "parameters": spec.parameters,
-        "classes_known": sum(match.column is not None for match in classes),
-        "classes": [asdict(match) for match in classes],
-        "taps": [asdict(tap) for tap in spec.taps],
-        **{key: summary[key] for key in ("ap", "ap50", "ap75")},
-    }
-    file = f"teacher/{name}.json"
-    write_json(context.path / file, content)
-    say(f"{title} {spec.name}: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on val")
-    return [file, *written]
-
-
-def _validate(
-    context: Context,
-    detector: UltralyticsDetector,
-    name: str,
-    columns: np.ndarray[Any, Any] | None = None,
-    root: str = "",
-) -> tuple[dict[str, Any], list[str]]:
-    """AP in torch of the student's head, or the teacher's first branch; and the files that hold it, below `root`.
-
-    All ranks take part; rank 0 writes, and the others have nothing to say.
-    """
-    own = next(iter(detector.spec.branches), None)
-    head = own if name.partition(".")[0] == MAIN else context.pair.head
-    watch, settings, split = Stopwatch(), context.bound.recipe.validate_, context.data.splits["val"]
-    title = f"validating the {name}"
-    pack, device = ranks.on_main(context.pack), torch_device(context.bound.recipe.train.get("device"))
-    agreement.await_file(pack.npy_path, pack.sha256)
-    found = detect_in_torch(detector, head, pack=pack, columns=columns, settings=settings, title=title, device=device)
-    if not ranks.is_main():
-        return {}, []
-    summary = summarise(split, found, context.data.class_names, settings, head)
-    written = write_accuracy(
-        context.path / root, f"{name}@host", summary, split=split, found=found, seconds=watch.seconds()
-    )
-    return summary, [f"{root}{file}" for file in written]

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from edgekd.gate.facts import ArtifactFacts, Facts
 from edgekd.gate.policy import GateConfig
-from edgekd.gate.verdict import ArtifactFacts, Facts, judge
+from edgekd.gate.verdict import judge
 
 ONNX = ArtifactFacts("onnx-fp32", "local", ap=0.60, p90_ms=8.0)
 FACTS = Facts(student_ap=0.60, control_ap=0.55, per_class={"cat": 0.7, "dog": None}, artifacts=[ONNX])
