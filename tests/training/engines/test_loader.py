@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edgekd.detectors.engine_guard import guard
-from edgekd.training.loader import ResumableLoader
+from edgekd.training.engines.loader import ResumableLoader
 
 guard()
 
