@@ -70,8 +70,8 @@ def train(row: Row, data_yaml: str, setting: dict[str, Any], scratch: Path, thre
     """Train one row and measure AP on its split."""
     from edgekd.data.config import YoloData, load
     from edgekd.data.pack import build
-    from edgekd.detectors.engine_guard import guard
-    from edgekd.detectors.ultralytics import UltralyticsDetector
+    from edgekd.detectors.ultralytics.detector import UltralyticsDetector
+    from edgekd.detectors.ultralytics.guard import guard
     from edgekd.recipe.schema import ValidateRecipe
     from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise
 
@@ -110,7 +110,7 @@ def _arguments(setting: dict[str, Any]) -> dict[str, Any]:
 def _with_edgekd(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path, threads: int) -> Path:
     from edgekd.data.digits import CLASS_NAMES
     from edgekd.detectors.class_map import ClassMap
-    from edgekd.detectors.ultralytics import UltralyticsDetector
+    from edgekd.detectors.ultralytics.detector import UltralyticsDetector
     from edgekd.distill.contract import distiller_type
     from edgekd.training.fit import FitPlan, fit
     from edgekd.training.teacher import Teacher
@@ -136,7 +136,7 @@ def _with_engine(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path
     import torch
 
     from edgekd.data.digits import CLASS_NAMES
-    from edgekd.detectors.ultralytics import UltralyticsDetector
+    from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 
     from edgekd.training.engine import YoloTrainer  # isort: skip  (only to build the student from a width-0.125 YAML)
 

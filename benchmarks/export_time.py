@@ -35,7 +35,7 @@ class Bench:
         import numpy as np
         from ultralytics import YOLO
 
-        from edgekd.detectors.ultralytics import UltralyticsDetector
+        from edgekd.detectors.ultralytics.detector import UltralyticsDetector
         from edgekd.export.targets import load_target
 
         self.engine = YOLO(f"{options.model}.yaml")
@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def _in(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    from edgekd.detectors.engine_guard import guard
+    from edgekd.detectors.ultralytics.guard import guard
 
     guard(folder / "engine")
     import torch

@@ -181,7 +181,7 @@ def _undisturbed(passes: list[float]) -> float:
 
 def _source(weights: Path, imgsz: int) -> Any:
     from edgekd.atomic import sha256_file
-    from edgekd.detectors.ultralytics import UltralyticsDetector
+    from edgekd.detectors.ultralytics.detector import UltralyticsDetector
     from edgekd.export.contract import Source
 
     detector = UltralyticsDetector.from_recipe(None, weights, None, 3, "detector")
@@ -241,7 +241,7 @@ def _measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
     from edgekd.data.config import DigitsData, load
     from edgekd.data.pack import build
-    from edgekd.detectors.engine_guard import guard
+    from edgekd.detectors.ultralytics.guard import guard
 
     guard(folder / "engine")
     import torch

@@ -109,7 +109,7 @@ def _said(command: list[str]) -> str:
 
 def _export(weights: Path, runtime: str, size_px: tuple[int, int], folder: Path) -> Path:
     from edgekd.atomic import sha256_file
-    from edgekd.detectors.ultralytics import UltralyticsDetector
+    from edgekd.detectors.ultralytics.detector import UltralyticsDetector
     from edgekd.export.contract import Source
     from edgekd.export.targets import load_target, run_steps
 
@@ -133,7 +133,7 @@ def main() -> None:
     use_cores(options.threads, options.pin)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="profile-agreement-") as name:
-        from edgekd.detectors.engine_guard import guard
+        from edgekd.detectors.ultralytics.guard import guard
 
         guard(Path(name) / "engine")
         bench = Bench(options, Path(name))

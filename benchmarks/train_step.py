@@ -56,7 +56,7 @@ class Bench:
     """The variants of one pair."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        from edgekd.detectors.engine_guard import guard, set_threads
+        from edgekd.detectors.ultralytics.guard import guard, set_threads
 
         guard()
         set_threads(options.threads)
@@ -158,7 +158,7 @@ class Bench:
         return student
 
     def _edgekd(self, teacher: Any, *methods: str) -> Any:
-        from edgekd.detectors.ultralytics import UltralyticsDetector
+        from edgekd.detectors.ultralytics.detector import UltralyticsDetector
         from edgekd.distill.contract import distiller_type
         from edgekd.training.distillation import DistillationModule
         from edgekd.training.fit import build_distillers
@@ -186,7 +186,7 @@ def plain_step(model: str, imgsz: int, batch: int, threads: int) -> Callable[[],
 
 
 def _detector(name: str) -> Any:
-    from edgekd.detectors.ultralytics import UltralyticsDetector
+    from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 
     return UltralyticsDetector.from_recipe(name, None, CLASSES, 3, name)
 

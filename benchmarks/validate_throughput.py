@@ -156,7 +156,7 @@ def _without_start(seconds: dict[str, list[float]]) -> dict[str, float]:
 def _export(weights: Path, logit_shift: float, imgsz: int, folder: Path) -> Path:
     """edgekd's artifact, in the layout that Ultralytics reads as well; `logit_shift` is added to every class logit."""
     from edgekd.atomic import sha256_file
-    from edgekd.detectors.ultralytics import UltralyticsDetector
+    from edgekd.detectors.ultralytics.detector import UltralyticsDetector
     from edgekd.export.contract import Source
     from edgekd.export.targets import load_target, run_steps
 
@@ -205,7 +205,7 @@ def main() -> None:
     use_cores(options.threads, options.pin)
     started = time.monotonic()
     from edgekd.agent.protocol import claim_stdout
-    from edgekd.detectors.engine_guard import guard
+    from edgekd.detectors.ultralytics.guard import guard
 
     stdout = claim_stdout()  # Ultralytics prints there
     with tempfile.TemporaryDirectory(prefix="validate-throughput-") as name:

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgekd import ranks
 from edgekd.atomic import read_json
-from edgekd.detectors.engine_guard import guard
+from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import InputError
 from edgekd.former_runs import is_former
 from edgekd.gate.verdict import EXIT_CODES

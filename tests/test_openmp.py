@@ -61,7 +61,7 @@ def test_torch_is_loaded_with_the_bound_by_the_command_line() -> None:
 
 
 def test_torch_is_loaded_with_the_bound_by_programs_that_use_the_rooms() -> None:
-    program = "from edgekd.detectors.engine_guard import guard; guard()"
+    program = "from edgekd.detectors.ultralytics.guard import guard; guard()"
     assert f"GOMP_SPINCOUNT = '{BOUNDS['GOMP_SPINCOUNT']}'" in displayed("-c", program)
     assert "GOMP_SPINCOUNT = '77'" in displayed("-c", program, GOMP_SPINCOUNT="77")
 

@@ -17,7 +17,7 @@ from edgekd.agent.postprocess import postprocess
 from edgekd.atomic import write_json, write_text
 from edgekd.data.pack import Pack
 from edgekd.detectors.spec import Branch
-from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.errors import InputError
 from edgekd.measure.average_precision import evaluate, operating_point
 from edgekd.progress import progress

@@ -13,7 +13,7 @@ from edgekd import __version__, ranks
 from edgekd.data import config as data_config
 from edgekd.data.config import DataSet
 from edgekd.data.pack import Pack
-from edgekd.detectors.engine_guard import guard, set_threads
+from edgekd.detectors.ultralytics.guard import guard, set_threads
 from edgekd.errors import InputError
 from edgekd.run_dir import RunDir
 from edgekd.stages.binding import Bound

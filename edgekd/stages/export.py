@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.atomic import sha256_file
-from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.export.contract import QUANTIZATION_NAME, SIDECAR_NAME, Source, TargetSpec
 from edgekd.export.parity import PARITY_NAME, require
 from edgekd.export.targets import run_steps

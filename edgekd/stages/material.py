@@ -14,8 +14,8 @@ from edgekd.agent.protocol import AgentError, UsageError
 from edgekd.data import pack
 from edgekd.data.calibration import accuracy_split, calibration_split
 from edgekd.data.pack import Pack
-from edgekd.detectors.engine_guard import own_cores
-from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
+from edgekd.detectors.ultralytics.guard import own_cores
 from edgekd.errors import Bug, EnvironmentFault, InputError
 from edgekd.export.contract import Artifact, Material, TargetSpec, step
 from edgekd.export.int8_options import Int8Options

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edgekd.detectors.architectures import architecture
 from edgekd.detectors.class_matching import ClassMatch
 from edgekd.detectors.spec import Branch, Spec
-from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.detectors.ultralytics.architectures import architecture
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.distill.adapters import named_paths
 from edgekd.distill.config import EMA, MAIN, DistillerConfig, FeatureConfig
 from edgekd.distill.contract import Distiller, distiller_type

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgekd.detectors.class_map import ClassMap, columns_of
 from edgekd.detectors.class_matching import ClassMatch, match_classes
-from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.distill.config import MAIN, DistillerConfig
 from edgekd.distill.requirements import some
 from edgekd.errors import EdgekdError, InputError

@@ -17,10 +17,10 @@ import numpy as np
 from edgekd import ranks
 from edgekd.atomic import read_json, sha256_file, sha256_json, write_json
 from edgekd.data import train_view
-from edgekd.detectors import weights
 from edgekd.detectors.class_map import ClassMap, columns_of
 from edgekd.detectors.class_matching import unknown_warnings
-from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.detectors.ultralytics import weights
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.distill.config import MAIN
 from edgekd.progress import say
 from edgekd.ranks import agreement

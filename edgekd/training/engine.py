@@ -12,7 +12,7 @@ import torch
 
 from edgekd import ranks
 from edgekd.data.quiet import Quietly
-from edgekd.detectors.engine_guard import guard
+from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import DivergedError, EnvironmentFault
 from edgekd.training import parallel
 from edgekd.training.distillation import DistillationModule, assert_optimised

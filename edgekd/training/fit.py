@@ -14,9 +14,9 @@ from typing import Any
 
 from edgekd import ranks
 from edgekd.atomic import disk_faults, write_bytes, write_json, write_text
-from edgekd.detectors.engine_guard import guard, set_threads
 from edgekd.detectors.spec import Branch, Spec
-from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
+from edgekd.detectors.ultralytics.guard import guard, set_threads
 from edgekd.distill.config import DistillerConfig
 from edgekd.distill.contract import Distiller, distiller_type
 from edgekd.errors import DivergedError, EdgekdError, EnvironmentFault, InputError

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from edgekd import ranks
-from edgekd.detectors.engine_guard import guard
+from edgekd.detectors.ultralytics.guard import guard
 
 guard()
 

@@ -44,7 +44,7 @@ def torch_device(asked: Any) -> Any:
     """
     import torch
 
-    from edgekd.detectors.engine_guard import guard
+    from edgekd.detectors.ultralytics.guard import guard
 
     guard()
     from ultralytics.utils.torch_utils import parse_device

@@ -10,7 +10,7 @@ from torch import nn
 
 from edgekd.detectors.capture import run
 from edgekd.detectors.spec import Needs
-from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.progress import say
 from edgekd.training.distillation import student_of

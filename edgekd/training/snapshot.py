@@ -16,7 +16,7 @@ import torch
 
 from edgekd import ranks
 from edgekd.atomic import write_bytes
-from edgekd.detectors.engine_guard import guard
+from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import InputError
 from edgekd.training.distillation import student_of
 

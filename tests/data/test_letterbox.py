@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from edgekd.data import images, letterbox
-from edgekd.detectors.engine_guard import guard
+from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import InputError
 from tests.data.odd_images import ODD, ORIENTATION, make_odd_set
 

@@ -9,7 +9,7 @@ import yaml
 
 from edgekd.data import letterbox, train_view
 from edgekd.data.config import CocoData, DataSet, YoloData, load
-from edgekd.detectors.engine_guard import guard
+from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import InputError
 from tests.data.odd_images import ODD, make_odd_set
 

@@ -45,7 +45,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def grey_device(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from edgekd.detectors.ultralytics import UltralyticsDetector
+    from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 
     detector = UltralyticsDetector.from_recipe("yolo11p", None, CLASS_NAMES, 1, "student")
     module = detector.export_module(None).eval()

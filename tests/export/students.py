@@ -38,7 +38,7 @@ def student(name: str) -> Any:
     """An Ultralytics detector; its batch norms are set to the photographs, or its features would fade to constants."""
     import torch
 
-    from edgekd.detectors.ultralytics import UltralyticsDetector
+    from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 
     torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]), torch.no_grad():

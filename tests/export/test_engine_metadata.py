@@ -18,7 +18,7 @@ from edgekd.agent.detector import Detector
 from edgekd.agent.runtimes import open_model
 from edgekd.agent.session import Session
 from edgekd.atomic import read_json
-from edgekd.detectors.engine_guard import guard
+from edgekd.detectors.ultralytics.guard import guard
 from edgekd.export.contract import Artifact, Sidecar, Source
 from edgekd.export.engine_metadata import append_to, engine_metadata, write_beside
 from edgekd.export.targets import run_steps

@@ -9,12 +9,12 @@ import pytest
 import torch
 import yaml
 
-from edgekd.detectors.architectures import architecture
-from edgekd.detectors.engine_guard import guard
-from edgekd.detectors.ultralytics import UltralyticsDetector
-from edgekd.detectors.weights import load, save_safetensors
+from edgekd.detectors.ultralytics.architectures import architecture
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
+from edgekd.detectors.ultralytics.guard import guard
+from edgekd.detectors.ultralytics.weights import load, save_safetensors
 from edgekd.errors import InputError
-from tests.detectors import hostile
+from tests.detectors.ultralytics import hostile
 from tests.hostile.trial import limited, require_plain
 from tests.stages.tiny import detector
 
@@ -147,7 +147,7 @@ def test_safetensors_of_nans(tmp_path: Path) -> None:
 
 
 def test_every_shipped_model_is_within_the_extent() -> None:
-    from edgekd.detectors import untrusted
+    from edgekd.detectors.ultralytics import untrusted
 
     guard()
     for name in ("yolo11x", "yolo26x", "yolov8x", "rtdetr-x"):

@@ -143,7 +143,7 @@ def test_what_is_large_is_not_written_out() -> None:
 
 
 def test_weights_for_a_model() -> None:
-    from edgekd.detectors.architectures import architecture
+    from edgekd.detectors.ultralytics.architectures import architecture
 
     with pytest.raises(InputError) as caught:
         architecture("yolo11n.pt", "r.yaml: student.model")

@@ -19,7 +19,7 @@ import torch
 from edgekd.data.config import DataSet, YoloData, load
 from edgekd.data.digits import CLASS_NAMES
 from edgekd.data.pack import Pack, build
-from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.devices import catalog, run_agent
 from edgekd.export.contract import Source
 from edgekd.export.targets import load_target, run_steps

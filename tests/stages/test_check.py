@@ -15,7 +15,7 @@ from PIL import Image
 
 from edgekd.data.digits import CLASS_NAMES, generate
 from edgekd.detectors.spec import QueryHead
-from edgekd.detectors.weights import save_safetensors
+from edgekd.detectors.ultralytics.weights import save_safetensors
 from edgekd.errors import InputError
 from edgekd.stages import models
 from edgekd.stages.binding import bind_recipe

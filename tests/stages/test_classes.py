@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgekd.data.digits import CLASS_NAMES
-from edgekd.detectors.weights import save_safetensors
+from edgekd.detectors.ultralytics.weights import save_safetensors
 from edgekd.run_dir import RunDir
 from edgekd.stages.accuracy import _in_data_classes
 from edgekd.stages.binding import bind_recipe

@@ -21,7 +21,7 @@ import torch
 from safetensors import safe_open
 
 from edgekd.atomic import sha256_json
-from edgekd.detectors import weights
+from edgekd.detectors.ultralytics import weights
 from edgekd.stages.binding import bind_recipe
 from tests.stages.tiny import read
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from edgekd.detectors.architectures import architecture
-from tests.detectors import hostile
+from edgekd.detectors.ultralytics.architectures import architecture
+from tests.detectors.ultralytics import hostile
 from tests.stages.tiny import edgekd, snapshot, weights, write_recipe
 
 NO_TARGETS: dict[str, Any] = {"export": [], "gate": {}}

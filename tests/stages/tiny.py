@@ -18,8 +18,8 @@ import yaml
 from edgekd.atomic import sha256_file
 from edgekd.cli import main
 from edgekd.data.digits import CLASS_NAMES
-from edgekd.detectors.ultralytics import UltralyticsDetector
-from edgekd.detectors.weights import save_safetensors
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
+from edgekd.detectors.ultralytics.weights import save_safetensors
 from edgekd.measure.latency import PROTOCOLS, Protocol
 
 # However busy the machine is.

@@ -9,7 +9,7 @@ import torch
 
 from edgekd.data.digits import CLASS_NAMES
 from edgekd.detectors.class_map import ClassMap
-from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.distill.config import MAIN, DistillerConfig
 from edgekd.distill.contract import distiller_type
 from edgekd.training.fit import FitPlan

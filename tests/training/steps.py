@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.training.distillation import DistillationModule
 from edgekd.training.fit import build_distillers
 from edgekd.training.memory import checkpointed

@@ -47,7 +47,7 @@ def problems(train: dict[str, Any], distilling: bool = False) -> list[str]:
 
 
 def engine_defaults() -> dict[str, Any]:
-    from edgekd.detectors.engine_guard import guard
+    from edgekd.detectors.ultralytics.guard import guard
 
     guard()
     from ultralytics.cfg import DEFAULT_CFG_DICT

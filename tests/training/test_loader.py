@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from edgekd.detectors.engine_guard import guard
+from edgekd.detectors.ultralytics.guard import guard
 from edgekd.training.loader import ResumableLoader
 
 guard()

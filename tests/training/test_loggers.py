@@ -285,7 +285,7 @@ def test_names_and_packages_are_checked(tmp_path: Path, tiny_digits: Path, monke
 
 
 def test_the_guard_switches_the_engines_own_choice_off() -> None:
-    from edgekd.detectors.engine_guard import guard
+    from edgekd.detectors.ultralytics.guard import guard
 
     guard()
     from ultralytics.utils import SETTINGS

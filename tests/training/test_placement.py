@@ -74,7 +74,7 @@ def test_too_few(gpus: pytest.MonkeyPatch) -> None:
 @pytest.mark.gpu
 def test_detections_on_a_gpu_are_those_of_the_cpu() -> None:
     """Up to rounding: validation runs in full float32 on either."""
-    from edgekd.detectors.export_heads import DenseExport
+    from edgekd.detectors.ultralytics.heads import DenseExport
     from edgekd.stages.accuracy import _full_float32
     from tests.stages import tiny
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.errors import Interrupted
 from edgekd.training.fake_quantization import Grid
 from edgekd.training.fit import FitPlan, fit, make_trainer

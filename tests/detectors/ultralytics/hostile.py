@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgekd.detectors import weights
-from edgekd.detectors.architectures import architecture
+from edgekd.detectors.ultralytics import weights
+from edgekd.detectors.ultralytics.architectures import architecture
 
 NAMES = {0: "cat", 1: "dog", 2: "owl"}
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from edgekd.detectors import weights
-from edgekd.detectors.architectures import architecture
+from edgekd.detectors.ultralytics import weights
+from edgekd.detectors.ultralytics.architectures import architecture
 from edgekd.errors import InputError
 
 

@@ -11,7 +11,7 @@ import torch
 from edgekd.detectors.capture import run
 from edgekd.detectors.outputs import Batch, DensePredictions, Guidance, TrainingPass
 from edgekd.detectors.spec import Needs
-from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.training.distillation import batch_of
 from tests.training.helpers import detector
 from tests.training.steps import batch_of as engine_batch

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from edgekd.detectors import untrusted, weights
-from edgekd.detectors.architectures import architecture
-from edgekd.detectors.engine_guard import guard
+from edgekd.detectors.ultralytics import untrusted, weights
+from edgekd.detectors.ultralytics.architectures import architecture
+from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import InputError
-from tests.detectors import hostile
+from tests.detectors.ultralytics import hostile
 
 
 @pytest.mark.parametrize("make", hostile.FILES, ids=lambda make: make.__name__)

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edgekd.detectors import untrusted
-from edgekd.detectors.engine_guard import guard
+from edgekd.detectors.ultralytics import untrusted
+from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import InputError, unknown
 from edgekd.plain import value
 from edgekd.recipe.instead import WEIGHTS

@@ -7,7 +7,7 @@ import torch
 
 from edgekd.detectors.capture import Capture, run
 from edgekd.detectors.spec import Needs, Part, QueryHead, Tap
-from edgekd.detectors.ultralytics import UltralyticsDetector
+from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.errors import InputError
 
 NAMES = ("cat", "dog", "owl")

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd.detectors import weights
-from edgekd.detectors.architectures import architecture
-from edgekd.detectors.description import describe, head_part, probe
-from edgekd.detectors.export_heads import DenseExport, QueryExport
-from edgekd.detectors.fusion import fused_copy
 from edgekd.detectors.outputs import Batch, DensePredictions, DetectorOutput, Guidance, QueryPredictions, TrainingPass
 from edgekd.detectors.spec import Branch, DenseHead, Needs, Part, Spec, Tap
-from edgekd.detectors.training_pass import training_pass
+from edgekd.detectors.ultralytics import weights
+from edgekd.detectors.ultralytics.architectures import architecture
+from edgekd.detectors.ultralytics.description import describe, head_part, probe
+from edgekd.detectors.ultralytics.fusion import fused_copy
+from edgekd.detectors.ultralytics.heads import DenseExport, QueryExport
+from edgekd.detectors.ultralytics.training_pass import training_pass
 from edgekd.errors import InputError
 
 

@@ -2,7 +2,7 @@
 
 No file that is read here can run code, load more than it holds, or make the engine download anything. Both forms carry
 the model's YAML, in which the engine evaluates an `activation` expression; it is therefore checked (`untrusted`), and
-built under the engine's restricted mode (`engine_guard`).
+built under the engine's restricted mode (`guard`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.atomic import atomic_path
-from edgekd.detectors import untrusted
-from edgekd.detectors.engine_guard import guard
+from edgekd.detectors.ultralytics import untrusted
+from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import InputError
 from edgekd.files import open_regular
 

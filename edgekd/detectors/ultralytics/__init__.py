@@ -1,0 +1,1 @@
+"""Detectors of the Ultralytics engine: YOLO and RT-DETR."""
