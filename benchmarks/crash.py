@@ -43,6 +43,7 @@ CHANGES = (
 )  # fmt: skip
 STAGES = ("data", "teacher", "control", "accuracy/control", "student", "accuracy/student", "export/onnx-fp32",
           "validate/onnx-fp32@local", "profile/onnx-fp32@local", "gate", "report")  # fmt: skip
+PROFILE = "profile/onnx-fp32@local"
 PLACES = ("start", *STAGES)
 WEIGHTS = ("control/student.pt", "student/student.pt", "student/terms.csv", "student/epochs.csv")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
@@ -113,6 +114,9 @@ def rewind(out: Path, place: str) -> None:
     manifest = json.loads(path.read_text())
     for stage in STAGES[STAGES.index(place) :]:
         manifest["stages"].pop(stage, None)
+    measured = out / f"{PROFILE}.json"
+    if measured.is_file() and not json.loads(measured.read_text())["valid"]:
+        manifest["stages"].pop(PROFILE, None)  # the machine was busy: it is measured again, whatever comes behind it
     path.write_text(json.dumps(manifest))
 
 

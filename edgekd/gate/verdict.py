@@ -219,7 +219,7 @@ def _gain(config: GateConfig, facts: Facts) -> list[Check]:
     budget = _Budget("min_gain", "AP above the control's", ">=", config.min_gain, missing)
     if facts.gain is None or facts.gain["low"] is None:
         return [budget.check("student", _difference(facts.student_ap, facts.control_ap))]
-    of = f"lower end of its {facts.gain['level']:.0%} interval over {len(facts.gain['differences'])} seeds"
+    of = f"lower end of its {100 * facts.gain['level']:.0f} % interval over {len(facts.gain['differences'])} seeds"
     budget = replace(budget, quantity=f"AP above the control's, {of}")
     return [budget.check("student", facts.gain["low"])]
 

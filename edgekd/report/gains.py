@@ -26,7 +26,7 @@ def gain_over_seeds(report: Mapping[str, Any]) -> Figure | None:
         return None
     drawn = _drawing(gains)
     level = next(iter(gains.values()))["level"]
-    legend = (Key("one seed", "student"), Key(f"mean, and its {level:.0%} interval", "front"))
+    legend = (Key("one seed", "student"), Key(f"mean, and its {100 * level:.0f} % interval", "front"))
     note = "Student minus control of the same seed. An interval that holds 0 shows no gain."
     sources = tuple({"val": "seeds.json", "test": "test.json"}[split] for split in gains)
     return Figure("Gain over the seeds", drawn, legend, note, sources)

@@ -33,7 +33,7 @@ CODE_VERSIONS = {
     "validate": 2,
     "profile": 3,
     "gate": 4,
-    "report": 7,
+    "report": 8,
 }
 
 

@@ -42,7 +42,7 @@ def measured(context: Context, stage: str, name: str) -> Path | None:
 
 def _stages(context: Context) -> Iterator[str]:
     recipe = context.bound.recipe
-    for role in roles(recipe):
+    for role in reversed(roles(recipe)):
         yield from (role, f"accuracy/{role}")
         if recipe.seeds:
             yield from (f"accuracy/{model.stage}" for model in trained_models(recipe, role))
@@ -57,7 +57,7 @@ def _inputs(context: Context) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """What each finished stage would be done from now."""
     done = context.run.manifest["stages"]
     recipe = context.bound.recipe
-    for role in roles(recipe):
+    for role in reversed(roles(recipe)):
         if f"accuracy/{role}" in done:
             yield f"accuracy/{role}", accuracy_inputs(context, Trained(role))
     if recipe.seeds and "seeds" in done:

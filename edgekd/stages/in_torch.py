@@ -12,7 +12,7 @@ from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.ranks import agreement
 from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise, write_accuracy
 from edgekd.stages.context import Context
-from edgekd.training.placement import torch_device
+from edgekd.training.engines.placement import torch_device
 
 
 def measure_in_torch(
