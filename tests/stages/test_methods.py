@@ -36,6 +36,12 @@ def test_the_card_of_ld() -> None:
     assert (region["default"], region["allowed"]) == ("confidence", "confidence, foreground")
 
 
+def test_a_card_says_at_which_size_the_weight_was_published() -> None:
+    assert method_card("score_l2")["weight published at"] == "640 x 640 (COCO)"
+    lines, _ = shown_card(method_card("ld"))
+    assert "weight published at: nowhere: the default weight is our own" in lines
+
+
 def test_an_unknown_method_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"unknown method 'fitnett' .*did you mean 'fitnet'"):
         method_card("fitnett")
