@@ -44,8 +44,7 @@ def method_card(name: str) -> dict[str, Any]:
     return {
         "method": name, "about": card.about, "title": card.title, "venue": card.venue, "arxiv": card.arxiv,
         "code": card.code, "level": card.level, "published gain": card.gain,
-        "weight published at": card.published_at or "nowhere: the default weight is our own",
-        "package": package_of(kind),
+        "weight published at": card.weight_at, "package": package_of(kind),
         "needs": [_sentence(requirement.__doc__) for requirement in kind.requires],
         "steers the student's loss": kind.guides, "trains apart from the student": sorted(kind.auxiliary),
         "keys": _keys(kind.config_type),

@@ -64,7 +64,7 @@ class CWD(Distiller):
         arxiv="2011.13256",
         code="github.com/irfanICMLL/TorchDistiller",
         gain="GFL R101 to R50 on COCO 40.2 to 41.9 AP (class head); RetinaNet X101 to R50 37.4 to 40.8",
-        published_at="1333 x 800 (COCO); normalised form: 640 x 640",
+        weight_at="1333x800 px, five levels of 256 channels; the value does not depend on the size",
     )
     config: CWDConfig
     levels: Levels

@@ -61,7 +61,7 @@ class ScoreL2(Distiller):
         level="neck",
         code="github.com/ultralytics/ultralytics, pull request 24894",
         gain="YOLO26n on COCO 40.9 to 41.5 AP, s 48.6 to 49.2, m 53.1 to 53.9 (Ultralytics' documentation)",
-        published_at="640 x 640 (COCO)",
+        weight_at="640 px; a mean, so the value does not depend on the size",
     )
     config: ScoreL2Config
     levels: Levels
