@@ -89,7 +89,7 @@ def _further_teachers(files: RunFiles, recipe: Mapping[str, Any]) -> list[dict[s
 
 
 def _gain(report: Mapping[str, Any]) -> dict[str, float | None]:
-    """`ap`: student minus control, of several seeds the mean. `gap_closed`: the gain as a share of teacher minus control, if positive."""
+    """`ap`: student minus control, of several seeds the mean. `gap_closed`: as a share of teacher minus control."""
     teacher, control, student = (report[role]["ap"] for role in ROLES)
     if report["seeds"] and report["seeds"]["gain"]:
         rows = report["seeds"]["seeds"]

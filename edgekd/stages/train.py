@@ -23,7 +23,6 @@ from edgekd.stages.in_torch import measure_in_torch
 from edgekd.stages.models import check_runtime
 from edgekd.stages.teachers import make_teachers, teacher_inputs
 from edgekd.training.arguments import split_arguments
-from edgekd.training.engines.placement import torch_device
 from edgekd.training.fit import FitPlan, fit
 from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import AnyTeacher
