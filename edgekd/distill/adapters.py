@@ -171,8 +171,8 @@ def channel_adapter(in_channels: int, out_channels: int, kind: AdapterKind) -> n
     """Map (N, in, H, W) to (N, out, H, W). Weights and biases have PyTorch's default (Kaiming-uniform) initialisation.
 
     Kinds: `none` (equal channels only), `conv1x1` (with bias), `conv1x1_norm` (no bias: for losses that do not see the
-    mean of a channel, where a bias would never get a gradient), `conv3x3` (with bias, same size), `mlp` (conv1x1, ReLU,
-    conv1x1).
+    mean of a channel, where a bias would never get a gradient), `conv3x3` (with bias; nine times the work), `mlp`
+    (conv1x1, ReLU, conv1x1).
 
     Raises:
         InputError: `none` with different channel counts.
@@ -190,6 +190,16 @@ def channel_adapter(in_channels: int, out_channels: int, kind: AdapterKind) -> n
     if kind == "conv3x3":
         return nn.Conv2d(in_channels, out_channels, 3, padding=1)
     return nn.Conv2d(in_channels, out_channels, 1, bias=kind == "conv1x1")
+
+
+def start_near_zero(adapters: nn.ModuleList, deviation: float = 1e-4) -> None:
+    """Initialise convolutions so that hardly any gradient reaches the student until they have learnt something.
+
+    As FGFI and DeFeat do: weights normal with `deviation`, cut at two deviations.
+    """
+    for adapter in adapters:
+        assert isinstance(adapter, nn.Conv2d)
+        nn.init.trunc_normal_(adapter.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
 
 
 def resize_to(student_map: Tensor, teacher_map: Tensor) -> Tensor:

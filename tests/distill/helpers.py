@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -122,6 +123,22 @@ def scene(size: int = 2) -> Batch:
     )
 
 
+def boxes_of(*per_image: list[list[float]], size_px: tuple[int, int] = (32, 32)) -> Batch:
+    """A batch with the given boxes, x1 y1 x2 y2 px, of each image; `size_px` is (height, width)."""
+    boxes = [box for image in per_image for box in image]
+    return Batch(
+        images=torch.zeros(len(per_image), 3, *size_px),
+        image_index=torch.tensor([image for image, own in enumerate(per_image) for _ in own], dtype=torch.int64),
+        class_ids=torch.zeros(len(boxes), dtype=torch.int64),
+        boxes_px=torch.tensor(boxes).reshape(-1, 4),
+    )
+
+
+def wave(*shape: int, step: float = 0.7, phase: float = 0.0) -> Tensor:
+    """2 sin(step * n + phase): values that other code can be given, too."""
+    return torch.sin(torch.arange(math.prod(shape), dtype=torch.float32) * step + phase).reshape(shape) * 2
+
+
 def build(name: str, student: Spec, teacher: Spec, **config: object) -> Distiller:
     """A built method with seeded adapters."""
     kind = distiller_type(name)
@@ -134,12 +151,6 @@ def pair_of(student: Spec, teacher: Spec, class_names: tuple[str, ...] = CLASSES
     """Two specs that know all classes of `class_names` that their names say."""
     known = ClassMap.by_name(teacher.class_names, class_names).known
     return Pair(student, teacher, class_names, tuple(known.tolist()))
-
-
-def wave(*shape: int, step: float) -> Tensor:
-    """Numbers in -1..1 that are the same everywhere, for values recorded from other programs."""
-    count = int(torch.tensor(shape).prod())
-    return torch.sin(step * torch.arange(count, dtype=torch.float32)).reshape(shape)
 
 
 def moment(step: int = 0, seed: int = 0) -> Moment:

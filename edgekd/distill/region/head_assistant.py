@@ -71,7 +71,7 @@ def assistant_loss(
 
 
 def deltas_of(boxes_px: Tensor, targets_px: Tensor) -> Tensor:
-    """(M, 4) from boxes to targets as in Faster R-CNN: shift of the centre in sizes, logarithm of the ratio of sizes."""
+    """(M, 4) from boxes to targets, as in Faster R-CNN: shift of centres in sizes, logarithm of the ratio of sizes."""
     sizes, wanted = (side[:, 2:] - side[:, :2] for side in (boxes_px, targets_px))
     shift = (targets_px[:, :2] + wanted / 2 - boxes_px[:, :2] - sizes / 2) / sizes
     return torch.cat([shift, (wanted / sizes).log()], 1) / boxes_px.new_tensor(_UNITS)
