@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from edgekd import ranks
+from edgekd.detectors.contract import Detector
 from edgekd.detectors.spec import Branch
-from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.ranks import agreement
 from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise, write_accuracy
 from edgekd.stages.context import Context
@@ -17,7 +17,7 @@ from edgekd.training.engines.placement import torch_device
 
 def measure_in_torch(
     context: Context,
-    detector: UltralyticsDetector,
+    detector: Detector,
     head: Branch | None,
     name: str,
     *,

@@ -12,6 +12,7 @@ from typing import Any
 
 from edgekd import plain
 from edgekd.atomic import as_written, read_json
+from edgekd.detectors.families import family
 from edgekd.measure.paired_gain import paired_gain
 from edgekd.measure.withheld import without_figures
 from edgekd.recipe.yaml_text import read_mapping
@@ -29,7 +30,8 @@ def show(run: Path, stage: str) -> tuple[Any, str]:
 
 
 def _student(run: Path) -> tuple[Any, str]:
-    names = _in_torch(_recipe(run))
+    recipe = _recipe(run)
+    names = _in_torch(recipe)
     paths = {name: run / _file_of(name) for name in names}
     models = {name: read_json(path) for name, path in paths.items() if path.is_file()}
     lines = [
@@ -39,7 +41,7 @@ def _student(run: Path) -> tuple[Any, str]:
     if _recipe(run).get("control") and {"control", "student"} <= models.keys():
         models["gain"] = _gain(run, models)
         lines.append(f"gain        {gain_words(models['gain'])} on val")
-    return models, plain.lines([*lines, f"student weights: {run / 'student' / 'student.pt'}"])
+    return models, plain.lines([*lines, f"student weights: {run / 'student' / _weights_of(recipe)}"])
 
 
 def _gain(run: Path, models: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,6 +158,10 @@ def _file_of(model: str) -> str:
     """Where the stage of a model that is measured in torch leaves its AP."""
     kind, _, name = model.partition(".")
     return f"teacher/{name or kind}.json" if kind == "teacher" else f"{model}/metrics.json"
+
+
+def _weights_of(recipe: dict[str, Any]) -> str:
+    return family(recipe["student"]["family"]).student_files[0]
 
 
 def _recipe(run: Path) -> dict[str, Any]:

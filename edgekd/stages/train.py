@@ -11,8 +11,8 @@ from typing import Any
 from edgekd import ranks
 from edgekd.atomic import read_json, sha256_file, sha256_json, write_json
 from edgekd.data import train_view
-from edgekd.detectors.ultralytics import weights
-from edgekd.detectors.ultralytics.detector import UltralyticsDetector
+from edgekd.detectors import families
+from edgekd.detectors.contract import Asked, Family, Trainable
 from edgekd.progress import say
 from edgekd.ranks import agreement
 from edgekd.report.warn import comparison
@@ -23,6 +23,7 @@ from edgekd.stages.in_torch import measure_in_torch
 from edgekd.stages.models import check_runtime
 from edgekd.stages.teachers import make_teachers, teacher_inputs
 from edgekd.training.arguments import split_arguments
+from edgekd.training.engines.process import PACKAGES
 from edgekd.training.fit import FitPlan, fit
 from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import AnyTeacher
@@ -94,7 +95,7 @@ def train_stage(context: Context, model: Trained, inputs: dict[str, Any], prepar
 def accuracy_inputs(context: Context, model: Trained) -> dict[str, Any]:
     """What decides the AP of a trained model."""
     return {
-        "weights": context.run.output_hash(model.stage, f"{model.folder}/student.pt"),
+        "weights": context.run.output_hash(model.stage, weights_name(context, model)),
         "validate": context.bound.recipe.validate_.model_dump(),
         "size": list(context.size_px),
     }
@@ -119,10 +120,20 @@ def fit_plan(context: Context, model: Trained) -> FitPlan:
     )
 
 
-def load_trained(context: Context, model: Trained) -> UltralyticsDetector:
+def load_trained(context: Context, model: Trained) -> Trainable:
     """The detector that a training left behind."""
-    path, name = context.path / model.folder / "student.pt", context.pair.student.spec.name
-    return UltralyticsDetector.from_recipe(name, path, None, context.data.channels, model.title)
+    spec, path = context.pair.student.spec, context.path / weights_name(context, model)
+    asked = Asked(spec.name, path, (), context.data.channels, model.title)
+    return families.trainable(families.open_detector(spec.family, asked), model.title)
+
+
+def weights_name(context: Context, model: Trained) -> str:
+    """The file below the run directory that holds the weights of a model."""
+    return f"{model.folder}/{_family(context).student_files[0]}"
+
+
+def _family(context: Context) -> Family:
+    return families.family(context.pair.student.spec.family)
 
 
 def train(context: Context, model: Trained) -> None:
@@ -154,7 +165,7 @@ def _prepare(context: Context, model: Trained, distilling: bool) -> Training:
 
 def _resume(context: Context, model: Trained, inputs: dict[str, Any]) -> Resume:
     """The saved state of a training that was stopped: of this very training, or the user is asked."""
-    versions = {package: version(package) for package in ("torch", "ultralytics")}
+    versions = {package: version(package) for package in dict.fromkeys((*PACKAGES, *_family(context).packages))}
     identity = {**context.with_common(model.stage, inputs), **versions, "world_size": ranks.size()}
     minutes = split_arguments(context.bound.recipe.train)[1].checkpoint_minutes
     return Resume(context.path / model.folder / FILE, identity, minutes, context.allow_changed)
@@ -172,27 +183,29 @@ def _train(context: Context, model: Trained, training: Training, resume: Resume)
     if ranks.is_main():
         write_json(folder / "training.json", effort)
     taught = ["terms.csv", "first_steps.json"] if training.teachers else []
-    own = ["student.pt", "training.json", "epochs.csv", *taught]
-    return [f"{model.folder}/{file}" for file in own]
+    own = ["training.json", "epochs.csv", *taught]
+    return [weights_name(context, model), *(f"{model.folder}/{file}" for file in own)]
 
 
 def _measure(context: Context, model: Trained) -> list[str]:
     """AP of what was trained, beside it: measured apart, so that another threshold costs no training."""
     folder = context.path / model.folder
-    agreement.await_file(folder / "student.pt", context.run.output_hash(model.stage, f"{model.folder}/student.pt"))
+    weights = weights_name(context, model)
+    agreement.await_file(context.path / weights, context.run.output_hash(model.stage, weights))
     detector = load_trained(context, model)
     summary, written = measure_in_torch(context, detector, context.pair.head, model.role, root=model.root)
     if not ranks.is_main():
         return []
     effort = read_json(folder / "training.json")
-    _write_metrics(context, folder, effort, summary)
-    _write_twin(context, folder, detector, summary)
+    _write_metrics(context, model, effort, summary)
+    _publish(context, folder, detector, summary)
     spent = f"{effort['epochs']} epochs, {effort['seconds']:.0f} s"
     say(f"{model.title}: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on val ({spent})")
     if model == Trained("student"):
         control = read_json(context.path / "control" / "metrics.json") if context.bound.recipe.control else {"ap": None}
         warn_of_comparison(context, control["ap"], summary["ap"])
-    return [f"{model.folder}/metrics.json", f"{model.folder}/student.safetensors", *written]
+    published = [f"{model.folder}/{file}" for file in _family(context).student_files[1:]]
+    return [f"{model.folder}/metrics.json", *published, *written]
 
 
 def warn_of_comparison(context: Context, control: float | None, student: float) -> None:
@@ -202,25 +215,25 @@ def warn_of_comparison(context: Context, control: float | None, student: float) 
         say(f"warning: {warning}")
 
 
-def _write_metrics(context: Context, folder: Path, effort: dict[str, Any], summary: dict[str, Any]) -> None:
+def _write_metrics(context: Context, model: Trained, effort: dict[str, Any], summary: dict[str, Any]) -> None:
     spec = context.pair.student.spec
     content = {
         "name": spec.name,
         "parameters": spec.parameters,
-        "weights_sha256": sha256_file(folder / "student.pt"),
+        "weights_sha256": sha256_file(context.path / weights_name(context, model)),
         "head": context.pair.head,
         **effort,
         **{key: value for key, value in summary.items() if key not in ("images", "settings")},
     }
-    write_json(folder / "metrics.json", content)
+    write_json(context.path / model.folder / "metrics.json", content)
 
 
-def _write_twin(context: Context, folder: Path, detector: UltralyticsDetector, summary: dict[str, Any]) -> None:
-    """`student.safetensors`: the weights in a form that cannot run code, fit to be the teacher of another recipe."""
+def _publish(context: Context, folder: Path, detector: Trainable, summary: dict[str, Any]) -> None:
+    """The weights beside what was measured of them, fit to be the teacher of another recipe."""
     facts = {
         "recipe": context.bound.recipe.name,
         "recipe_sha256": sha256_json(context.bound.recipe.model_dump(mode="json", by_alias=True)),
         "data": context.data_identity["splits"],
         **{key: round(summary[key], 4) for key in ("ap", "ap50")},
     }
-    weights.save_safetensors(detector.module, folder / "student.safetensors", facts)
+    detector.publish(folder, facts)
