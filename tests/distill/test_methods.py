@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -9,10 +10,11 @@ import torch
 from torch import Tensor
 
 from edgekd.detectors.class_map import ClassMap
-from edgekd.detectors.outputs import DetectorOutput
+from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.distill.contract import Distiller, distiller_names
 
-from .helpers import batch_of, build, moment, random_output, spec, terms
+from . import helpers
+from .helpers import batch_of, build, moment, random_output, scene, spec
 
 STUDENT = spec("small", (4, 6))
 TEACHER = spec("large", (5, 6))  # wider on one level only
@@ -22,10 +24,17 @@ METHODS: dict[str, dict[str, object]] = {
     "fitnet mlp": {"adapter": "mlp"},
     "logit focal": {"beta": 2.0},
     "ld foreground": {"region": "foreground"},
+    "mimic": {"canonical_px": 16.0},  # images here have 32 px: some boxes of either level
+    "mimic teacher": {"canonical_px": 16.0, "regions": "teacher"},
+    "gid": {"canonical_px": 24.0, "nms_iou": 0.9},
+    "dsig": {"canonical_px": 16.0},
+    "gdetkd": {"canonical_px": 16.0},
+    "head_assistant": {"canonical_px": 16.0, "width": 32},
     "defeat all": {"boxes": "all", "adapter": "conv1x1"},
     "fgd": {"context": 1.0},  # its own factor leaves gradients that no comparison with 0 tells from rounding
     "fgfi": {"psi": 0.0},  # cells on every level: else the one box of the batch belongs to one
 }
+LOOKS_ONLY = ("head_assistant",)  # at the student's predictions, to choose regions by them
 
 
 @pytest.fixture(params=METHODS)
@@ -37,10 +46,24 @@ def leaves(output: DetectorOutput, method: Distiller) -> list[Tensor]:
     """Tensors of a student's output that the method says it reads."""
     needs = method.wiring.student
     read = [output.taps[tap.key] for tap in needs.taps]
+    if method.name in LOOKS_ONLY:
+        return read
     for branch in output.dense.values():
         read += [branch.class_logits] if "class_logits" in needs.parts else []
         read += [branch.box_logits] if "boxes" in needs.parts and branch.box_logits is not None else []
     return read
+
+
+def scene_of(method: Distiller, size: int = 2) -> Batch:
+    """Methods on regions need more than one box to compare."""
+    return scene(size) if method.card.level == "region" else batch_of(size)
+
+
+def terms(
+    method: Distiller, student: DetectorOutput, teacher: DetectorOutput, batch: Batch | None = None
+) -> Mapping[str, Tensor]:
+    """The terms of one step, on the method's scene."""
+    return helpers.terms(method, student, teacher, batch or scene_of(method))
 
 
 def test_gradients_reach_student_and_adapters_but_not_the_teacher(method: Distiller) -> None:
@@ -71,7 +94,11 @@ def test_terms_are_scalars_and_the_student_is_not_changed(method: Distiller) -> 
 
 def test_knowledge_is_detached_and_can_be_stored_per_image(method: Distiller) -> None:
     """Stored image by image and stacked again, it gives the same terms: online and offline are one code."""
-    student, teacher, batch = random_output(STUDENT, batch=3), random_output(TEACHER, batch=3, seed=1), batch_of(3)
+    student, teacher, batch = (
+        random_output(STUDENT, batch=3),
+        random_output(TEACHER, batch=3, seed=1),
+        scene_of(method, 3),
+    )
     with torch.no_grad():
         knowledge = {key: value.detach() for key, value in method.knowledge(teacher, batch).items()}
     assert all(value.shape[0] == 3 for value in knowledge.values())
@@ -174,7 +201,7 @@ def test_heads_that_methods_need() -> None:
     assert build("ld", STUDENT, TEACHER).wiring.teacher.head == {"class_logits", "boxes"}
 
 
-@pytest.mark.parametrize("name", ["score_l2", "frs", "logit", "ld"])
+@pytest.mark.parametrize("name", ["score_l2", "frs", "logit", "ld", "gid", "dsig"])
 def test_classes_that_the_teacher_does_not_know_have_no_say(name: str) -> None:
     """The same value whatever stands in the columns of unknown classes."""
     method = build(name, STUDENT, replace(TEACHER, class_names=("three", "other", "one")))
