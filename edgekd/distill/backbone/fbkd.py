@@ -20,7 +20,7 @@ Two-stage students: masked and relation 7e-5, pooled 4e-3.
 
 Differs from the official code: widths of both sides may differ; pooling windows of the non-local blocks are cut to the
 map; fewer levels take the first of the published windows 8, 4, 2, 2 and reductions 4, 4, 2, 2; the gradient of a norm
-that is zero is zero.
+that is zero is zero. mmrazor's blocks pool by 2 once more, as their parent class already does.
 """
 
 from __future__ import annotations
