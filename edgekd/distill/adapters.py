@@ -17,7 +17,7 @@ from edgekd.distill.config import FeatureConfig, StandardisedConfig, Taps
 from edgekd.distill.contract import Pair, Wiring
 from edgekd.errors import InputError, unknown
 
-AdapterKind = Literal["none", "conv1x1", "conv1x1_norm", "mlp", "own"]
+AdapterKind = Literal["none", "conv1x1", "conv1x1_norm", "conv3x3", "mlp", "own"]
 
 ROLES: tuple[str, ...] = get_args(Role)
 P = ParamSpec("P")
@@ -163,8 +163,8 @@ def channel_adapter(in_channels: int, out_channels: int, kind: AdapterKind) -> n
     """Map (N, in, H, W) to (N, out, H, W). Weights and biases have PyTorch's default (Kaiming-uniform) initialisation.
 
     Kinds: `none` (equal channels only), `conv1x1` (with bias), `conv1x1_norm` (no bias: for losses that do not see the
-    mean of a channel, where a bias would never get a gradient), `mlp` (conv1x1, ReLU, conv1x1), `own` (the map as it
-    is, for methods that adapt it themselves).
+    mean of a channel, where a bias would never get a gradient), `conv3x3` (with bias; nine times the work), `mlp`
+    (conv1x1, ReLU, conv1x1), `own` (the map as it is, for methods that adapt it themselves).
 
     Raises:
         InputError: `none` with different channel counts.
@@ -181,7 +181,19 @@ def channel_adapter(in_channels: int, out_channels: int, kind: AdapterKind) -> n
         return nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 1), nn.ReLU(inplace=True), nn.Conv2d(out_channels, out_channels, 1)
         )
+    if kind == "conv3x3":
+        return nn.Conv2d(in_channels, out_channels, 3, padding=1)
     return nn.Conv2d(in_channels, out_channels, 1, bias=kind == "conv1x1")
+
+
+def start_near_zero(adapters: nn.ModuleList, deviation: float = 1e-4) -> None:
+    """Initialise convolutions so that hardly any gradient reaches the student until they have learnt something.
+
+    As FGFI and DeFeat do: weights normal with `deviation`, cut at two deviations.
+    """
+    for adapter in adapters:
+        assert isinstance(adapter, nn.Conv2d)
+        nn.init.trunc_normal_(adapter.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
 
 
 def resize_to(student_map: Tensor, teacher_map: Tensor) -> Tensor:

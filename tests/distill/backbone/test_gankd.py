@@ -54,12 +54,8 @@ def test_one_step_for_both_is_what_two_in_turn_would_do() -> None:
     method: Any = build("gankd", OURS, THEIRS)
     student, teacher = random_output(OURS), random_output(THEIRS, seed=1)
     found = terms(method, student, teacher)
-    alone = {}
-    for name, over in (
-        ("fool", list(student.taps.values())),
-        ("discriminator", list(method.discriminators.parameters())),
-    ):
-        alone[name] = torch.autograd.grad(found[name], over, retain_graph=True)
+    learners = {"fool": list(student.taps.values()), "discriminator": list(method.discriminators.parameters())}
+    alone = {name: torch.autograd.grad(found[name], over, retain_graph=True) for name, over in learners.items()}
     sum(found.values()).backward()  # type: ignore[union-attr]
     assert all(torch.equal(tap.grad, own) for tap, own in zip(student.taps.values(), alone["fool"], strict=True))
     judges = zip(method.discriminators.parameters(), alone["discriminator"], strict=True)

@@ -39,7 +39,7 @@ def test_zero_at_identity() -> None:
 
 
 def test_a_level_is_joined_with_the_deeper_one() -> None:
-    """With the attention at a = 1/2, b = 1/4 everywhere: half of its own map and a quarter of the repeated other one."""
+    """With the attention at a = 1/2, b = 1/4 everywhere: half of its own map, a quarter of the repeated other one."""
     torch.manual_seed(0)
     fusion = Fusion(4, 8, 5, deepest=False)
     assert fusion.attention is not None
@@ -73,7 +73,7 @@ def test_what_the_deepest_level_sees_reaches_the_finest_one() -> None:
 
 
 def test_magnitude_beside_a_detection_loss() -> None:
-    """Unrelated unit maps: 2 at full size, little of it pooled, over 1 + 1/2 + 1/4 + 1/8 (fewer where maps are small)."""
+    """Unrelated unit maps: 2 at full size, little of it pooled, over 1 + 1/2 + 1/4 + 1/8."""
     side = spec("a", (64, 64), (8, 16))
     outputs = [random_output(side, size_px=256, seed=seed) for seed in range(2)]
     value = terms(build("reviewkd", side, side), *outputs)["feature"].item()
