@@ -49,8 +49,8 @@ def match_levels(
         InputError: an unknown tap, a named tap without partner, or no pair at all; names both sides.
     """
     teacher_taps = student_taps if teacher_taps is None else teacher_taps
-    ours = _find("student", student, student_taps, method)
-    theirs = _find("teacher", teacher, teacher_taps, method)
+    ours = find_taps("student", student, student_taps, method)
+    theirs = find_taps("teacher", teacher, teacher_taps, method)
     free = list(theirs)
     pairs = []
     for tap in ours:
@@ -72,6 +72,28 @@ def match_levels(
     if unpaired:
         raise InputError(f"{method}: no level of equal stride for tap {', '.join(sorted(unpaired))}: {sides}")
     return tuple(pairs)
+
+
+def find_taps(side: str, spec: Spec, taps: Taps, method: str) -> tuple[Tap, ...]:
+    """Taps of the roles and paths in `taps`, by stride.
+
+    Args:
+        side, method: `student` or `teacher`, and who asks, for messages.
+
+    Raises:
+        InputError: an unknown tap, or none.
+    """
+    by_path = {tap.path: tap for tap in spec.taps}
+    roles = {tap.role for tap in spec.taps}
+    problems = [
+        f"{method}: {side} {spec.name}: {unknown('tap', name, [*roles, *by_path])}"
+        for name in _listed(taps)
+        if name not in by_path and name not in roles
+    ]
+    if problems or not taps:
+        raise InputError(*(problems or [f"{method}: {side} {spec.name}: no taps given; name a role such as neck"]))
+    found = [tap for name in _listed(taps) for tap in ([by_path[name]] if name in by_path else spec.taps_of(name))]
+    return tuple(sorted(found, key=lambda tap: tap.stride))
 
 
 def match_branches(student: Spec, teacher: Spec) -> tuple[tuple[str, str], ...]:
@@ -243,21 +265,6 @@ def _widened(value: object) -> object:
 
 def _listed(taps: Taps) -> tuple[str, ...]:
     return (taps,) if isinstance(taps, str) else taps
-
-
-def _find(side: str, spec: Spec, taps: Taps, method: str) -> tuple[Tap, ...]:
-    """Taps of the roles and paths in `taps`, by stride."""
-    by_path = {tap.path: tap for tap in spec.taps}
-    roles = {tap.role for tap in spec.taps}
-    problems = [
-        f"{method}: {side} {spec.name}: {unknown('tap', name, [*roles, *by_path])}"
-        for name in _listed(taps)
-        if name not in by_path and name not in roles
-    ]
-    if problems or not taps:
-        raise InputError(*(problems or [f"{method}: {side} {spec.name}: no taps given; name a role such as neck"]))
-    found = [tap for name in _listed(taps) for tap in ([by_path[name]] if name in by_path else spec.taps_of(name))]
-    return tuple(sorted(found, key=lambda tap: tap.stride))
 
 
 def _stride_distance(tap: Tap, other: Tap) -> tuple[float, int]:

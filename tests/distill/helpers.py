@@ -90,14 +90,18 @@ def dense(
         grids.append(torch.stack([x, y], -1).reshape(-1, 2))
         point_strides.append(torch.full((len(grids[-1]),), float(stride)))
     sizes = tuple((size_px // stride, size_px // stride) for stride in strides)
-    points_px = torch.cat(grids)
-    return DensePredictions(
-        points_px, torch.cat(point_strides), sizes, _no_boxes, class_logits, box_logits, known_classes=known
-    )
+    points_px, every_stride = torch.cat(grids), torch.cat(point_strides)
 
+    def decode() -> Tensor:
+        """Expected distances, in cells."""
+        assert box_logits is not None, "these predictions have no boxes"
+        left, top, right, bottom = (
+            (box_logits.softmax(-1) @ torch.arange(float(box_logits.shape[-1])).to(box_logits)) * every_stride[:, None]
+        ).unbind(-1)
+        x, y = points_px.unbind(-1)
+        return torch.stack([x - left, y - top, x + right, y + bottom], -1)
 
-def _no_boxes() -> Tensor:
-    raise AssertionError("no method of these decodes boxes")
+    return DensePredictions(points_px, every_stride, sizes, decode, class_logits, box_logits, known_classes=known)
 
 
 def batch_of(size: int = 2, size_px: int = 32) -> Batch:
@@ -107,6 +111,17 @@ def batch_of(size: int = 2, size_px: int = 32) -> Batch:
         image_index=torch.arange(size),
         class_ids=torch.zeros(size, dtype=torch.int64),
         boxes_px=torch.tensor([[4.0, 4, 20, 20]]).repeat(size, 1),
+    )
+
+
+def scene(size: int = 2) -> Batch:
+    """A batch whose images of 32 px have three boxes of 16, 8 and 10 px each."""
+    boxes = torch.tensor([[4.0, 4, 20, 20], [1, 22, 9, 30], [21, 2, 31, 12]])
+    return Batch(
+        images=torch.zeros(size, 3, 32, 32),
+        image_index=torch.arange(size).repeat_interleave(3),
+        class_ids=torch.tensor([0, 1, 2]).repeat(size),
+        boxes_px=boxes.repeat(size, 1),
     )
 
 
