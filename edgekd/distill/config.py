@@ -110,3 +110,10 @@ class FeatureConfig(DistillerConfig):
 
     taps: Taps = "neck"
     teacher_taps: Taps | None = Field(default=None, description="where they differ from the student's")
+
+
+class StandardisedConfig(FeatureConfig):
+    """Keys of feature methods that may standardise both sides first: a BatchNorm without parameters, per channel."""
+
+    normalise: Literal["none", "channel"] = "none"
+    per_image_below: int = Field(8, ge=0, description="batches smaller than this are normalised per image")
