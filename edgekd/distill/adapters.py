@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import Needs, Part, Role, Spec, Tap
-from edgekd.distill.config import FeatureConfig, Taps
+from edgekd.distill.config import FeatureConfig, StandardisedConfig, Taps
 from edgekd.distill.contract import Pair, Wiring
 from edgekd.errors import InputError, unknown
 
-AdapterKind = Literal["none", "conv1x1", "conv1x1_norm", "mlp"]
+AdapterKind = Literal["none", "conv1x1", "conv1x1_norm", "conv3x3", "mlp", "own"]
 
 ROLES: tuple[str, ...] = get_args(Role)
 P = ParamSpec("P")
@@ -49,8 +49,8 @@ def match_levels(
         InputError: an unknown tap, a named tap without partner, or no pair at all; names both sides.
     """
     teacher_taps = student_taps if teacher_taps is None else teacher_taps
-    ours = _find("student", student, student_taps, method)
-    theirs = _find("teacher", teacher, teacher_taps, method)
+    ours = find_taps("student", student, student_taps, method)
+    theirs = find_taps("teacher", teacher, teacher_taps, method)
     free = list(theirs)
     pairs = []
     for tap in ours:
@@ -74,6 +74,30 @@ def match_levels(
     return tuple(pairs)
 
 
+def find_taps(side: str, spec: Spec, taps: Taps, method: str) -> tuple[Tap, ...]:
+    """Taps of the roles and paths in `taps`, by stride.
+
+    Args:
+        side, method: `student` or `teacher`, and who asks, for messages.
+
+    Raises:
+        InputError: an unknown tap, or none.
+    """
+    by_path: dict[str, list[Tap]] = {}  # a module that runs once per level has several
+    for tap in spec.taps:
+        by_path.setdefault(tap.path, []).append(tap)
+    roles = {tap.role for tap in spec.taps}
+    problems = [
+        f"{method}: {side} {spec.name}: {unknown('tap', name, [*roles, *by_path])}"
+        for name in _listed(taps)
+        if name not in by_path and name not in roles
+    ]
+    if problems or not taps:
+        raise InputError(*(problems or [f"{method}: {side} {spec.name}: no taps given; name a role such as neck"]))
+    found = [tap for name in _listed(taps) for tap in by_path.get(name) or spec.taps_of(name)]
+    return tuple(sorted(found, key=lambda tap: tap.stride))
+
+
 def match_branches(student: Spec, teacher: Spec) -> tuple[tuple[str, str], ...]:
     """Per branch of a dense student, the teacher's branch that it learns from: the same one, else the one there is."""
     return tuple((branch, branch if branch in teacher.branches else teacher.branches[0]) for branch in student.branches)
@@ -87,9 +111,17 @@ def named_paths(taps: Taps | None) -> tuple[str, ...]:
 class Levels(nn.Module):
     """Paired levels with one adapter each: what a feature method holds instead of having a base class."""
 
-    def __init__(self, pairs: tuple[LevelPair, ...], adapter: AdapterKind, *, only_if_needed: bool = False) -> None:
+    def __init__(
+        self,
+        pairs: tuple[LevelPair, ...],
+        adapter: AdapterKind,
+        *,
+        only_if_needed: bool = False,
+        standardised: StandardisedConfig | None = None,
+    ) -> None:
         super().__init__()
         self.pairs = pairs
+        self.standardised = standardised
         widths = [(pair.student.channels, pair.teacher.channels) for pair in pairs]
         self.adapters = nn.ModuleList(
             channel_adapter(ours, theirs, "none" if only_if_needed and ours == theirs else adapter)
@@ -106,6 +138,7 @@ class Levels(nn.Module):
         *,
         only_if_needed: bool = False,
         resize: bool = True,
+        standardised: StandardisedConfig | None = None,
     ) -> Levels:
         """Pair the taps that a method's config names.
 
@@ -114,6 +147,7 @@ class Levels(nn.Module):
             adapter: kind on each level.
             only_if_needed: no adapter on levels whose channel counts are equal.
             resize: whether maps of unequal strides may be compared.
+            standardised: keys that say whether both sides are standardised after the adapter.
 
         Raises:
             InputError: see `match_levels` and `channel_adapter`.
@@ -121,7 +155,7 @@ class Levels(nn.Module):
         student, teacher = pair.student, pair.teacher
         pairs = match_levels(student, teacher, config.taps, config.teacher_taps, method, resize=resize)
         try:
-            return cls(pairs, adapter, only_if_needed=only_if_needed)
+            return cls(pairs, adapter, only_if_needed=only_if_needed, standardised=standardised)
         except InputError as error:
             raise InputError(f"{method}: student {student.name}, teacher {teacher.name}: {error}") from error
 
@@ -136,7 +170,11 @@ class Levels(nn.Module):
         """Per pair: the adapted student map and the teacher's, both (N, C_teacher, H_teacher, W_teacher)."""
         for pair, adapter in zip(self.pairs, self.adapters, strict=True):
             target = knowledge[pair.teacher.key]
-            yield adapter(resize_to(student.taps[pair.student.key], target)), target
+            ours = adapter(resize_to(student.taps[pair.student.key], target))
+            if self.standardised is not None and self.standardised.normalise == "channel":
+                per_image = target.shape[0] < self.standardised.per_image_below
+                ours, target = (standardise(feature, per_image=per_image) for feature in (ours, target))
+            yield ours, target
 
     def total(
         self, loss: Callable[[Tensor, Tensor], Tensor], student: DetectorOutput, knowledge: Mapping[str, Tensor]
@@ -149,7 +187,8 @@ def channel_adapter(in_channels: int, out_channels: int, kind: AdapterKind) -> n
     """Map (N, in, H, W) to (N, out, H, W). Weights and biases have PyTorch's default (Kaiming-uniform) initialisation.
 
     Kinds: `none` (equal channels only), `conv1x1` (with bias), `conv1x1_norm` (no bias: for losses that do not see the
-    mean of a channel, where a bias would never get a gradient), `mlp` (conv1x1, ReLU, conv1x1).
+    mean of a channel, where a bias would never get a gradient), `conv3x3` (with bias; nine times the work), `mlp`
+    (conv1x1, ReLU, conv1x1), `own` (the map as it is, for methods that adapt it themselves).
 
     Raises:
         InputError: `none` with different channel counts.
@@ -160,11 +199,25 @@ def channel_adapter(in_channels: int, out_channels: int, kind: AdapterKind) -> n
                 f"adapter 'none' needs equal channels, given {in_channels} and {out_channels}; choose 'conv1x1'"
             )
         return nn.Identity()
+    if kind == "own":
+        return nn.Identity()
     if kind == "mlp":
         return nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 1), nn.ReLU(inplace=True), nn.Conv2d(out_channels, out_channels, 1)
         )
+    if kind == "conv3x3":
+        return nn.Conv2d(in_channels, out_channels, 3, padding=1)
     return nn.Conv2d(in_channels, out_channels, 1, bias=kind == "conv1x1")
+
+
+def start_near_zero(adapters: nn.ModuleList, deviation: float = 1e-4) -> None:
+    """Initialise convolutions so that hardly any gradient reaches the student until they have learnt something.
+
+    As FGFI and DeFeat do: weights normal with `deviation`, cut at two deviations.
+    """
+    for adapter in adapters:
+        assert isinstance(adapter, nn.Conv2d)
+        nn.init.trunc_normal_(adapter.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
 
 
 def resize_to(student_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -214,23 +267,6 @@ def _widened(value: object) -> object:
 
 def _listed(taps: Taps) -> tuple[str, ...]:
     return (taps,) if isinstance(taps, str) else taps
-
-
-def _find(side: str, spec: Spec, taps: Taps, method: str) -> tuple[Tap, ...]:
-    """Taps of the roles and paths in `taps`, by stride."""
-    by_path: dict[str, list[Tap]] = {}  # a module that runs once per level has several
-    for tap in spec.taps:
-        by_path.setdefault(tap.path, []).append(tap)
-    roles = {tap.role for tap in spec.taps}
-    problems = [
-        f"{method}: {side} {spec.name}: {unknown('tap', name, [*roles, *by_path])}"
-        for name in _listed(taps)
-        if name not in by_path and name not in roles
-    ]
-    if problems or not taps:
-        raise InputError(*(problems or [f"{method}: {side} {spec.name}: no taps given; name a role such as neck"]))
-    found = [tap for name in _listed(taps) for tap in by_path.get(name, spec.taps_of(name))]
-    return tuple(sorted(found, key=lambda tap: tap.stride))
 
 
 def _stride_distance(tap: Tap, other: Tap) -> tuple[float, int]:

@@ -33,6 +33,7 @@ class Card:
         title, venue, arxiv, code: of the source; None where there is none.
         level: of the survey's taxonomy (Distilling Object Detectors, table V): the part of the detector it acts on.
         gain: what was published, with its setting.
+        weight_at: input size (and what else counts) at which the default weight was published; None: it is our own.
     """
 
     about: str
@@ -42,6 +43,7 @@ class Card:
     arxiv: str | None = None
     code: str | None = None
     gain: str = "none published for this form"
+    weight_at: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from edgekd import __version__, ranks
+from edgekd.cores import set_threads
 from edgekd.data import config as data_config
 from edgekd.data.config import DataSet
 from edgekd.data.pack import Pack
-from edgekd.detectors.ultralytics.guard import guard, set_threads
 from edgekd.errors import InputError
 from edgekd.run_dir import RunDir
 from edgekd.stages.binding import Bound
 from edgekd.stages.models import Pair, build_pair
+from edgekd.training.engines.process import prepare
 
 # Raise a stage's number when its code changes what it writes: finished stages of older code are then done again.
 CODE_VERSIONS = {
@@ -27,11 +28,13 @@ CODE_VERSIONS = {
     "student": 1,
     "student_qat": 1,
     "accuracy": 1,
+    "seeds": 1,
+    "test": 1,
     "export": 3,
     "validate": 2,
     "profile": 3,
     "gate": 4,
-    "report": 7,
+    "report": 8,
 }
 
 
@@ -52,7 +55,7 @@ class Context:
     anew: bool = False
 
     def __post_init__(self) -> None:
-        guard(self.path / ".engine")
+        prepare(self.path / ".engine")
         os.environ.setdefault("MPLCONFIGDIR", str(self.path / ".engine"))  # the engine asks matplotlib for fonts
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.path / ".engine" / "inductor"))  # torch.compile
         set_threads(self.bound.recipe.threads)
@@ -110,12 +113,12 @@ class Context:
         """[H, W] of validation."""
         return self.bound.recipe.imgsz_px, self.bound.recipe.imgsz_px
 
-    def pack(self, size_px: tuple[int, int] | None = None) -> Pack:
-        """Letterboxed validation images."""
+    def pack(self, size_px: tuple[int, int] | None = None, split: str = "val") -> Pack:
+        """Letterboxed images of a split."""
         from edgekd.data import pack
 
         folder = self.path / "data" / "packs"
-        return pack.build(self.data.splits["val"], size_px or self.size_px, self.data.channels, folder)
+        return pack.build(self.data.splits[split], size_px or self.size_px, self.data.channels, folder)
 
     def stage(
         self, name: str, inputs: Mapping[str, Any], action: Callable[[], Sequence[str]], *, together: bool = False

@@ -6,16 +6,20 @@ What earlier recipes of the run left of other targets and devices is not shown.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgekd import plain
 from edgekd.atomic import as_written, read_json
+from edgekd.detectors.families import family
+from edgekd.measure.paired_gain import paired_gain
 from edgekd.measure.withheld import without_figures
 from edgekd.recipe.yaml_text import read_mapping
 from edgekd.report import throughput
 from edgekd.report.artifacts import device_names, target_names
 from edgekd.report.lanes import words as _inference
+from edgekd.report.numbers import gain_words
 from edgekd.run_dir import LOCKED_RECIPE
 
 
@@ -26,14 +30,26 @@ def show(run: Path, stage: str) -> tuple[Any, str]:
 
 
 def _student(run: Path) -> tuple[Any, str]:
-    names = _in_torch(_recipe(run))
+    recipe = _recipe(run)
+    names = _in_torch(recipe)
     paths = {name: run / _file_of(name) for name in names}
     models = {name: read_json(path) for name, path in paths.items() if path.is_file()}
     lines = [
         f"{name:<11} {content['name']:<10} AP {content['ap']:.3f}  AP50 {content['ap50']:.3f}"
         for name, content in models.items()
     ]
-    return models, plain.lines([*lines, f"student weights: {run / 'student' / 'student.pt'}"])
+    if _recipe(run).get("control") and {"control", "student"} <= models.keys():
+        models["gain"] = _gain(run, models)
+        lines.append(f"gain        {gain_words(models['gain'])} on val")
+    return models, plain.lines([*lines, f"student weights: {run / 'student' / _weights_of(recipe)}"])
+
+
+def _gain(run: Path, models: Mapping[str, Any]) -> dict[str, Any]:
+    """Over the recipe's seeds; of one it has no interval."""
+    if _recipe(run).get("seeds"):
+        found: dict[str, Any] = read_json(run / "seeds.json")["gain"]
+        return found
+    return asdict(paired_gain([models["student"]["ap"]], [models["control"]["ap"]]))
 
 
 def _export(run: Path) -> tuple[Any, str]:
@@ -142,6 +158,10 @@ def _file_of(model: str) -> str:
     """Where the stage of a model that is measured in torch leaves its AP."""
     kind, _, name = model.partition(".")
     return f"teacher/{name or kind}.json" if kind == "teacher" else f"{model}/metrics.json"
+
+
+def _weights_of(recipe: dict[str, Any]) -> str:
+    return family(recipe["student"]["family"]).student_files[0]
 
 
 def _recipe(run: Path) -> dict[str, Any]:

@@ -8,6 +8,9 @@ import pytest
 
 from edgekd.distill.contract import distiller_names, distiller_type
 from edgekd.errors import InputError
+from edgekd.recipe.lookup import find
+from edgekd.recipe.presets import preset_files
+from edgekd.stages.binding import bind_recipe
 from edgekd.stages.methods import list_methods, method_card, methods_for, shown_card
 from tests.stages.tiny import edgekd, weights, write_recipe
 
@@ -26,6 +29,8 @@ def test_every_method_has_a_card() -> None:
 def test_the_card_of_ld() -> None:
     card = method_card("ld")
     assert (card["venue"], card["arxiv"], card["level"]) == ("CVPR 2022", "2102.12252", "head")
+    assert card["weight published at"] is None, "a reduction of our own"
+    assert "1333x800 px" in "".join(shown_card(method_card("pkd"))[0])
     assert card["needs"] == [
         "Both heads are dense",
         "Both heads have a box distribution of the same number of bins",
@@ -34,6 +39,45 @@ def test_the_card_of_ld() -> None:
     ]
     region = next(row for row in card["keys"] if row["key"] == "region")
     assert (region["default"], region["allowed"]) == ("confidence", "confidence, foreground")
+
+
+def test_presets_are_listed_and_shown() -> None:
+    rows = {row["method"]: row for row in edgekd("methods", "--json").json}
+    assert (rows["quickstart"]["level"], rows["quickstart"]["keys"]) == ("preset", "logit, ld, score_l2")
+    assert edgekd("methods", "damo-yolo", "--json").json["distill"] == [
+        {"method": "cwd", "weight": 1.0, "schedule": {"decay": "cosine"}, "normalise": "channel"}
+    ]
+    shown = edgekd("methods", "rtmdet-mmyolo")
+    assert shown.out.startswith("rtmdet-mmyolo: normalised channel-wise") and "until_share: 0.93" in shown.out
+    with pytest.raises(InputError, match="did you mean the preset 'damo-yolo'"):
+        method_card("damo-yol")
+
+
+def test_the_preset_of_the_quickstart_is_its_recipe() -> None:
+    bound = bind_recipe(find("recipes", "quickstart"))
+    again = bind_recipe(find("recipes", "quickstart"), ("distill=quickstart",))
+    assert again.distillers == bound.distillers
+    assert again.locked() == bound.locked(), "a locked recipe holds methods, wherever they come from"
+
+
+def test_no_preset_has_the_name_of_a_method(folder: Path) -> None:
+    assert not set(preset_files()) & set(distiller_names())
+    (Path.cwd() / "presets").mkdir()
+    (Path.cwd() / "presets" / "logit.yaml").write_text("about: x\ndistill: [pkd]\n")
+    ended = edgekd("check", write_recipe(folder / "tiny.yaml"), "--architecture-only")
+    assert ended.code == 2 and ended.problems[0].endswith(
+        "presets/logit.yaml has the name of a method; rename the file"
+    )
+
+
+def test_a_mistake_inside_a_preset_names_preset_and_key(folder: Path) -> None:
+    (folder / "mine.yaml").write_text("about: x\ndistill: [{method: cwd, tauu: 2}, {method: pdk}]\n")
+    recipe = write_recipe(folder / "tiny.yaml", distill=["logit", str(folder / "mine.yaml")])
+    ended = edgekd("check", recipe)
+    place = f"{recipe}: preset {folder / 'mine.yaml'}: distill"
+    assert ended.code == 2
+    assert ended.problems[0].startswith(f"{place}[0].tauu: unknown key 'tauu'")
+    assert ended.problems[1].startswith(f"{place}[1].method: unknown method 'pdk'")
 
 
 def test_an_unknown_method_names_the_nearest() -> None:
@@ -53,14 +97,15 @@ def test_which_methods_serve_a_recipe_and_why_the_others_do_not(folder: Path) ->
     """A student without box distributions, and taps that its teacher does not have: every reason, both sides named."""
     recipe = write_recipe(folder / "tiny.yaml", student={"model": "yolo26p"}, distill=["ld"])
     rows = {row["method"]: row for row in methods_for(recipe, ())}
-    assert {name for name, row in rows.items() if row["serves"]} == {"cwd", "fitnet", "logit", "pkd", "score_l2"}
+    assert {name for name, row in rows.items() if row["serves"]} >= {"cwd", "fitnet", "logit", "pkd", "score_l2"}
     assert rows["ld"]["why not"] == (
         "ld needs a box distribution of equal bins on both sides; student yolo26p has reg_max=1, "
         "teacher yolo11n has reg_max=16"
     )
     shown = edgekd("methods", "--for", recipe)
     assert shown.code == 0 and "serves" in shown.out
-    assert list(rows)[-1] == "ld", "those that serve come first"
+    order = [row["serves"] for row in rows.values()]
+    assert order == sorted(order, reverse=True), "those that serve come first"
 
 
 def test_a_recipe_without_a_teacher_has_no_pair(folder: Path) -> None:
