@@ -90,6 +90,7 @@ def _listed() -> str:
 
 def _load() -> None:
     """Register every family: our own first, so that none of another package takes a name of theirs."""
+    import edgekd.detectors.rtmdet.family
     import edgekd.detectors.ultralytics.family  # noqa: F401
 
     plugins.load("edgekd.families")

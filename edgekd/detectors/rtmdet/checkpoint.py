@@ -8,7 +8,6 @@ its validations judged: the averaged ones, where there was an average.
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,15 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgekd.atomic import atomic_path, write_bytes, write_json
-from edgekd.detectors import torch_file
+from edgekd.atomic import write_bytes, write_json
+from edgekd.detectors import described, torch_file
 from edgekd.detectors.rtmdet.names import as_mmdetection, is_mmyolo
-from edgekd.detectors.rtmdet.network import MEAN_BGR, STD_BGR, RTMDet
+from edgekd.detectors.rtmdet.network import RTMDet
 from edgekd.detectors.rtmdet.scales import PREFIX, SCALES, Scale, model_names
 from edgekd.errors import InputError, unknown
 from edgekd.files import open_regular
 
-_HEADER = "edgekd"
+FILES = ("student.safetensors", "student.json", "student.pth")
 _CLASS_LAYERS = "bbox_head.rtm_cls."
 _REMEDY = "give an RTMDet checkpoint of mmdetection or mmyolo (.pth), or the student of an edgekd run"
 _MANY = 3  # names that a message shows
@@ -67,23 +66,22 @@ def build(model: str, class_names: tuple[str, ...], channels: int, where: str) -
     return RTMDet(SCALES[model.removeprefix(PREFIX)], class_names, channels)
 
 
-def load(path: Path, model: str | None, where: str) -> tuple[RTMDet, str]:
+def load(path: Path, where: str) -> tuple[RTMDet, str]:
     """Read a network, fp32, eval mode, on the CPU, and its model name.
 
     Args:
-        path: `.pth` of mmdetection, mmyolo or edgekd, or `.safetensors` of edgekd.
-        model: what it must be; None: whatever it is.
+        path: `.pth` of mmdetection, mmyolo or edgekd, or `.safetensors` of edgekd, or the `.json` beside that.
         where: key of the recipe, for messages.
 
     Raises:
-        InputError: missing, truncated, of another family, or of another size.
+        InputError: missing, truncated, of another family, or of no size that is known.
     """
     try:
+        if path.suffix.lower() == ".json":
+            path = path.with_suffix(".safetensors")
         open_regular(path).close()
         weights = _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_checkpoint(path)
         name = _model_of(weights.tensors)
-        if model is not None and model != name:
-            raise Refused(f"holds {name}, not {model}; correct 'model', or leave it out")
         return _filled(name, weights), name
     except OSError as error:
         raise InputError(f"{where}: {path} cannot be read ({error.strerror}); {_REMEDY}") from error
@@ -91,36 +89,50 @@ def load(path: Path, model: str | None, where: str) -> tuple[RTMDet, str]:
         raise InputError(f"{where}: {path} {error}; {_REMEDY}") from error
 
 
-def save(network: RTMDet, name: str, folder: Path, facts: Mapping[str, Any], stem: str = "student") -> tuple[Path, ...]:
-    """Write a network as safetensors, with a JSON that says what it is, and as mmdetection's own `.pth`.
+def save(network: RTMDet, name: str, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write a network as safetensors, the first of `FILES`; its header says what it is, and `facts`.
 
     Args:
         name: model name.
-        facts: of its training, for the JSON.
-        stem: of the files' names.
-
-    Returns:
-        The files: safetensors, its JSON, `.pth`.
     """
-    from safetensors.torch import save_file
+    described.write(network, folder / FILES[0], {**_said(network, name), **facts}, half=False)
 
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
-    described = {
-        "family": "rtmdet", "model": name, "classes": list(network.class_names),
-        "exponential": network.scale.exponential,
+
+def publish(network: RTMDet, name: str, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write the other two of `FILES`: what the weights are, for people and other tools, and mmdetection's own form.
+
+    Args:
+        name: model name.
+    """
+    order = "blue, green, red" if network.has_colours else "as the data has them"
+    convention = {
+        "channels": order, "range": [0, 255], "mean": network.mean.flatten().tolist(),
+        "std": network.std.flatten().tolist(), "pad": 114,
     }  # fmt: skip
-    paths = tuple(folder / f"{stem}{suffix}" for suffix in (".safetensors", ".json", ".pth"))
-    with atomic_path(paths[0]) as temporary:
-        save_file(tensors, temporary, metadata={_HEADER: json.dumps(described)})
-        temporary.chmod(0o644)  # the library makes it readable for its owner alone
-    convention = {"channels": "BGR", "range": [0, 255], "mean": MEAN_BGR, "std": STD_BGR, "pad": 114}
-    write_json(paths[1], {**described, "input": convention, **facts})
-    buffer = io.BytesIO()
+    write_json(folder / FILES[1], {**_said(network, name), "input": convention, **facts})
     settings = f"model = dict(bbox_head=dict(exp_on_reg={network.scale.exponential}))"
-    meta = {"dataset_meta": {"classes": tuple(network.class_names)}, "cfg": settings}
+    meta = {"dataset_meta": {"classes": network.class_names}, "cfg": settings}
+    tensors = {key: value.detach().cpu() for key, value in network.state_dict().items()}
+    buffer = io.BytesIO()
     torch.save({"meta": meta, "state_dict": tensors}, buffer)
-    write_bytes(paths[2], buffer.getvalue())
-    return paths
+    write_bytes(folder / FILES[2], buffer.getvalue())
+
+
+def is_ours(content: Any) -> bool:
+    """Whether what a `.pth` holds looks like an RTMDet, of whatever size."""
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    names = [name.removeprefix("module.") for name in state if isinstance(name, str)] if isinstance(state, dict) else []
+    return any(name.startswith("bbox_head.") and ".rtm_cls." in name for name in names)
+
+
+def unnamed(count: int) -> tuple[str, ...]:
+    """Names of classes that nobody named."""
+    return tuple(f"class {index}" for index in range(count))
+
+
+def _said(network: RTMDet, name: str) -> dict[str, Any]:
+    classes, exponential = list(network.class_names), network.scale.exponential
+    return {"family": "rtmdet", "model": name, "classes": classes, "exponential": exponential}
 
 
 def transfer(source: RTMDet, target: RTMDet) -> None:
@@ -167,19 +179,13 @@ def _names(meta: Mapping[str, Any]) -> tuple[str, ...] | None:
 
 
 def _read_safetensors(path: Path) -> Weights:
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="pt") as reader:
-            header = json.loads((reader.metadata() or {}).get(_HEADER, "{}"))
-            tensors = {key: reader.get_tensor(key).clone() for key in reader.keys()}  # noqa: SIM118
-        if not isinstance(header, dict) or header.get("family") != "rtmdet":
-            raise Refused("is no RTMDet that edgekd wrote")
-        return Weights(tensors, _names(header), bool(header["exponential"]))
-    except (SafetensorError, ValueError, KeyError) as error:
-        if isinstance(error, Refused):
-            raise
-        raise Refused(f"is damaged ({type(error).__name__})") from error
+        header, tensors = described.read(path)
+    except Exception as error:  # whatever a header made up breaks
+        raise Refused(f"is not a detector written by edgekd, or is damaged ({type(error).__name__})") from error
+    if header.get("family") != "rtmdet":
+        raise Refused("holds no RTMDet")
+    return Weights(tensors, _names(header), header.get("exponential") is True)
 
 
 def _model_of(tensors: Mapping[str, Tensor]) -> str:
@@ -215,7 +221,7 @@ def _filled(name: str, weights: Weights) -> RTMDet:
     tensors = weights.tensors
     layer = tensors["bbox_head.rtm_cls.0.weight"]
     classes = len(layer)
-    names = weights.class_names or tuple(f"class {index}" for index in range(classes))
+    names = weights.class_names or unnamed(classes)
     if len(names) != classes:
         raise Refused(f"names {len(names)} classes and has {classes}")
     with torch.device("meta"):

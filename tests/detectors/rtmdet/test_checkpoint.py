@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgekd.detectors.rtmdet.checkpoint import build, load, save
+from edgekd.detectors import described
+from edgekd.detectors.rtmdet.checkpoint import FILES, build, load, publish, save
 from edgekd.detectors.rtmdet.network import RTMDet
 from edgekd.detectors.rtmdet.scales import SCALES
 from edgekd.errors import InputError
@@ -61,7 +62,7 @@ def same(found: RTMDet, original: RTMDet) -> bool:
 
 @pytest.mark.parametrize("archive", [True, False], ids=["archive", "as published"])
 def test_mmdetection(tmp_path: Path, original: RTMDet, archive: bool) -> None:
-    found, name = load(written(tmp_path, checkpoint(original), archive), None, "teacher.weights")
+    found, name = load(written(tmp_path, checkpoint(original), archive), "teacher.weights")
     assert (name, found.class_names, found.training) == ("rtmdet-p", CLASSES, False)
     assert same(found, original)
     blank = torch.rand(1, 3, 64, 64)
@@ -71,7 +72,7 @@ def test_mmdetection(tmp_path: Path, original: RTMDet, archive: bool) -> None:
 
 def test_mmyolo(tmp_path: Path, original: RTMDet) -> None:
     state = {theirs(name): value for name, value in original.state_dict().items()}
-    found, name = load(written(tmp_path, {"state_dict": state}), None, "teacher.weights")
+    found, name = load(written(tmp_path, {"state_dict": state}), "teacher.weights")
     assert name == "rtmdet-p"
     assert found.class_names == ("class 0", "class 1", "class 2")
     assert same(found, original)
@@ -98,7 +99,7 @@ def test_how_boxes_were_trained(
     if mmyolo:
         state = {theirs(name): value for name, value in state.items()}
     meta = {} if config is None else {"cfg": CONFIG.format(config)}
-    found, _ = load(written(tmp_path, {"meta": meta, "state_dict": state}), "rtmdet-p", "student.weights")
+    found, _ = load(written(tmp_path, {"meta": meta, "state_dict": state}), "student.weights")
     assert found.bbox_head.exponential is exponential
 
 
@@ -106,7 +107,7 @@ def test_names_of_wrappers_and_of_the_input_are_no_matter(tmp_path: Path, origin
     state = {f"module.{name}": value for name, value in original.state_dict().items()}
     state["module.data_preprocessor.mean"] = torch.zeros(3)
     state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
-    found, _ = load(written(tmp_path, {"state_dict": state}), None, "teacher.weights")
+    found, _ = load(written(tmp_path, {"state_dict": state}), "teacher.weights")
     counters = [value for name, value in found.state_dict().items() if name.endswith("num_batches_tracked")]
     assert counters
     assert not any(counters)
@@ -164,60 +165,63 @@ def test_every_weight_has_its_place(tmp_path: Path, original: RTMDet, change: An
     change(state)
     path = written(tmp_path, checkpoint(original, state_dict=state))
     with pytest.raises(InputError, match=message) as caught:
-        load(path, None, "teacher.weights")
+        load(path, "teacher.weights")
     assert str(caught.value).startswith(f"teacher.weights: {path} ")
     assert str(caught.value).endswith(
         "give an RTMDet checkpoint of mmdetection or mmyolo (.pth), or the student of an edgekd run"
     )
 
 
-def test_another_size_than_asked_for(tmp_path: Path, original: RTMDet) -> None:
-    path = written(tmp_path, checkpoint(original))
-    with pytest.raises(InputError, match="holds rtmdet-p, not rtmdet-tiny; correct 'model', or leave it out"):
-        load(path, "rtmdet-tiny", "student.weights")
-
-
 def test_names_that_do_not_fit_the_classes(tmp_path: Path, original: RTMDet) -> None:
     path = written(tmp_path, checkpoint(original, meta={"CLASSES": ("cat", "dog")}))
     with pytest.raises(InputError, match="names 2 classes and has 3"):
-        load(path, None, "teacher.weights")
+        load(path, "teacher.weights")
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no state_dict, so it is no checkpoint of mmdetection"):
-        load(written(tmp_path, [1, 2]), None, "teacher.weights")
+        load(written(tmp_path, [1, 2]), "teacher.weights")
     with pytest.raises(InputError, match=r"cannot be read \(No such file"):
-        load(tmp_path / "none.pth", None, "teacher.weights")
+        load(tmp_path / "none.pth", "teacher.weights")
     with pytest.raises(InputError, match=r"cannot be read \(it is a folder"):
-        load(tmp_path, None, "teacher.weights")
+        load(tmp_path, "teacher.weights")
     (tmp_path / "cut.safetensors").write_bytes(b"12")
     with pytest.raises(InputError, match="is damaged"):
-        load(tmp_path / "cut.safetensors", None, "teacher.weights")
+        load(tmp_path / "cut.safetensors", "teacher.weights")
 
 
-@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_written_and_read_back(tmp_path: Path, suffix: str) -> None:
+def written_by_us(original: RTMDet, folder: Path) -> None:
+    save(original, "rtmdet-p", folder, {"size_px": 96})
+    publish(original, "rtmdet-p", folder, {"ap": 0.5})
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_written_and_read_back(tmp_path: Path, name: str) -> None:
     original = network(exponential=True)
-    files = save(original, "rtmdet-p", tmp_path, {"ap": 0.5})
-    assert [path.name for path in files] == ["student.safetensors", "student.json", "student.pth"]
-    found, name = load(tmp_path / f"student{suffix}", None, "student.weights")
-    assert (name, found.class_names, found.bbox_head.exponential) == ("rtmdet-p", CLASSES, True)
+    written_by_us(original, tmp_path)
+    found, model = load(tmp_path / name, "student.weights")
+    assert (model, found.class_names, found.bbox_head.exponential) == ("rtmdet-p", CLASSES, True)
     assert same(found, original)
 
 
-def test_the_json_says_what_the_weights_are(tmp_path: Path, original: RTMDet) -> None:
-    save(original, "rtmdet-p", tmp_path, {"ap": 0.5})
-    said = json.loads((tmp_path / "student.json").read_text())
-    assert said["model"] == "rtmdet-p"
-    assert said["classes"] == list(CLASSES)
-    assert said["input"]["channels"] == "BGR"
+def test_what_we_write_says_what_it_is(tmp_path: Path, original: RTMDet) -> None:
+    written_by_us(original, tmp_path)
+    header = described.header_of(tmp_path / FILES[0])
+    said = json.loads((tmp_path / FILES[1]).read_text())
+    for found in (header, said):
+        assert found is not None
+        assert (found["family"], found["model"], found["classes"]) == ("rtmdet", "rtmdet-p", list(CLASSES))
+    assert header is not None
+    assert header["size_px"] == 96
+    assert said["input"]["channels"] == "blue, green, red"
+    assert said["input"]["mean"] == pytest.approx([103.53, 116.28, 123.675])
     assert said["ap"] == 0.5
 
 
 def test_the_pth_is_what_torch_itself_reads(tmp_path: Path, original: RTMDet) -> None:
     """By its restricted reader, so that no option is needed to open it."""
-    save(original, "rtmdet-p", tmp_path, {})
-    content = torch.load(tmp_path / "student.pth", weights_only=True)
+    publish(original, "rtmdet-p", tmp_path, {})
+    content = torch.load(tmp_path / FILES[2], weights_only=True)
     assert content["meta"]["dataset_meta"]["classes"] == CLASSES
     other = network()
     lively(other, seed=1)
