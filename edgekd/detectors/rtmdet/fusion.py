@@ -27,5 +27,5 @@ def fused_copy(network: RTMDet, keep: Sequence[str] = ()) -> RTMDet:
         if any(id(part) in held for part in block.modules() if part is not block):
             continue
         block.conv = fuse_conv_bn_eval(block.conv, block.bn)
-        block.bn = nn.Identity()  # type: ignore[assignment]
+        block.bn = nn.Identity().eval()  # type: ignore[assignment]
     return copy

