@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from edgekd.errors import unknown
 from edgekd.files import path_fault
+from edgekd.recipe.place import EntryPlace
 
 SCHEMA = "edgekd.recipe/1"
 
@@ -62,7 +63,8 @@ class DataEnvelope(Envelope):
 class DistillEnvelope(Envelope):
     """One distillation method with its parameters."""
 
-    method: str = Field(description="name of a distiller; `edgekd methods` lists them")
+    method: str = Field(description="name of a distiller, or of a preset; `edgekd methods` lists them")
+    place: EntryPlace = None
 
 
 class TargetEnvelope(Envelope):
@@ -74,7 +76,9 @@ class TargetEnvelope(Envelope):
 class DetectorRecipe(_Strict):
     """A teacher or a student."""
 
-    family: Literal["ultralytics"] = "ultralytics"
+    family: str | None = Field(
+        None, description="library or paper that the model is of; default: the first whose models or weights it may be"
+    )
     model: PathText | None = Field(None, description="name such as yolo26n, yolo11p, rtdetr-l, or a model YAML")
     weights: PathText | None = Field(
         None, description=".pt or .safetensors; relative to the recipe, then the current folder"

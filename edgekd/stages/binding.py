@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,20 +12,23 @@ from pydantic import TypeAdapter
 
 from edgekd.atomic import sha256_file
 from edgekd.data.config import CocoData, DigitsData, YoloData
+from edgekd.detectors.families import family_names
 from edgekd.devices import catalog
 from edgekd.devices.contract import DeviceSpec
 from edgekd.devices.tools.spec import fixed_shape_problem, missing_programs
 from edgekd.distill.config import DistillerConfig
-from edgekd.distill.contract import distiller_type
+from edgekd.distill.contract import distiller_names, distiller_type
 from edgekd.errors import InputError
 from edgekd.export.contract import Suppression, TargetSpec
 from edgekd.export.targets import load_target
 from edgekd.gate.policy import GateConfig
 from edgekd.recipe.load import bind, read_recipe, sound_parts
 from edgekd.recipe.lookup import find
-from edgekd.recipe.schema import DetectorRecipe, DistillEnvelope, Recipe, ThroughputRecipe
+from edgekd.recipe.schema import DetectorRecipe, Recipe, ThroughputRecipe
 from edgekd.recipe.yaml_text import dump
 from edgekd.stages import schedules
+from edgekd.stages.distillers import bind_methods, long_form, refuse_hidden_methods
+from edgekd.stages.families import weights_path, with_families
 
 DataConfig = DigitsData | YoloData | CocoData
 _DATA_TYPES: dict[str, type[DataConfig]] = {"digits": DigitsData, "yolo": YoloData, "coco": CocoData}
@@ -61,18 +64,15 @@ class Bound:
 
     def weights_path(self, detector: DetectorRecipe) -> Path | None:
         """The weights file: beside the recipe, else in the current folder."""
-        if detector.weights is None:
-            return None
-        beside = self.base / detector.weights
-        return beside if beside.exists() else Path(detector.weights)
+        return weights_path(detector, self.base)
 
     def locked(self) -> str:
         """The recipe with every default filled in, as YAML; a recipe itself, from which a stage can be done again."""
         content: dict[str, Any] = self.recipe.model_dump(mode="json", by_alias=True)
         content["data"] = self.data.model_dump(mode="json")
-        content["distill"] = _long(self.distillers)
+        content["distill"] = long_form(self.distillers)
         if self.recipe.quantize.mode == "qat":
-            content["quantize"]["distill"] = _long(self.quantize_distillers)
+            content["quantize"]["distill"] = long_form(self.quantize_distillers)
         content["export"] = [
             {"target": entry.target, **target.model_dump(mode="json")}
             for entry, target in zip(self.recipe.export, self.targets, strict=True)
@@ -89,7 +89,7 @@ def file_hash(path: Path | None) -> str | None:
 
 
 def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None = None) -> Bound:
-    """Read, validate and bind a recipe. Opens no weights and no data.
+    """Read, validate and bind a recipe. Opens no data, and of weights at most a header that says what they are.
 
     Args:
         base: folder for relative paths, where it is not the recipe's own.
@@ -111,12 +111,15 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
             return None
 
     recipe = attempt(lambda: bind(Recipe, content, where)) or sound_parts(content)
+    base = base or path.parent
+    recipe = attempt(partial(with_families, recipe, base, where)) or recipe
     data = attempt(lambda: _data(recipe, where)) if "data" in recipe.model_fields_set else None
-    distillers = [attempt(one) for one in _distillers(recipe.distill, where, "distill")]
-    quantize_distillers = [attempt(one) for one in _distillers(recipe.quantize.distill, where, "quantize.distill")]
+    distillers = [attempt(one) for one in bind_methods(recipe.distill, where, "distill")]
+    quantize_distillers = [attempt(one) for one in bind_methods(recipe.quantize.distill, where, "quantize.distill")]
     targets = [attempt(partial(_target, recipe, index, where)) for index in range(len(recipe.export))]
     devices = [attempt(partial(_device, recipe, index, where)) for index in range(len(recipe.devices))]
     gate = attempt(lambda: bind(GateConfig, recipe.gate, where, "gate"))
+    attempt(lambda: refuse_hidden_methods(where))
     attempt(lambda: check_arguments(recipe.train, bool(recipe.distill), where))
     attempt(lambda: check_quantization_arguments(recipe.train, recipe.quantize, where))
     for key, methods, epochs in (
@@ -136,7 +139,7 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
     assert gate is not None
     return Bound(
         path=path,
-        base=base or path.parent,
+        base=base,
         recipe=recipe,
         data=data,
         distillers=tuple(entry for entry in distillers if entry),
@@ -150,7 +153,6 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
 
 def recipe_json_schema() -> dict[str, Any]:
     """JSON Schema of a recipe for editors, with every method's and layout's own keys."""
-    from edgekd.distill.contract import distiller_names
     from edgekd.training.arguments import json_schemas
 
     schema = Recipe.model_json_schema(by_alias=True)
@@ -168,6 +170,8 @@ def recipe_json_schema() -> dict[str, Any]:
 
     methods = {name: distiller_type(name).config_type for name in distiller_names()}
     definitions["DistillEnvelope"] = {"anyOf": [{"enum": list(methods)}, *variants("method", methods)]}
+    for detector in ("TeacherRecipe", "StudentRecipe"):
+        definitions[detector]["properties"]["family"]["examples"] = family_names()
     definitions["DataEnvelope"] = {"anyOf": variants("format", dict(_DATA_TYPES))}
     gate = GateConfig.model_json_schema(ref_template="#/$defs/{model}")
     definitions.update(gate.pop("$defs", {}))
@@ -182,26 +186,6 @@ def recipe_json_schema() -> dict[str, Any]:
 def _data(recipe: Recipe, where: str) -> DataConfig:
     model = _DATA_TYPES[recipe.data.format]
     return bind(model, {"format": recipe.data.format, **recipe.data.rest}, where, "data")  # type: ignore[type-var]
-
-
-def _distillers(
-    entries: Sequence[DistillEnvelope], where: str, key: str
-) -> Iterator[Callable[[], tuple[str, DistillerConfig]]]:
-    """What binds each entry, or tells what is wrong with it."""
-    for index, entry in enumerate(entries):
-        yield partial(_distiller, entry, where, f"{key}[{index}]")
-
-
-def _distiller(entry: DistillEnvelope, where: str, place: str) -> tuple[str, DistillerConfig]:
-    try:
-        kind = distiller_type(entry.method)
-    except KeyError as error:
-        raise InputError(f"{where}: {place}.method: {error.args[0]}") from None
-    return entry.method, bind(kind.config_type, entry.rest, where, place)
-
-
-def _long(methods: Sequence[tuple[str, DistillerConfig]]) -> list[dict[str, Any]]:
-    return [{"method": name, **config.model_dump(mode="json")} for name, config in methods]
 
 
 def _target(recipe: Recipe, index: int, where: str) -> TargetSpec:
