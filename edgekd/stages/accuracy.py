@@ -22,7 +22,7 @@ from edgekd.errors import InputError
 from edgekd.measure.average_precision import evaluate, operating_point
 from edgekd.measure.error_breakdown import error_breakdown
 from edgekd.progress import progress
-from edgekd.recipe.schema import ValidateRecipe
+from edgekd.recipe.sections import ValidateRecipe
 from edgekd.types import Detections, Split
 
 _BATCH = 16
