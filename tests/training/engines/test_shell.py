@@ -70,7 +70,7 @@ def test_a_control_is_trained(tiny_digits: Path, tmp_path: Path) -> None:
 
 def test_a_student_is_distilled(tiny_digits: Path, tmp_path: Path) -> None:
     fit(plan(tiny_digits, DISTILLERS), teachers(), tmp_path, "distilling")
-    assert {row["term"] for row in rows(tmp_path / "terms.csv")} == {"detection", "pkd.pkd", "logit.cls"}
+    assert {row["term"] for row in rows(tmp_path / "terms.csv")} == {"detection", "pkd.feature", "logit.class"}
     assert (tmp_path / "student.safetensors").is_file()
 
 
