@@ -19,7 +19,17 @@ from edgekd.export import foresee
 from edgekd.export.targets import check_size
 from edgekd.recipe.schema import DetectorRecipe
 from edgekd.stages.binding import Bound
-from edgekd.stages.teachers import Methods, Side, average_of, learns_from, matched, open_teacher, place_of, recipes_of
+from edgekd.stages.teachers import (
+    Methods,
+    Side,
+    average_of,
+    ensemble,
+    learns_from,
+    matched,
+    open_teacher,
+    place_of,
+    recipes_of,
+)
 from edgekd.training.engines.placement import torch_device
 from edgekd.training.engines.precision import require_amp
 from edgekd.training.engines.shell import unservable
@@ -82,6 +92,7 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
     _require_model(where, student=(recipe.student, student), **sides)
     student, found = _with_taps(bound.distillers, student, found)
     teachers = {name: matched(bound, name, one, class_names) for name, one in found.items()}
+    teachers |= {name: ensemble(bound, name, teachers, class_names) for name in recipe.ensembles}
     if learns_from(bound.distillers, EMA):
         teachers[EMA] = average_of(student, class_names)
     pair = Pair(student, _head(bound, student.spec), student_path is not None, teachers)
