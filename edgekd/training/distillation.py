@@ -117,7 +117,7 @@ class DistillationModule(nn.Module):
         student, _ = self._holder
         facts = batch_of(batch)
         factors = [part.config.schedule.factor(self._epoch, self.epochs) for part in self._parts()]
-        acting = [factor > 0 or not self._names.get(label) for factor, label in zip(factors, self._labels, strict=True)]
+        acting = [factor > 0 or label not in self._names for factor, label in zip(factors, self._labels, strict=True)]
         knowledge = self.source.of(list(self._parts()), facts, acting)
         found = student.training_pass(facts, self._needs, self._guidance(knowledge, facts))
         scale = student.loss_scale(facts.size)
@@ -125,7 +125,8 @@ class DistillationModule(nn.Module):
         if self.step < REPORT_STEPS or self.step % _log_every(self.steps_per_epoch) == 0:
             self.balance.observe(self.step, self._epoch, [Term(DETECTION, found.loss.sum()), *terms], found.anchors)
         self.step += 1
-        distillation = torch.stack([term.weighted for term in terms]).sum()
+        weighted = [term.weighted for term in terms]  # none of a method that only decides who is positive
+        distillation = torch.stack(weighted).sum() if weighted else facts.images.new_zeros(())
         logged = {f"kd/{term.name}": (term.weighted / scale).detach() for term in terms}
         return torch.cat([found.loss.reshape(-1), distillation.reshape(1)]), {**found.items, **logged}
 
@@ -169,8 +170,8 @@ class DistillationModule(nn.Module):
     def _weight(self, part: Distiller, label: str, detection: Tensor, values: Mapping[str, Tensor]) -> float | Tensor:
         if part.config.weight != "auto":
             return part.config.weight
-        taught = torch.stack([value for name, value in values.items() if name not in part.auxiliary]).sum()
-        return self._auto[label].of(detection, taught)
+        taught = [value for name, value in values.items() if name not in part.auxiliary]
+        return self._auto[label].of(detection, torch.stack(taught).sum()) if taught else 1.0
 
     def _moment(self, index: int, batch: Batch) -> Moment:
         """Seeded anew in each step, so that there is no state to keep."""
