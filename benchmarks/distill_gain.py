@@ -138,7 +138,7 @@ def _with_engine(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path
     from edgekd.data.digits import CLASS_NAMES
     from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 
-    from edgekd.training.engine import YoloTrainer  # isort: skip  (only to build the student from a width-0.125 YAML)
+    from edgekd.training.engines.trainer import YoloTrainer  # isort: skip  (only to build the student from a width-0.125 YAML)
 
     teacher = UltralyticsDetector.from_recipe("yolo11n", TEACHER, None, 3, "teacher")
     torch.save({"model": teacher.module, "train_args": {}}, folder / "teacher.pt")

@@ -40,12 +40,16 @@ def _weights(points_px: Tensor, strides: Tensor, truth_px: Tensor, cells: Sequen
     """IoU per ground truth and point, 0 where the point is not valuable for it: (M, A)."""
     reach = strides.unsqueeze(-1) * (ANCHOR_STRIDES / 2)
     anchors = torch.cat([points_px - reach, points_px + reach], -1)
+    if not len(truth_px):
+        return points_px.new_zeros(0, len(points_px))
     overlap = box_iou(truth_px, anchors)
     distance = torch.cdist((truth_px[:, :2] + truth_px[:, 2:]) / 2, points_px)
     nearest = torch.cat(
         [
             overlaps.gather(1, far.topk(min(CANDIDATES_PER_LEVEL, far.shape[1]), dim=1, largest=False).indices)
-            for overlaps, far in zip(*(torch.split(values, list(cells), 1) for values in (overlap, distance)), strict=True)
+            for overlaps, far in zip(
+                *(torch.split(values, list(cells), 1) for values in (overlap, distance)), strict=True
+            )
         ],
         1,
     )

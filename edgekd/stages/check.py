@@ -29,8 +29,8 @@ from edgekd.stages.teachers import Side, make_teachers
 from edgekd.stages.train import fit_plan
 from edgekd.terminal import cell, print_lines, print_table
 from edgekd.training.arguments import quantization_arguments, split_arguments
+from edgekd.training.engines.loggers import require_installed
 from edgekd.training.fit import make_trainer
-from edgekd.training.loggers import require_installed
 
 
 def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bool, dry_step: bool) -> dict[str, Any]:

@@ -23,8 +23,8 @@ from edgekd.export.targets import check_size
 from edgekd.recipe.schema import DetectorRecipe
 from edgekd.stages.binding import Bound
 from edgekd.stages.teachers import Methods, Side, average_of, learns_from, matched, open_teacher, place_of, recipes_of
-from edgekd.training.placement import torch_device
-from edgekd.training.precision import require_amp
+from edgekd.training.engines.placement import torch_device
+from edgekd.training.engines.precision import require_amp
 from edgekd.training.teacher_runtime import RUNTIMES, RuntimeName
 
 

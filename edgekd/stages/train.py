@@ -32,8 +32,8 @@ from edgekd.stages.context import Context
 from edgekd.stages.models import check_runtime
 from edgekd.stages.teachers import make_teachers, recipes_of, teacher_inputs
 from edgekd.training.arguments import split_arguments
+from edgekd.training.engines.placement import torch_device
 from edgekd.training.fit import FitPlan, fit
-from edgekd.training.placement import torch_device
 from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import AnyTeacher
 

@@ -12,7 +12,7 @@ from edgekd.errors import InputError, unknown
 from edgekd.ranks.environment import host_and_port
 from edgekd.recipe.schema import QuantizeRecipe
 from edgekd.training.allowed import in_words
-from edgekd.training.engine_arguments import REFUSED, EngineArguments
+from edgekd.training.engines.arguments import REFUSED, EngineArguments
 
 
 class OwnArguments(BaseModel):

@@ -21,9 +21,10 @@ from edgekd.distill.config import DistillerConfig
 from edgekd.distill.contract import Distiller, distiller_type
 from edgekd.errors import DivergedError, EdgekdError, EnvironmentFault, InputError
 from edgekd.progress import progress, say
-from edgekd.training import fake_quantization, loggers, memory
+from edgekd.training import fake_quantization, memory
 from edgekd.training.arguments import OwnArguments
-from edgekd.training.placement import engine_device
+from edgekd.training.engines import loggers
+from edgekd.training.engines.placement import engine_device
 from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import AnyTeacher
 
@@ -141,7 +142,7 @@ def make_trainer(plan: FitPlan, teachers: Mapping[str, AnyTeacher], work: Path, 
     """
     guard(work / "config")
     from edgekd.training.distillation import DistillationModule
-    from edgekd.training.engine import RtdetrTrainer, YoloTrainer
+    from edgekd.training.engines.trainer import RtdetrTrainer, YoloTrainer
 
     overrides = {
         "plots": False, **plan.train, "model": f"{plan.student.spec.name}.yaml", "data": str(plan.data_yaml),

@@ -20,7 +20,7 @@ from edgekd import ranks
 from edgekd.atomic import write_bytes
 from edgekd.errors import InputError, Interrupted
 from edgekd.progress import say
-from edgekd.training import snapshot
+from edgekd.training.engines import snapshot
 from edgekd.training.signals import StopRequest
 
 SCHEMA = "edgekd.resume/1"

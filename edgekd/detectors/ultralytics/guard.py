@@ -19,7 +19,7 @@ from edgekd import ranks
 from edgekd.openmp import bound_waiting
 
 # Telemetry, and services that the engine talks to wherever their packages are installed, writing where they like.
-# `edgekd.training.loggers` attaches those that a recipe asks for.
+# `edgekd.training.engines.loggers` attaches those that a recipe asks for.
 _INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 
 

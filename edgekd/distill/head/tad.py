@@ -13,7 +13,8 @@ branches. All fade out linearly, the paper's decay, as the default schedule says
 
 Differs from the paper, of which a second-hand account was read (there is no official code): its samples are the
 proposals of a two-stage detector, here the student's positive points; a box teaches where it is better than the
-student's, there than the proposal. Channels are averaged. sigma and the parts' weights are not known: ours.
+student's, there than the proposal. Channels are averaged. sigma and the parts' weights are not known: ours are a half,
+the gains of YOLO's own losses, and for features a factor that lets them weigh about as much.
 """
 
 from __future__ import annotations
@@ -39,9 +40,9 @@ from edgekd.distill.requirements import dense_heads, shared_classes, shared_poin
 class TADConfig(FeatureConfig):
     """Keys of `tad`."""
 
-    feature_weight: float = Field(1.0, ge=0)
-    class_weight: float = Field(1.0, ge=0)
-    box_weight: float = Field(1.0, ge=0)
+    feature_weight: float = Field(4.0, ge=0)
+    class_weight: float = Field(0.5, ge=0, description="factor on classes; 0.5 is the gain of YOLO's own class loss")
+    box_weight: float = Field(7.5, ge=0, description="factor on boxes; 7.5 is the gain of YOLO's own box loss")
     sigma: float = Field(0.5, gt=0, le=10, description="of the bells, in sides of the box")
     schedule: Schedule = Schedule(decay="linear", final=0.0)
 

@@ -9,7 +9,7 @@ import torch
 
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.ranks import World, group
-from edgekd.training.placement import engine_device, torch_device
+from edgekd.training.engines.placement import engine_device, torch_device
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Three training steps and a validation, alone or as one of several ranks.
 
-    python -m tests.training.parallel_program DATA_YAML OUT.pt RANK SIZE PORT
+    python -m tests.training.engines.parallel_program DATA_YAML OUT.pt RANK SIZE PORT
 
 Every rank is a machine of its own: two ranks are two one-process nodes.
 """
@@ -79,7 +79,7 @@ def train(data_yaml: Path, work: Path) -> dict[str, Any]:
 
 def _average() -> float:
     """Rank 0 has a loss of 10 after two batches, rank 1 of 20 after one."""
-    from edgekd.training.parallel import average_losses
+    from edgekd.training.engines.parallel import average_losses
 
     rank = ranks.rank()
     batches, loss = [None] * (2 - rank), torch.tensor(10.0 * (rank + 1))

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from edgekd.errors import EnvironmentFault, InputError
-from edgekd.training import precision
+from edgekd.training.engines import precision
+from edgekd.training.engines.precision import amp_difference, amp_is_sound, require_amp
 from edgekd.training.fit import make_trainer
-from edgekd.training.precision import amp_difference, amp_is_sound, require_amp
 from tests.training.helpers import detector, methods, plan
 from tests.training.helpers import teacher as untrained_teacher
 from tests.training.steps import ALL, Step, batch_of, module_of, step
@@ -220,7 +220,7 @@ class TestAmp:
         assert "train.amp: mixed precision gives other maps than float32" in capsys.readouterr().err
 
     def test_the_engine_asks_this_check_and_not_a_model_from_the_network(self) -> None:
-        from edgekd.training import engine
+        from edgekd.training.engines import trainer as engine
 
         assert engine.engine_trainer.check_amp is amp_is_sound
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training import parallel_program
+from tests.training.engines import parallel_program
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tests.training.parallel_program", str(data_yaml)]
+    command = [sys.executable, "-m", "tests.training.engines.parallel_program", str(data_yaml)]
     processes = [
         subprocess.Popen([*command, str(folder / f"{rank}.pt"), str(rank), "2", str(port)], cwd=ROOT, env=os.environ)
         for rank in range(2)

@@ -15,9 +15,9 @@ from edgekd.recipe.schema import QuantizeRecipe
 from edgekd.stages.binding import recipe_json_schema
 from edgekd.training.allowed import in_words
 from edgekd.training.arguments import OwnArguments, check_arguments, check_quantization_arguments
-from edgekd.training.engine_arguments import REFUSED, EngineArguments
+from edgekd.training.engines.arguments import REFUSED, EngineArguments
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 TAKEN = {name: field.default for name, field in EngineArguments.model_fields.items()}
 # Values that the engine's own check lets pass, or would misread, and what is allowed.
 OUT_OF_BOUNDS: list[tuple[str, Any, str]] = [

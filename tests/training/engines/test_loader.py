@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from edgekd.detectors.ultralytics.guard import guard
-from edgekd.training.loader import ResumableLoader
+from edgekd.training.engines.loader import ResumableLoader
 
 guard()
 

@@ -2,7 +2,7 @@
 
 The engine has one list of arguments for training, validation, prediction and export, for every task. It reads all of
 them without a word: those that do nothing in a training of a detector, and those that change the data, or what is
-measured, behind the back of everything that edgekd states. `tests/training/test_engine_arguments.py` holds the two
+measured, behind the back of everything that edgekd states. `tests/training/engines/test_arguments.py` holds the two
 lists here against the engine's own.
 """
 

@@ -16,15 +16,15 @@ from pathlib import Path
 import pytest
 
 from edgekd.errors import EnvironmentFault
-from edgekd.training import loggers
 from edgekd.training.arguments import check_arguments
+from edgekd.training.engines import loggers
+from edgekd.training.engines.loggers import require_installed
 from edgekd.training.fit import fit
-from edgekd.training.loggers import require_installed
 from tests.stages.tiny import edgekd, write_recipe
 from tests.training.helpers import methods, plan, teachers
 
 Watched = tuple[Path, "subprocess.CompletedProcess[str]"]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 pytest.importorskip("tensorboard", reason="tensorboard is not installed; it is in edgekd[dev]")
 
 

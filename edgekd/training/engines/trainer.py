@@ -14,11 +14,11 @@ from edgekd import ranks
 from edgekd.data.quiet import Quietly
 from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import DivergedError, EnvironmentFault
-from edgekd.training import parallel
 from edgekd.training.distillation import DistillationModule, assert_optimised
+from edgekd.training.engines import parallel
+from edgekd.training.engines.loader import ResumableLoader
+from edgekd.training.engines.precision import amp_is_sound
 from edgekd.training.fake_quantization import FakeQuantization
-from edgekd.training.loader import ResumableLoader
-from edgekd.training.precision import amp_is_sound
 from edgekd.training.resume import Resume
 
 guard()
