@@ -12,11 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from edgekd import ranks
 from edgekd.atomic import disk_faults, write_bytes, write_json, write_text
+from edgekd.cores import set_threads
+from edgekd.detectors.contract import Trainable
+from edgekd.detectors.families import family
 from edgekd.detectors.spec import Branch, Spec
-from edgekd.detectors.ultralytics.detector import UltralyticsDetector
-from edgekd.detectors.ultralytics.guard import guard, set_threads
 from edgekd.distill.config import DistillerConfig
 from edgekd.distill.contract import Distiller, distiller_type
 from edgekd.errors import DivergedError, EdgekdError, EnvironmentFault, InputError
@@ -25,6 +28,7 @@ from edgekd.training import fake_quantization, memory
 from edgekd.training.arguments import OwnArguments
 from edgekd.training.engines import loggers
 from edgekd.training.engines.placement import engine_device
+from edgekd.training.engines.process import prepare
 from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import AnyTeacher
 
@@ -39,7 +43,7 @@ class FitPlan:
     """Everything that decides the weights that come out.
 
     Attributes:
-        student: gives model YAML and initial weights; `initialised` says whether its weights are used.
+        student: gives architecture and initial weights; `initialised` says whether its weights are used.
         initialised: start from the student's weights (True) or from the engine's own random draw (False).
         data_yaml: YOLO layout for the engine (a view inside the run directory).
         train: the engine's arguments.
@@ -51,7 +55,7 @@ class FitPlan:
         grid: train under fake quantisation; None trains a float student.
     """
 
-    student: UltralyticsDetector
+    student: Trainable
     initialised: bool
     data_yaml: Path
     train: dict[str, Any]
@@ -67,9 +71,10 @@ class FitPlan:
 
 @dataclass(frozen=True)
 class FitResult:
-    """`student.pt`, and what the training took.
+    """What the training took.
 
     Attributes:
+        weights: the first of the family's `student_files`.
         seconds, saving_seconds: in all, over every process that took part; of these for keeping the state.
     """
 
@@ -82,7 +87,7 @@ class FitResult:
 def fit(
     plan: FitPlan, teachers: Mapping[str, AnyTeacher], folder: Path, title: str, resume: Resume | None = None
 ) -> FitResult:
-    """Train and write `student.pt`, `epochs.csv`, and when distilling `terms.csv` and `first_steps.json` into `folder`.
+    """Train and write into `folder` the student's weights and `epochs.csv`, of a distillation its terms, too.
 
     Args:
         teachers: whom the plan's methods learn from, by name; empty without methods.
@@ -111,16 +116,18 @@ def fit(
             stack.enter_context(loggers.attached(trainer, plan.own.loggers, folder / "logs", resumed))
             _run(trainer, resume, plan.data_yaml.parent)
         set_threads(plan.threads)  # its final evaluation has chosen again
-    log, weights = resume.log, folder / "student.pt"
+    log, weights = resume.log, folder / family(plan.student.spec.family).student_files[0]
     if not ranks.is_main():
         return FitResult(weights, len(log["epochs"]), resume.elapsed(), resume.saving_seconds)
+    from edgekd.training.engines.checkpoint import save_student
+
     _write_csv(folder / "epochs.csv", log["epochs"])
     if plan.distillers:
         _write_csv(folder / "terms.csv", log["terms"])
         write_json(folder / "first_steps.json", log["first_steps"])
     assert resume.best is not None
     write_bytes(work / "best.pt", resume.best.numpy().tobytes())
-    _write_student(work / "best.pt", weights, plan)
+    save_student(plan.student, work / "best.pt", folder, plan.train.get("imgsz", 640))
     shutil.rmtree(work, ignore_errors=True)
     if alone:
         resume.remove()
@@ -140,9 +147,9 @@ def make_trainer(plan: FitPlan, teachers: Mapping[str, AnyTeacher], work: Path, 
     Raises:
         InputError: the device does not exist.
     """
-    guard(work / "config")
+    prepare(work / "config")
     from edgekd.training.distillation import DistillationModule
-    from edgekd.training.engines.trainer import RtdetrTrainer, YoloTrainer
+    from edgekd.training.engines.shell_trainer import trainer_type
 
     overrides = {
         "plots": False, **plan.train, "model": f"{plan.student.spec.name}.yaml", "data": str(plan.data_yaml),
@@ -156,7 +163,7 @@ def make_trainer(plan: FitPlan, teachers: Mapping[str, AnyTeacher], work: Path, 
     if plan.head == "one2one":
         overrides["nms"] = False  # the engine's way to validate the end-to-end branch
     try:
-        trainer = (RtdetrTrainer if plan.student.is_query else YoloTrainer)(overrides=overrides)
+        trainer = trainer_type(plan.student)(overrides=overrides)
     except ValueError as error:
         if "device" not in str(error).lower():
             raise
@@ -169,18 +176,16 @@ def make_trainer(plan: FitPlan, teachers: Mapping[str, AnyTeacher], work: Path, 
     if plan.grid is not None:
         fake_quantization.install(trainer, plan.grid)
 
-    def wrap(module: Any, epochs: int) -> DistillationModule:
-        detector = UltralyticsDetector(module, plan.student.spec.name).with_taps(plan.student.spec.named_paths)
-        device = next(module.parameters()).device
+    def wrap(student: Trainable, network: nn.Module, epochs: int) -> DistillationModule:
+        device = next(network.parameters()).device
         for teacher in teachers.values():
             teacher.to(device)
-        parts = build_distillers(plan.distillers, detector.spec, teachers)
+        parts = build_distillers(plan.distillers, student.spec, teachers)
         tutors = [teachers[config.teacher] for _, config in plan.distillers]
-        return DistillationModule(detector, parts, tutors, epochs, plan.seed)
+        return DistillationModule(student, network, parts, tutors, epochs, plan.seed)
 
-    weights = plan.student.module if plan.initialised else None
     compared = plan.compared or bool(plan.distillers)
-    trainer.prepare(plan.student.module.yaml, weights, wrap if plan.distillers else None, compared, resume)
+    trainer.prepare(plan.student, plan.initialised, wrap if plan.distillers else None, compared, resume)
     return trainer
 
 
@@ -271,27 +276,3 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, stream.getvalue())
-
-
-def _write_student(checkpoint: Path, path: Path, plan: FitPlan) -> None:
-    """The engine's checkpoint without paths, host or history: it opens in the engine and says nothing else."""
-    import torch
-    from ultralytics import __version__
-    from ultralytics.nn.tasks import torch_safe_load
-
-    content, _ = torch_safe_load(str(checkpoint), safe_only=True)
-    model = content.get("ema") or content["model"]
-    model.criterion = None
-    model.pt_path = None
-    private = {"model", "data", "project", "name", "save_dir", "cfg", "device"}
-    arguments = {key: value for key, value in content["train_args"].items() if key not in private}
-    model.args = {"task": "detect", "imgsz": plan.train.get("imgsz", 640)}
-    buffer = io.BytesIO()  # a file of its own would put its temporary name into the archive
-    torch.save(
-        {
-            "epoch": -1, "model": model.half(), "ema": None, "optimizer": None, "train_args": arguments,
-            "version": __version__, "license": "AGPL-3.0 (https://ultralytics.com/license)",
-        },
-        buffer,
-    )  # fmt: skip
-    write_bytes(path, buffer.getvalue())

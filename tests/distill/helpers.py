@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -159,6 +160,33 @@ def empty_batch(size: int = 2, size_px: int = 32) -> Batch:
     """A batch without any object."""
     none = torch.zeros(0, dtype=torch.int64)
     return Batch(torch.zeros(size, 3, size_px, size_px), none, none, torch.zeros(0, 4))
+
+
+def scene(size: int = 2) -> Batch:
+    """A batch whose images of 32 px have three boxes of 16, 8 and 10 px each."""
+    boxes = torch.tensor([[4.0, 4, 20, 20], [1, 22, 9, 30], [21, 2, 31, 12]])
+    return Batch(
+        images=torch.zeros(size, 3, 32, 32),
+        image_index=torch.arange(size).repeat_interleave(3),
+        class_ids=torch.tensor([0, 1, 2]).repeat(size),
+        boxes_px=boxes.repeat(size, 1),
+    )
+
+
+def boxes_of(*per_image: list[list[float]], size_px: tuple[int, int] = (32, 32)) -> Batch:
+    """A batch with the given boxes, x1 y1 x2 y2 px, of each image; `size_px` is (height, width)."""
+    boxes = [box for image in per_image for box in image]
+    return Batch(
+        images=torch.zeros(len(per_image), 3, *size_px),
+        image_index=torch.tensor([image for image, own in enumerate(per_image) for _ in own], dtype=torch.int64),
+        class_ids=torch.zeros(len(boxes), dtype=torch.int64),
+        boxes_px=torch.tensor(boxes).reshape(-1, 4),
+    )
+
+
+def wave(*shape: int, step: float = 0.7, phase: float = 0.0) -> Tensor:
+    """2 sin(step * n + phase): values that other code can be given, too."""
+    return torch.sin(torch.arange(math.prod(shape), dtype=torch.float32) * step + phase).reshape(shape) * 2
 
 
 def build(name: str, student: Spec, teacher: Spec, **config: object) -> Distiller:

@@ -77,7 +77,7 @@ def test_yolo26_learns_in_both_branches(other: str, batch: dict[str, Tensor]) ->
     student.module.requires_grad_(True)
     chosen = {name: keys for name, keys in HEAD.items() if name != "ld"}
     parts = build_distillers(methods(**chosen), student.spec, {"teacher": tutor})
-    module = DistillationModule(student, parts, [tutor] * len(parts), epochs=1, seed=0)
+    module = DistillationModule(student, student.module, parts, [tutor] * len(parts), epochs=1, seed=0)
     found = step(module.train(), batch)
     assert found.total.isfinite() and all(value >= 0 for value in kd(found).values())
     for tower in ("cv2", "cv3", "one2one_cv2", "one2one_cv3"):

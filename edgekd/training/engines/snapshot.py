@@ -18,7 +18,7 @@ from edgekd import ranks
 from edgekd.atomic import write_bytes
 from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import InputError
-from edgekd.training.distillation import student_of
+from edgekd.training.engines.shell import student_of
 
 guard()
 

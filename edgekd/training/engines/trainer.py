@@ -9,15 +9,18 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from edgekd import ranks
 from edgekd.data.quiet import Quietly
+from edgekd.detectors.contract import Trainable
 from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import DivergedError, EnvironmentFault
 from edgekd.training.distillation import DistillationModule, assert_optimised
 from edgekd.training.engines import parallel
 from edgekd.training.engines.loader import ResumableLoader
 from edgekd.training.engines.precision import amp_is_sound
+from edgekd.training.engines.shell import network_of, student_of
 from edgekd.training.fake_quantization import FakeQuantization
 from edgekd.training.resume import Resume
 
@@ -28,7 +31,7 @@ from ultralytics.models.rtdetr.train import RTDETRTrainer  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
 from ultralytics.utils.torch_utils import ModelEMA, unwrap_model  # noqa: E402
 
-Wrap = Callable[[Any, int], DistillationModule]
+Wrap = Callable[[Trainable, nn.Module, int], DistillationModule]
 
 engine_trainer.check_amp = amp_is_sound  # the engine's own asks a model that it would download
 # The engine counts the batches of an epoch from 0. A resumed epoch begins where the loader says; all else is as it was.
@@ -54,8 +57,8 @@ class _Distilling:
     """Mixed into the engine's trainers: swaps the student for `DistillationModule` once it is built and on its device.
 
     Attributes:
-        student_config: model YAML to build the student from.
-        student_weights: module whose weights the student starts from, or None.
+        student: to be trained; once the model is set up, the one that is trained.
+        initialised: it starts from its own weights, not from a random draw.
         wrap: makes the module for distillation; None trains the student as the engine does.
         compared: batch halving and a loss that is not finite end the training: both would change a comparison.
         resume_state: keeps the state; None keeps nothing.
@@ -63,8 +66,8 @@ class _Distilling:
         stepped_at: number of the batch after which the optimiser last stepped, -1 before the first.
     """
 
-    student_config: dict[str, Any]
-    student_weights: Any
+    student: Trainable
+    initialised: bool
     wrap: Wrap | None
     compared: bool
     resume_state: Resume | None
@@ -74,15 +77,17 @@ class _Distilling:
     _owed = 0
 
     def prepare(
-        self, config: dict[str, Any], weights: Any, wrap: Wrap | None, compared: bool, resume: Resume | None
+        self, student: Trainable, initialised: bool, wrap: Wrap | None, compared: bool, resume: Resume | None
     ) -> None:
         """Say what to train, before `train()`."""
-        self.student_config, self.student_weights, self.wrap = config, weights, wrap
+        self.student, self.initialised, self.wrap = student, initialised, wrap
         self.compared, self.resume_state = compared, resume
 
     def setup_model(self) -> None:
         """Build the student: the same draw from the same random state as in the engine's own training."""
-        self.model = self.get_model(cfg=dict(self.student_config), weights=self.student_weights, verbose=False)  # type: ignore[attr-defined]
+        names = tuple(self.data["names"].values())  # type: ignore[attr-defined]
+        self.student = self.student.rebuilt(names, self.initialised)
+        self.model = network_of(self.student, names)
 
     def set_model_attributes(self) -> None:
         """The engine's hook right after the student reached its device: the place to wrap it."""
@@ -90,7 +95,7 @@ class _Distilling:
         if self.wrap is not None:
             with torch.random.fork_rng(devices=_devices(self.device)):  # type: ignore[attr-defined]
                 torch.manual_seed(self.args.seed)  # type: ignore[attr-defined]
-                self.model = self.wrap(self.model, self.args.epochs).to(self.device)  # type: ignore[attr-defined]
+                self.model = self.wrap(self.student, self.model, self.args.epochs).to(self.device)  # type: ignore[attr-defined]
 
     @property
     def accumulate(self) -> int:
@@ -134,7 +139,7 @@ class _Distilling:
             model.steps_per_epoch = len(self.train_loader)  # type: ignore[attr-defined]
             assert_optimised(model, self.optimizer)  # type: ignore[attr-defined]
             self.ema = StudentEMA(model)
-            model.bind_average(self.ema.ema)
+            model.bind_average(student_of(self.ema.ema))
         if self.resume_state is not None:
             self.resume_state.attach(self)
 
@@ -169,7 +174,7 @@ class _Distilling:
         """The engine's validation; of the quantised student, where one is trained: it chooses the best checkpoint."""
         if self.fake_quantization is None:
             return self._validate()
-        with self.fake_quantization.of(self.ema.ema):
+        with self.fake_quantization.of(self.student.with_module(student_of(self.ema.ema))):
             return self._validate()
 
     def _validate(self) -> Any:
