@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from edgekd.errors import unknown
 from edgekd.files import path_fault
+from edgekd.recipe.place import EntryPlace
 
 SCHEMA = "edgekd.recipe/1"
 
@@ -62,7 +63,8 @@ class DataEnvelope(Envelope):
 class DistillEnvelope(Envelope):
     """One distillation method with its parameters."""
 
-    method: str = Field(description="name of a distiller; `edgekd methods` lists them")
+    method: str = Field(description="name of a distiller, or of a preset; `edgekd methods` lists them")
+    place: EntryPlace = None
 
 
 class TargetEnvelope(Envelope):

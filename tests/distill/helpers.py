@@ -23,11 +23,14 @@ def spec(
     name: str = "yolo11n",
     channels: tuple[int, ...] = (4, 6),
     strides: tuple[int, ...] = (8, 16),
+    backbone: tuple[int, ...] = (),
+    towers: bool = False,
     **changes: object,
 ) -> Spec:
     """A dense detector with a neck of `channels` at `strides`; paths are neck.8, neck.16 ...
 
-    Keys of the dense head (`bins`, `branches`, `point_offset` ...) stand beside those of the spec.
+    `backbone`: channels of its backbone's stages at the first of these strides; paths are backbone.8 ... Keys of the
+    dense head (`bins`, `branches`, `point_offset` ...) stand beside those of the spec.
     """
     own = {key: changes.pop(key) for key in ("bins", "branches", "point_offset", "anchors_per_cell") if key in changes}
     facts: dict[str, Any] = {"bins": 5, **own}
@@ -38,10 +41,10 @@ def spec(
         class_names=CLASSES,
         input_channels=3,
         size_multiple=32,
-        taps=taps("neck", channels, strides),
+        taps=(*taps("backbone", backbone, strides[: len(backbone)]), *taps("neck", channels, strides)),
         head=head,
         parameters=1,
-        towers=towers(head, channels),
+        towers=towers_of(head, channels) if towers else (),
     )
     return replace(base, **changes)  # type: ignore[arg-type]
 
@@ -52,7 +55,7 @@ def taps(role: Role, channels: tuple[int, ...], strides: tuple[int, ...]) -> tup
     return tuple(Tap(role, f"{role}.{s}", s, c, part=parts.get(role)) for c, s in zip(channels, strides, strict=True))
 
 
-def towers(head: DenseHead, channels: tuple[int, ...]) -> tuple[Tower, ...]:
+def towers_of(head: DenseHead, channels: tuple[int, ...]) -> tuple[Tower, ...]:
     """Towers of two layers, with paths such as head.boxes.one2many.8.0."""
     roles: dict[Part, Role] = {"class_logits": "head_cls", "boxes": "head_box"}
     return tuple(

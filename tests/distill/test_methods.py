@@ -11,22 +11,26 @@ from torch import Tensor
 
 from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.outputs import Assignment, Batch, DetectorOutput
-from edgekd.distill.contract import Distiller, distiller_names
+from edgekd.distill.contract import Distiller, distiller_names, distiller_type
 
 from . import helpers
 from .helpers import assigned, batch_of, build, empty_batch, moment, random_output, scene, spec
 
-STUDENT = spec("small", (4, 6))
-TEACHER = spec("large", (5, 6))  # wider on one level only
+STUDENT = spec("small", (4, 6), towers=True)
+TEACHER = spec("large", (5, 6), towers=True)  # wider on one level only
 METHODS: dict[str, dict[str, object]] = {
     **{name: {} for name in distiller_names() if name != "lad"},  # it has no term
     "cwd normalised": {"normalise": "channel"},
     "fitnet mlp": {"adapter": "mlp"},
+    "fbkd mean": {"reduction": "mean"},
     "logit focal": {"beta": 2.0},
     "ld foreground": {"region": "foreground"},
     "ld valuable": {"valuable": 0.25},
     "dyolo plain": {"nms": False},
     "solad": {"min_iou": 0.0},  # random boxes hardly overlap
+    "mgd channel": {"mask": "channel"},
+    "mkd plain": {"normalise": "none"},
+    "mkd_frequency generating": {"generate": True},
     "mimic": {"canonical_px": 16.0},  # images here have 32 px: some boxes of either level
     "mimic teacher": {"canonical_px": 16.0, "regions": "teacher"},
     "gid": {"canonical_px": 24.0, "nms_iou": 0.9},
@@ -34,7 +38,8 @@ METHODS: dict[str, dict[str, object]] = {
     "gdetkd": {"canonical_px": 16.0},
     "head_assistant": {"canonical_px": 16.0, "width": 32},
     "defeat all": {"boxes": "all", "adapter": "conv1x1"},
-    "fgd": {"context": 1.0},  # its own factor leaves gradients that no comparison with 0 tells from rounding
+    "fbkd": {"relation": 1.0},  # the published factors of these two leave gradients that no comparison with 0 tells
+    "fgd": {"context": 1.0},  # from rounding
     "fgfi": {"psi": 0.0},  # cells on every level: else the one box of the batch belongs to one
 }
 HEAD_METHODS = (
@@ -43,9 +48,14 @@ HEAD_METHODS = (
 LOOKS_ONLY = ("head_assistant", "pfi")  # at the student's predictions, to choose or to weigh by them
 
 
+def of(variant: str) -> Distiller:
+    """One of `METHODS`."""
+    return build(variant.split(maxsplit=1)[0], STUDENT, TEACHER, **METHODS[variant])
+
+
 @pytest.fixture(params=METHODS)
 def method(request: pytest.FixtureRequest) -> Distiller:
-    return build(request.param.split()[0], STUDENT, TEACHER, **METHODS[request.param])
+    return of(request.param)
 
 
 def leaves(output: DetectorOutput, method: Distiller) -> list[Tensor]:
@@ -73,7 +83,8 @@ def terms(
 
 
 def test_gradients_reach_student_and_adapters_but_not_the_teacher(method: Distiller) -> None:
-    student, teacher = random_output(STUDENT), random_output(TEACHER, seed=3)
+    seed = 3 if method.name == "tad" else 1  # by which the teacher has a better box
+    student, teacher = random_output(STUDENT), random_output(TEACHER, seed=seed)
     for parameter in method.parameters():
         if not parameter.any():  # a layer that starts at zero hides those before it
             torch.nn.init.normal_(parameter)
@@ -91,7 +102,7 @@ def test_gradients_reach_student_and_adapters_but_not_the_teacher(method: Distil
 def test_terms_are_scalars_and_the_student_is_not_changed(method: Distiller) -> None:
     student = random_output(STUDENT)
     before = [tensor.detach().clone() for tensor in leaves(student, method)]
-    result = terms(method, student, random_output(TEACHER, seed=3))
+    result = terms(method, student, random_output(TEACHER, seed=1))
     assert all(value.shape == () and value.dtype == torch.float32 and value >= 0 for value in result.values())
     assert sum(result.values()) > 0
     after = leaves(student, method)
@@ -102,7 +113,7 @@ def test_knowledge_is_detached_and_can_be_stored_per_image(method: Distiller) ->
     """Stored image by image and stacked again, it gives the same terms: online and offline are one code."""
     student, teacher, batch = (
         random_output(STUDENT, batch=3),
-        random_output(TEACHER, batch=3, seed=3),
+        random_output(TEACHER, batch=3, seed=1),
         scene_of(method, 3),
     )
     with torch.no_grad():
@@ -117,7 +128,7 @@ def test_knowledge_is_detached_and_can_be_stored_per_image(method: Distiller) ->
 
 def test_knowledge_needs_no_more_than_it_says(method: Distiller) -> None:
     """A teacher whose other heads and taps were not run serves as well."""
-    teacher = random_output(TEACHER, seed=3)
+    teacher = random_output(TEACHER, seed=1)
     expected = terms(method, random_output(STUDENT), teacher)
     needs = method.wiring.teacher
     bare = {
@@ -134,7 +145,7 @@ def test_knowledge_needs_no_more_than_it_says(method: Distiller) -> None:
 
 
 def test_finite_under_autocast_with_large_inputs(method: Distiller) -> None:
-    student, teacher = random_output(STUDENT, scale=1e4), random_output(TEACHER, scale=1e4, seed=3)
+    student, teacher = random_output(STUDENT, scale=1e4), random_output(TEACHER, scale=1e4, seed=1)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = terms(method, student, teacher)
     sum(result.values()).backward()  # type: ignore[union-attr]
@@ -165,20 +176,23 @@ def test_half_precision_inputs_give_the_same_value(name: str, config: dict[str, 
         }
         return DetectorOutput({path: tap.float() for path, tap in output.taps.items()}, dense)
 
-    student, teacher = halved(random_output(TEACHER)), halved(random_output(TEACHER, seed=3))
+    student, teacher = halved(random_output(TEACHER)), halved(random_output(TEACHER, seed=1))
     half, wide = terms(method, student, teacher), terms(method, widened(student), widened(teacher))
     for key, value in half.items():
         assert value.item() == pytest.approx(wide[key].item(), rel=1e-5)
 
 
-MEANS_OVER_IMAGES = ["cskd", "cwd", "defeat", "fgd", "fgfi", "fitnet", "frs", "ld", "logit", "score_l2", "ssim"]
+MEANS_OVER_IMAGES = [
+    *("cskd", "cwd", "defeat", "dmkd", "fgd", "fgfi", "fitnet", "frs", "gankd", "ld", "logit", "mkd_align", "mkd_pool"),
+    *("reviewkd", "score_l2", "ssim"),
+]
 
 
 @pytest.mark.parametrize("name", [*MEANS_OVER_IMAGES, *HEAD_METHODS])
 def test_a_batch_twice_as_large_leaves_the_value_unchanged(name: str) -> None:
     """The reduction is a mean over images; multiplying by the batch size is the framework's business."""
     method = build(name, STUDENT, TEACHER, **METHODS.get(name, {}))
-    student, teacher = random_output(STUDENT, batch=2), random_output(TEACHER, batch=2, seed=3)
+    student, teacher = random_output(STUDENT, batch=2), random_output(TEACHER, batch=2, seed=1)
     once, twice = terms(method, student, teacher), terms(method, doubled(student), doubled(teacher), batch_of(4))
     for key, value in once.items():
         assert twice[key].item() == pytest.approx(value.item(), rel=1e-5)
@@ -224,7 +238,7 @@ def test_heads_that_methods_need() -> None:
 def test_classes_that_the_teacher_does_not_know_have_no_say(name: str) -> None:
     """The same value whatever stands in the columns of unknown classes."""
     method = build(name, STUDENT, replace(TEACHER, class_names=("three", "other", "one")))
-    student, teacher = random_output(STUDENT), random_output(TEACHER, seed=3)
+    student, teacher = random_output(STUDENT), random_output(TEACHER, seed=1)
     classes = ClassMap.by_name(("three", "other", "one"), STUDENT.class_names)
     mapped = classes.apply(teacher)
     logits = mapped.dense["one2many"].class_logits.detach().clone()
@@ -235,15 +249,63 @@ def test_classes_that_the_teacher_does_not_know_have_no_say(name: str) -> None:
     assert {key: value.item() for key, value in clean.items()} == {key: value.item() for key, value in dirty.items()}
 
 
-def test_a_batch_without_any_object_is_finite(method: Distiller) -> None:
-    batch = empty_batch()
-    student, teacher = random_output(STUDENT), random_output(TEACHER, seed=3)
-    dense = {name: assigned(branch, batch) for name, branch in student.dense.items()}
-    result = terms(method, replace(student, dense=dense), teacher, batch)
-    total = sum(result.values())
-    total.backward()  # type: ignore[union-attr]
-    assert result and all(value.isfinite() for value in result.values())
-    assert all(tensor.grad is None or tensor.grad.isfinite().all() for tensor in leaves(student, method))
+FEATURE_METHODS = [name for name in distiller_names() if distiller_type(name).card.level in ("backbone", "neck")]
+STAGES = spec("small", (4, 6), backbone=(3, 5)), spec("large", (5, 6), backbone=(8, 5))
+
+
+@pytest.mark.parametrize("name", FEATURE_METHODS)
+def test_feature_methods_take_stages_of_the_backbone(name: str) -> None:
+    """`taps: backbone` reads them on both sides, and the neck no more."""
+    method = build(name, *STAGES, taps="backbone")
+    assert [tap.key for tap in method.wiring.student.taps] == ["backbone.8", "backbone.16"]
+    assert [tap.key for tap in method.wiring.teacher.taps] == ["backbone.8", "backbone.16"]
+    student, teacher = (random_output(side, seed=seed) for seed, side in enumerate(STAGES))
+    sum(terms(method, student, teacher).values()).backward()  # type: ignore[union-attr]
+    touched = {key for key, tap in student.taps.items() if tap.grad is not None and tap.grad.abs().sum() > 0}
+    assert touched and touched <= {"backbone.8", "backbone.16"}
+
+
+@pytest.mark.parametrize("name", FEATURE_METHODS)
+def test_the_neck_may_learn_from_the_backbone(name: str) -> None:
+    """Taps of both sides are chosen apart from each other."""
+    method = build(name, *STAGES, teacher_taps="backbone")
+    assert [tap.key for tap in method.wiring.student.taps] == ["neck.8", "neck.16"]
+    assert [tap.key for tap in method.wiring.teacher.taps] == ["backbone.8", "backbone.16"]
+    student, teacher = (random_output(side, seed=seed) for seed, side in enumerate(STAGES))
+    assert all(value.isfinite() for value in terms(method, student, teacher).values())
+
+
+def test_a_batch_without_any_object_gives_finite_terms(method: Distiller) -> None:
+    empty = empty_batch()
+    student, teacher = random_output(STUDENT), random_output(TEACHER, seed=1)
+    student.dense = {name: assigned(branch, empty) for name, branch in student.dense.items()}
+    result = terms(method, student, teacher, empty)
+    sum(result.values()).backward()  # type: ignore[union-attr]
+    assert all(value.isfinite() for value in result.values())
+    grads = [tensor.grad for tensor in [*leaves(student, method), *method.parameters()] if tensor.grad is not None]
+    assert all(grad.isfinite().all() for grad in grads)
+
+
+def reads_maps_alone(variant: str) -> bool:
+    """Whether a method needs nothing of a head, whose points would have to fit the maps."""
+    wiring = of(variant).wiring
+    return not wiring.student.parts and not wiring.teacher.parts
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (5, 3)])
+@pytest.mark.parametrize("variant", filter(reads_maps_alone, METHODS))
+def test_one_image_of_odd_maps_gives_finite_terms(variant: str, size: tuple[int, int]) -> None:
+    """Down to a single cell, where there is no variance."""
+    method = of(variant)
+    outputs = [
+        DetectorOutput({tap.key: torch.randn(1, tap.channels, *size, requires_grad=True) for tap in side.taps}, {})
+        for side in (STUDENT, TEACHER)
+    ]
+    result = terms(method, outputs[0], outputs[1], batch_of(1, 16 * max(size)))
+    sum(result.values()).backward()  # type: ignore[union-attr]
+    assert all(value.isfinite() for value in result.values())
+    grads = [tensor.grad for tensor in [*leaves(outputs[0], method), *method.parameters()]]
+    assert all(grad is None or grad.isfinite().all() for grad in grads)
 
 
 TWO = ("one2many", "one2one")
@@ -253,7 +315,10 @@ TWO = ("one2many", "one2one")
 @pytest.mark.parametrize("name", HEAD_METHODS)
 def test_a_student_with_two_branches_and_no_distribution_learns_in_both(name: str, teacher: tuple[str, ...]) -> None:
     """As YOLO26 from YOLO26, and from a detector with one branch."""
-    pair = spec("yolo26n", bins=1, branches=TWO), spec("yolo26x", (5, 6), bins=1, branches=teacher)
+    pair = (
+        spec("yolo26n", towers=True, bins=1, branches=TWO),
+        spec("yolo26x", (5, 6), towers=True, bins=1, branches=teacher),
+    )
     student, other = (random_output(side, seed=seed) for seed, side in enumerate(pair))
     method = build(name, *pair, **METHODS[name])
     sum(terms(method, student, other).values()).backward()  # type: ignore[union-attr]

@@ -39,7 +39,7 @@ def test_a_map_is_aligned_with_itself() -> None:
 
 @pytest.mark.parametrize("part", ["class_logits", "boxes"])
 def test_the_teachers_own_features_give_its_own_predictions(part: str) -> None:
-    side = spec(bins=3)
+    side = spec(towers=True, bins=3)
     pair = pair_of(side, side)
     tower = CrossTower(pair, SharedPoints.of_pair(pair), part, "one2many", "one2many")  # type: ignore[arg-type]
     teacher = random_output(side)
@@ -56,6 +56,6 @@ def test_the_teachers_own_features_give_its_own_predictions(part: str) -> None:
 
 
 def test_only_adapters_are_registered_and_only_where_widths_differ() -> None:
-    pair = pair_of(spec(channels=(4, 6)), spec(channels=(5, 6)))
+    pair = pair_of(spec(channels=(4, 6), towers=True), spec(channels=(5, 6), towers=True))
     tower = CrossTower(pair, SharedPoints.of_pair(pair), "boxes", "one2many", "one2many")
     assert list(tower.state_dict()) == ["adapters.0.weight"]

@@ -36,7 +36,7 @@ def as_its_head_says(side: Spec, seed: int = 0) -> DetectorOutput:
 
 @pytest.mark.parametrize("bins", [1, 4])
 def test_zero_where_the_students_features_are_the_teachers(bins: int) -> None:
-    side = spec("a", bins=bins, branches=("one2many", "one2one"))
+    side = spec("a", towers=True, bins=bins, branches=("one2many", "one2one"))
     teacher = as_its_head_says(side)
     found = terms(build("crosskd", side, side), teacher, teacher)
     assert found["class"].item() == pytest.approx(0.0, abs=1e-4)
@@ -45,7 +45,7 @@ def test_zero_where_the_students_features_are_the_teachers(bins: int) -> None:
 
 @pytest.mark.parametrize("bins", [1, 4])
 def test_values_of_the_teachers_tail_on_aligned_features(bins: int) -> None:
-    side = spec("a", bins=bins)
+    side = spec("a", towers=True, bins=bins)
     student, teacher = random_output(side), as_its_head_says(side, seed=1)
     method = build("crosskd", side, side)
     aligned = {}
@@ -78,7 +78,7 @@ def test_values_of_the_teachers_tail_on_aligned_features(bins: int) -> None:
 
 def test_the_teachers_columns_are_brought_into_the_datas_order() -> None:
     """A teacher with its classes in another order, and one more, teaches the same as it would in the data's order."""
-    teacher = spec("other", class_names=("three", "one", "zero", "two"))
+    teacher = spec("other", towers=True, class_names=("three", "one", "zero", "two"))
     output = as_its_head_says(teacher, seed=1)
     mapped = ClassMap.by_name(teacher.class_names, CLASSES).apply(output)
     same = terms(build("crosskd", replace(teacher, class_names=CLASSES), teacher), mapped, mapped)
@@ -86,7 +86,7 @@ def test_the_teachers_columns_are_brought_into_the_datas_order() -> None:
 
 
 def test_gradients_reach_the_students_towers_through_the_teachers_tail() -> None:
-    side = spec("a")
+    side = spec("a", towers=True)
     student = random_output(side)
     sum(terms(build("crosskd", side, side), student, random_output(side, seed=1)).values()).backward()  # type: ignore[union-attr]
     for tower in side.towers:
@@ -97,7 +97,7 @@ def test_gradients_reach_the_students_towers_through_the_teachers_tail() -> None
 
 def test_refusals() -> None:
     requires = distiller_type("crosskd").requires
-    student, teacher = spec("yolo26n", bins=1), spec("yolo11x", bins=16)
+    student, teacher = spec("yolo26n", towers=True, bins=1), spec("yolo11x", towers=True, bins=16)
     assert unmet(requires, pair_of(student, teacher)) == [
         "needs as many bins of the box distribution on both sides; "
         "student yolo26n has reg_max=1, teacher yolo11x has reg_max=16"
