@@ -24,7 +24,8 @@ from edgekd.export.targets import load_target
 from edgekd.gate.policy import GateConfig
 from edgekd.recipe.load import bind, read_recipe, sound_parts
 from edgekd.recipe.lookup import find
-from edgekd.recipe.schema import DetectorRecipe, Recipe, ThroughputRecipe
+from edgekd.recipe.schema import DetectorRecipe, Recipe
+from edgekd.recipe.sections import ThroughputRecipe
 from edgekd.recipe.yaml_text import dump
 from edgekd.stages import schedules
 from edgekd.stages.distillers import bind_methods, long_form, refuse_hidden_methods
