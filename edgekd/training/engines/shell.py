@@ -99,6 +99,13 @@ def is_engines(detector: Trainable) -> bool:
     return isinstance(detector.module, BaseModel)
 
 
+def introduce(network: Any, class_names: Sequence[str]) -> None:
+    """Tell a network what the engine tells it before a training: classes, and arguments, here the engine's defaults."""
+    from ultralytics.cfg import get_cfg
+
+    network.args, network.nc, network.names = get_cfg(), len(class_names), dict(enumerate(class_names))
+
+
 def unwrapped(model: nn.Module) -> nn.Module:
     """What the engine trains, inside the wrappers of DDP and torch.compile."""
     inner: nn.Module = unwrap_model(model)
