@@ -42,10 +42,12 @@ def collect(run: Path) -> dict[str, Any]:
     report: dict[str, Any] = {"schema": SCHEMA, "recipe": str(recipe.get("name") or Path(run).name)}
     report["edgekd_version"] = edgekd.__version__
     report["command"] = _command(run, manifest)
-    report["seed"] = recipe.get("seed")
+    report["seed"] = None if recipe.get("seeds") else recipe.get("seed")
     report |= {role: _model(files, role if recipe.get(role, True) else None) for role in ROLES}
     report["further_teachers"] = _further_teachers(files, recipe)
+    report["seeds"] = files.json("seeds.json") if recipe.get("seeds") else None
     report["gain"] = _gain(report)
+    report["test"] = files.json("test.json")
     gate = recipe.get("gate") or {}
     report["artifacts"] = collect_artifacts(files, recipe, report["student"]["ap"])
     mark_front(report["artifacts"])
@@ -87,8 +89,11 @@ def _further_teachers(files: RunFiles, recipe: Mapping[str, Any]) -> list[dict[s
 
 
 def _gain(report: Mapping[str, Any]) -> dict[str, float | None]:
-    """`ap`: student minus control. `gap_closed`: the gain as a share of teacher minus control, if positive."""
+    """`ap`: student minus control, of several seeds the mean. `gap_closed`: as a share of teacher minus control."""
     teacher, control, student = (report[role]["ap"] for role in ROLES)
+    if report["seeds"] and report["seeds"]["gain"]:
+        rows = report["seeds"]["seeds"]
+        control, student = (sum(row[key] for row in rows) / len(rows) for key in ("control_ap", "student_ap"))
     if control is None or student is None:
         return {"ap": None, "gap_closed": None}
     gain = student - control

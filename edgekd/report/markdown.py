@@ -8,7 +8,7 @@ from typing import Any
 from edgekd.plain import markdown as escape
 from edgekd.plain import markdown_code
 from edgekd.report.data_tables import data_tables
-from edgekd.report.numbers import DASH, ROLE_NAMES, ap, digits, megabytes, of_metric, percent, signed
+from edgekd.report.numbers import DASH, ROLE_NAMES, ap, digits, gain_words, megabytes, of_metric, percent, signed
 from edgekd.report.throughput import alone, alone_per_second, load
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⚠️"}
@@ -21,6 +21,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         _verdict(report),
         _bullets("Warnings", report["warnings"]),
         _models(report),
+        _test(report),
         _artifacts(report),
         _lanes(report),
         _throughput(report),
@@ -60,8 +61,23 @@ def _models(report: Mapping[str, Any]) -> str:
         rows.append([f"Teacher {escape(model['teacher'])}", escape(model["name"] or DASH), *figures])
     gain = report["gain"]
     closed = f", {percent(gain['gap_closed'])} of the gap to the teacher" if gain["gap_closed"] is not None else ""
-    text = f"\n\nGain over the control: **{signed(gain['ap'])} AP**{closed}." if gain["ap"] is not None else ""
+    seeds, one = report["seeds"], "" if gain["ap"] is None else " (one run, without an interval)"
+    text = f"\n\nGain over the control: **{signed(gain['ap'])} AP**{closed}{one}." if gain["ap"] is not None else ""
+    if seeds and seeds["gain"]:
+        text = f"\n\nGain over the control: **{gain_words(seeds['gain'])}** (95 % interval); seed {seeds['selected']}"
+        text += f" goes on ({seeds['select']})."
     return table(["Model", "name", "AP", "AP50", "AP75"], rows) + text
+
+
+def _test(report: Mapping[str, Any]) -> str:
+    """Where the data has a test split: what nothing was chosen by."""
+    test = report["test"]
+    if not test:
+        return ""
+    models = {role: found for role, found in test["models"].items() if role in ROLE_NAMES}
+    rows = [[ROLE_NAMES[role], *(ap(found[key]) for key in ("ap", "ap50", "ap75"))] for role, found in models.items()]
+    gain = f"\n\nGain on test: **{gain_words(test['gain'])}**." if test["gain"] else ""
+    return table([f"On test, {test['images']} images", "AP", "AP50", "AP75"], rows) + gain
 
 
 def _artifacts(report: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from edgekd.detectors.spec import Branch
 from edgekd.errors import InputError
 from edgekd.measure.average_precision import evaluate, operating_point
 from edgekd.progress import progress
-from edgekd.recipe.schema import ValidateRecipe
+from edgekd.recipe.sections import ValidateRecipe
 from edgekd.types import Detections, Split
 
 _BATCH = 16
