@@ -40,6 +40,23 @@ class Tap:
 
 
 @dataclass(frozen=True)
+class Tower:
+    """Layers of a dense head from a level's map to one kind of its predictions.
+
+    Attributes:
+        part: what it predicts.
+        level: index of the level, finest first.
+        branch: whose it is.
+        taps: behind its first layer, behind its first two, and so on; none behind the last.
+    """
+
+    part: Part
+    level: int
+    branch: Branch
+    taps: tuple[Tap, ...]
+
+
+@dataclass(frozen=True)
 class DenseHead:
     """A head that predicts at the points of grids, one grid per level.
 
@@ -97,7 +114,7 @@ class Spec:
     """What a detector is, without its weights: printed by `edgekd check`, and what distillers decide by.
 
     Attributes:
-        family: registry name, e.g. `ultralytics`.
+        family: that opened it, by its name.
         name: e.g. `yolo26n`; used in messages.
         class_names: index = class id of the logits.
         input_channels: C of the input images.
@@ -105,6 +122,7 @@ class Spec:
         taps: every tap, by role then stride.
         head: its kind, and what that kind has.
         parameters: number of weights.
+        towers: of a dense head whose layers can be told apart; see `Detector.head_tail`.
     """
 
     family: str
@@ -115,6 +133,12 @@ class Spec:
     taps: tuple[Tap, ...]
     head: Head
     parameters: int
+    towers: tuple[Tower, ...] = ()
+
+    def tower(self, part: Part, level: int, branch: str) -> Tower | None:
+        """The one of a level; None where the head has none, or is not known from inside."""
+        wanted = (part, level, branch)
+        return next((one for one in self.towers if (one.part, one.level, one.branch) == wanted), None)
 
     def taps_of(self, role: str) -> tuple[Tap, ...]:
         """Taps of one role, by stride."""

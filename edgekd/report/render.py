@@ -12,6 +12,7 @@ from edgekd.report import numbers, throughput
 from edgekd.report.artifacts import PERCENTILES, STAGES
 from edgekd.report.collect import ROLES, collect
 from edgekd.report.data_tables import data_tables
+from edgekd.report.errors import error_rows
 from edgekd.report.files import RunFiles
 from edgekd.report.markdown import markdown
 from edgekd.report.page import environment, filled
@@ -78,6 +79,7 @@ def html(run: Path, report: Mapping[str, Any], examples: int) -> str:
         quantised=quantised(report),
         seeds=seed_rows(report),
         seeds_figure=gain_over_seeds(report),
+        errors=error_rows(report),
         gain_range=_gain_range(report),
         environment=_environment(report),
     )

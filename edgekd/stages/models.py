@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgekd.detectors import families
+from edgekd.detectors.class_map import columns_of
 from edgekd.detectors.class_matching import ClassMatch
 from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.detectors.spec import Branch, Spec
@@ -13,15 +14,27 @@ from edgekd.distill.adapters import named_paths
 from edgekd.distill.config import EMA, MAIN, DistillerConfig, FeatureConfig
 from edgekd.distill.contract import Distiller, distiller_type
 from edgekd.distill.contract import Pair as MethodPair
+from edgekd.distill.frozen import no_parts
 from edgekd.distill.requirements import unmet
 from edgekd.errors import EdgekdError, InputError, unknown
 from edgekd.export import foresee
 from edgekd.export.targets import check_size
 from edgekd.recipe.schema import DetectorRecipe
 from edgekd.stages.binding import Bound
-from edgekd.stages.teachers import Methods, Side, average_of, learns_from, matched, open_teacher, place_of, recipes_of
+from edgekd.stages.teachers import (
+    Methods,
+    Side,
+    average_of,
+    ensemble,
+    learns_from,
+    matched,
+    open_teacher,
+    place_of,
+    recipes_of,
+)
 from edgekd.training.engines.placement import torch_device
 from edgekd.training.engines.precision import require_amp
+from edgekd.training.engines.shell import unservable
 from edgekd.training.teacher_runtime import RUNTIMES, RuntimeName
 
 
@@ -51,11 +64,11 @@ class Pair:
         return self.teachers[MAIN].classes if MAIN in self.teachers else ()
 
     def of_methods(self, teacher: str = MAIN) -> MethodPair:
-        """The student and a teacher as methods see them."""
+        """The student and a teacher as methods see them; nothing can be taken of the student's own average."""
         side = self.teachers[teacher]
         names = tuple(match.name for match in side.classes)
-        known = [match.column is not None for match in side.classes]
-        return MethodPair.of(self.student.spec, side.detector, known, names)
+        pair = MethodPair.of(self.student.spec, side.detector, columns_of(side.classes), names)
+        return replace(pair, head_tail=no_parts) if teacher == EMA else pair
 
 
 def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, architecture_only: bool = False) -> Pair:
@@ -75,10 +88,13 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
     student = families.trainable(families.open_detector(recipe.student.family, asked), asked.where)
     found = {name: open_teacher(bound, name, class_names, channels, architecture_only) for name in recipes_of(recipe)}
     _require_channels(channels, where, student=student, **{place_of(name): one for name, one in found.items()})
+    if reasons := unservable(student, recipe.train):
+        raise InputError(*(f"{where}: {reason}" for reason in reasons))
     sides = {place_of(name): (recipes_of(recipe)[name], one) for name, one in found.items()}
     _require_model(where, student=(recipe.student, student), **sides)
     student, found = _with_taps(bound.distillers, student, found)
     teachers = {name: matched(bound, name, one, class_names) for name, one in found.items()}
+    teachers |= {name: ensemble(bound, name, teachers, class_names) for name in recipe.ensembles}
     if learns_from(bound.distillers, EMA):
         teachers[EMA] = average_of(student, class_names)
     pair = Pair(student, _head(bound, student.spec), student_path is not None, teachers)

@@ -19,7 +19,7 @@ from edgekd.report.warn import DETECTION
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
 from edgekd.training.knowledge import Knowledge, Online
 from edgekd.training.teacher import AnyTeacher, EmaTeacher
-from edgekd.training.weighting import AutoWeight
+from edgekd.training.weighting import GRADIENT_STEPS, auto_weight, gradient_norm
 
 
 class DistillationModule(nn.Module):
@@ -59,7 +59,7 @@ class DistillationModule(nn.Module):
         self._labels = _labels(distillers)
         self._names: dict[str, list[str]] = {}  # label -> names of its terms
         self._auto = {
-            label: AutoWeight(part.config.wanted_share)
+            label: auto_weight(part.config.wanted_share, part.config.share_of)
             for part, label in zip(distillers, self._labels, strict=True)
             if part.config.weight == "auto"
         }
@@ -128,7 +128,7 @@ class DistillationModule(nn.Module):
         student, _ = self._holder
         facts = batch_of(batch)
         factors = [part.config.schedule.factor(self._epoch, self.epochs) for part in self._parts()]
-        acting = [factor > 0 or not self._names.get(label) for factor, label in zip(factors, self._labels, strict=True)]
+        acting = [factor > 0 or label not in self._names for factor, label in zip(factors, self._labels, strict=True)]
         knowledge = self.source.of(list(self._parts()), facts, acting)
         found = student.training_pass(facts, self._needs, self._guidance(knowledge, facts))
         scale = student.loss_scale(facts.size)
@@ -136,7 +136,8 @@ class DistillationModule(nn.Module):
         if self.step < REPORT_STEPS or self.step % _log_every(self.steps_per_epoch) == 0:
             self.balance.observe(self.step, self._epoch, [Term(DETECTION, found.loss.sum()), *terms], found.anchors)
         self.step += 1
-        distillation = torch.stack([term.weighted for term in terms]).sum()
+        weighted = [term.weighted for term in terms]  # none of a method that only decides who is positive
+        distillation = torch.stack(weighted).sum() if weighted else facts.images.new_zeros(())
         logged = {f"kd/{term.name}": (term.weighted / scale).detach() for term in terms}
         return torch.cat([found.loss.reshape(-1), distillation.reshape(1)]), {**found.items, **logged}
 
@@ -166,7 +167,7 @@ class DistillationModule(nn.Module):
                 terms += [Term(name, batch.images.new_zeros(()), 0.0, ended=True) for name in self._names[label]]
                 continue
             values = part.terms(student.output, kept, batch, self._moment(index, batch))
-            weight = self._weight(part, label, student.loss.sum() / scale, values)
+            weight = self._weight(part, label, student, scale, values)
             own = [
                 Term(f"{label}.{name}", value, 1.0, 1.0, scale, auxiliary=True)
                 if name in part.auxiliary
@@ -177,11 +178,24 @@ class DistillationModule(nn.Module):
             terms += own
         return terms
 
-    def _weight(self, part: Distiller, label: str, detection: Tensor, values: Mapping[str, Tensor]) -> float | Tensor:
+    def _weight(
+        self, part: Distiller, label: str, student: TrainingPass, scale: float, values: Mapping[str, Tensor]
+    ) -> float | Tensor:
+        """The recipe's, or the one that holds the method's share of the student's own loss or of its gradient."""
         if part.config.weight != "auto":
             return part.config.weight
-        taught = torch.stack([value for name, value in values.items() if name not in part.auxiliary]).sum()
-        return self._auto[label].of(detection, taught)
+        auto, detection = self._auto[label], student.loss.sum() / scale
+        own = [value for name, value in values.items() if name not in part.auxiliary]
+        if not own:  # of a method that only decides who is positive
+            return 1.0
+        taught = torch.stack(own).sum()
+        if part.config.share_of == "loss":
+            return auto.of(detection, taught)
+        if auto.is_known and self.step % GRADIENT_STEPS:
+            return auto.latest(detection.device)
+        anchors = list(student.anchors.values())
+        norms = [gradient_norm(value, anchors) for value in (detection, taught)]
+        return auto.of(*(detection.new_zeros(()) if norm is None else norm for norm in norms))
 
     def _moment(self, index: int, batch: Batch) -> Moment:
         """Seeded anew in each step, so that there is no state to keep."""
