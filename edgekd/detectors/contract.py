@@ -66,6 +66,10 @@ class Trainable(Detector, Protocol):
         """Forward and loss on a batch, in training mode; what methods read comes from the same pass."""
         ...
 
+    def with_module(self, module: nn.Module) -> Trainable:
+        """See `Detector.with_module`."""
+        ...
+
     def loss_scale(self, batch_size: int) -> float:
         """What the family multiplies its mean losses with (v8-type: the batch size; RT-DETR: 1)."""
         ...

@@ -33,7 +33,8 @@ from edgekd.stages.models import check_runtime
 from edgekd.stages.teachers import make_teachers, recipes_of, teacher_inputs
 from edgekd.training.arguments import split_arguments
 from edgekd.training.engines.placement import torch_device
-from edgekd.training.fit import FitPlan, fit
+from edgekd.training.fit import fit
+from edgekd.training.plan import FitPlan
 from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import AnyTeacher
 
@@ -119,7 +120,6 @@ def fit_plan(context: Context, name: str) -> FitPlan:
         seed=recipe.seed,
         threads=recipe.threads,
         distillers=context.bound.distillers if name == "student" else (),
-        class_names=context.data.class_names,
         compared=bool(recipe.distill),
     )
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from edgekd import ranks
 from edgekd.detectors.contract import Trainable
 from edgekd.detectors.outputs import Batch, Guidance, TrainingPass
-from edgekd.detectors.spec import Needs
-from edgekd.distill.contract import Distiller, Moment
+from edgekd.detectors.spec import Needs, Spec
+from edgekd.distill.config import DistillerConfig
+from edgekd.distill.contract import Distiller, Moment, distiller_type
 from edgekd.errors import InputError
 from edgekd.report.warn import DETECTION
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
@@ -184,11 +185,18 @@ class DistillationModule(nn.Module):
             yield part
 
 
+def unwrapped(model: Any) -> Any:
+    """What torch.compile and DDP are wrapped around; untyped, for it is the engine's or a `DistillationModule`."""
+    while True:
+        inner = getattr(model, "_orig_mod", None) or getattr(model, "module", None)
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
 def student_of(model: nn.Module) -> nn.Module:
     """The student inside the engine's, DDP's and the distillation wrapper; a control is its own student."""
-    from ultralytics.utils.torch_utils import unwrap_model
-
-    inner: nn.Module = unwrap_model(model)
+    inner: nn.Module = unwrapped(model)
     return inner.student if isinstance(inner, DistillationModule) else inner
 
 
@@ -221,6 +229,13 @@ def batch_of(batch: dict[str, Any]) -> Batch:
         boxes_px=torch.cat([centre - half, centre + half], 1),
         engine=batch,
     )
+
+
+def build_distillers(
+    methods: Sequence[tuple[str, DistillerConfig]], student: Spec, teachers: Mapping[str, AnyTeacher]
+) -> list[Distiller]:
+    """The methods, each wired for the student and its teacher."""
+    return [distiller_type(name)(config, teachers[config.teacher].pair(student)) for name, config in methods]
 
 
 def _labels(distillers: Sequence[Distiller]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -17,8 +17,11 @@ from torch.utils.checkpoint import checkpoint
 
 from edgekd.training.distillation import student_of
 
+if TYPE_CHECKING:
+    from edgekd.training.engines.trainer import StudentTrainer
 
-def install(trainer: Any) -> None:
+
+def install(trainer: StudentTrainer) -> None:
     """Switch it on for the batches that the engine's trainer trains; its EMA and its checkpoints never meet it."""
     switch = Checkpointing()
     trainer.add_callback("on_train_batch_start", lambda engine: switch.on(student_of(engine.model)))

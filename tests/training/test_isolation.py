@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from edgekd.training.distillation import DistillationModule
-from edgekd.training.fit import fit, make_trainer
+from edgekd.training.engines.build import make_trainer
+from edgekd.training.fit import fit
 from edgekd.training.teacher import Teacher
 from tests.training.helpers import SAME_CLASSES, detector, methods, plan
 

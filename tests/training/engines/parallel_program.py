@@ -29,7 +29,7 @@ def train(data_yaml: Path, work: Path) -> dict[str, Any]:
     them twice over, and the student is one that finds something. SGD, since the first step of Adam has the same length
     whatever the gradient: it would turn rounding into a step.
     """
-    from edgekd.training.fit import make_trainer
+    from edgekd.training.engines.build import make_trainer
     from tests.stages import tiny
     from tests.training import helpers
 
