@@ -1,7 +1,8 @@
-"""Where a loss looks: the teacher's confidence and the ground truth, per point of a dense head."""
+"""Where a loss looks: the teacher's confidence, the ground truth, and what is hidden from the student."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 
 import torch
@@ -28,3 +29,16 @@ def inside_boxes(points_px: Tensor, batch: Batch) -> Tensor:
     inside = ((points_px > boxes[..., :2]) & (points_px < boxes[..., 2:])).all(-1)  # (M, A)
     count = torch.zeros(batch.size, points_px.shape[0], device=points_px.device)
     return count.index_add_(0, batch.image_index, inside.to(count.dtype)) > 0
+
+
+def random_mask(shape: Sequence[int], ratio: float, generator: torch.Generator) -> Tensor:
+    """Zeros with probability `ratio`, else ones; float32, drawn from `generator` on its device."""
+    drawn = torch.rand(tuple(shape), generator=generator, device=generator.device)
+    return (drawn >= ratio).float()
+
+
+def strongest_hidden(attention: Tensor, ratio: float) -> Tensor:
+    """Per image, zeros at the share `ratio` of the entries where `attention` (N, ...) is largest, ones elsewhere."""
+    flat = attention.flatten(1)
+    hidden = flat.topk(round(ratio * flat.shape[1]), dim=1).indices
+    return torch.ones_like(flat).scatter(1, hidden, 0.0).reshape(attention.shape)

@@ -8,6 +8,7 @@ from edgekd.distill.neck.cwd import cwd_loss
 from edgekd.errors import InputError
 
 from ..helpers import build, random_output, spec, terms
+from ..independent import of_mmrazor
 
 
 def test_value_by_hand() -> None:
@@ -69,3 +70,9 @@ def test_small_batches_are_normalised_per_image(per_image_below: int, per_image:
 def test_other_strides_are_refused() -> None:
     with pytest.raises(InputError, match="cwd: no level of equal stride: student small neck has strides 8; teacher"):
         build("cwd", spec("small", (4,), (8,)), spec("vit", (4,), (16,)))
+
+
+def test_equals_independent_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = of_mmrazor("losses/cwd.py", "ChannelWiseDivergence", monkeypatch)(tau=2.0)
+    student, teacher = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
+    assert cwd_loss(student, teacher, 2.0).item() == pytest.approx(theirs(student, teacher).item(), rel=1e-6)

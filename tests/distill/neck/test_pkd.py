@@ -5,6 +5,7 @@ from torch import Tensor
 from edgekd.distill.neck.pkd import pkd_loss
 
 from ..helpers import build, random_output, spec, terms
+from ..independent import of_mmrazor
 
 
 def channelwise(feature: Tensor) -> Tensor:
@@ -74,3 +75,9 @@ def test_other_strides_are_resized_to_the_teacher() -> None:
     ours = random_output(student, size_px=64)
     ours.taps["neck.8"].data = theirs.taps["neck.16"].data.repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert terms(build("pkd", student, teacher), ours, theirs)["feature"].item() == pytest.approx(0.0, abs=1e-5)
+
+
+def test_equals_independent_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = of_mmrazor("losses/pkd_loss.py", "PKDLoss", monkeypatch)()
+    student, teacher = torch.randn(3, 4, 5, 5) * 3 + 1, torch.randn(3, 4, 5, 5)
+    assert pkd_loss(student, teacher).item() == pytest.approx(theirs(student, teacher).item(), rel=1e-5)
