@@ -18,6 +18,7 @@ from edgekd.distill.contract import Distiller, Moment, distiller_type
 from edgekd.errors import InputError
 from edgekd.report.warn import DETECTION
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
+from edgekd.training.engines.batch import batch_of
 from edgekd.training.knowledge import Knowledge, Online
 from edgekd.training.teacher import AnyTeacher, EmaTeacher
 from edgekd.training.weighting import AutoWeight
@@ -213,22 +214,6 @@ def assert_optimised(module: DistillationModule, optimizer: torch.optim.Optimize
         raise InputError(f"distill: adapter weights {names} are not optimised; remove train.freeze on them")
     adapters = {id(value) for value in module.distillers.parameters()}
     assert not any(id(value) in adapters for value in module.student.parameters()), "an adapter is part of the student"
-
-
-def batch_of(batch: dict[str, Any]) -> Batch:
-    """What methods know of the engine's batch."""
-    images = batch["img"]
-    height, width = images.shape[-2:]
-    boxes = batch["bboxes"]
-    size = boxes.new_tensor([width, height])
-    centre, half = boxes[:, :2] * size, boxes[:, 2:] * size / 2
-    return Batch(
-        images=images,
-        image_index=batch["batch_idx"].view(-1).long(),
-        class_ids=batch["cls"].view(-1).long(),
-        boxes_px=torch.cat([centre - half, centre + half], 1),
-        engine=batch,
-    )
 
 
 def build_distillers(

@@ -30,6 +30,8 @@ class FitPlan:
         compared: student or control of a distillation, where the engine may not change the batch or recover from NaN.
         grid: train under fake quantisation; None trains a float student.
         validated: measure the AP after each epoch, and keep the best one's weights; False for a look at a few steps.
+        unlabelled: places in the train split of images whose objects were never marked: methods learn from them, the
+            student's own loss does not. Of a distillation alone.
     """
 
     student: Trainable
@@ -44,6 +46,7 @@ class FitPlan:
     compared: bool = False
     grid: Grid | None = None
     validated: bool = True
+    unlabelled: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ def make_trainer(
     Raises:
         InputError: the device does not exist.
     """
+    assert not plan.unlabelled or plan.distillers, "the engine alone takes images without labels for background"
     guard(work / "config")
     from edgekd.training.engines.trainer import RtdetrTrainer, YoloTrainer
 
@@ -69,6 +70,7 @@ def make_trainer(
         plan.compared or bool(plan.distillers),
         resume,
         plan.validated,
+        plan.unlabelled,
     )
     return trainer
 

@@ -18,10 +18,8 @@ from types import CodeType
 from typing import Any
 
 from edgekd.detectors.ultralytics.guard import exact_paths, guard, replaced
-from edgekd.errors import EnvironmentFault
 from edgekd.training.engines.precision import amp_is_sound
-
-TESTED = "8.4.190"
+from edgekd.training.engines.release import changed
 
 # Which of the engine's methods call those that `StudentTrainer` overrides, or read what it keeps.
 _CALLS = {
@@ -85,15 +83,6 @@ def require_used() -> None:
         missing = sorted(set(names) - _names(getattr(BaseTrainer, method, None)))
         if missing:
             raise changed(f"BaseTrainer.{method} no longer uses {', '.join(missing)}, which edgekd relies on")
-
-
-def changed(what: str) -> EnvironmentFault:
-    """A fault that names the engine's release."""
-    from ultralytics import __version__
-
-    return EnvironmentFault(
-        f"train: ultralytics {__version__}: {what}; pip install ultralytics=={TESTED}, which edgekd is tested with"
-    )
 
 
 def numbered(items: Any) -> Iterator[tuple[int, Any]]:

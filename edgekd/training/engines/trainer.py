@@ -16,9 +16,10 @@ from edgekd.data.quiet import Quietly
 from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import DivergedError, EnvironmentFault
 from edgekd.training.distillation import DistillationModule, assert_optimised, unwrapped
-from edgekd.training.engines import parallel, patches
+from edgekd.training.engines import parallel, patches, views
 from edgekd.training.engines.loader import ResumableLoader
 from edgekd.training.engines.protocol import EngineTrainer
+from edgekd.training.engines.release import changed
 from edgekd.training.fake_quantization import FakeQuantization
 from edgekd.training.resume import Resume
 
@@ -60,6 +61,7 @@ class StudentTrainer(_Base):
         wrap: makes the module for distillation; None trains the student as the engine does.
         compared: batch halving and a loss that is not finite end the training: both would change a comparison.
         validated: measure the AP after each epoch.
+        unlabelled: places in the train split of images whose objects were never marked.
         resume_state: keeps the state; None keeps nothing.
         fake_quantization: of the batches that are trained, and in validations; None in a float training.
         stepped_at: number of the batch after which the optimiser last stepped, -1 before the first.
@@ -70,6 +72,7 @@ class StudentTrainer(_Base):
     wrap: Wrap | None
     compared: bool
     validated: bool
+    unlabelled: frozenset[int]
     resume_state: Resume | None
     train_loader: ResumableLoader
     fake_quantization: FakeQuantization | None = None
@@ -94,10 +97,12 @@ class StudentTrainer(_Base):
         compared: bool,
         resume: Resume | None,
         validated: bool = True,
+        unlabelled: frozenset[int] = frozenset(),
     ) -> None:
         """Say what to train, before `train()`."""
         self.student_config, self.student_weights, self.wrap = config, weights, wrap
-        self.compared, self.resume_state, self.validated = compared, resume, validated
+        self.compared, self.resume_state = compared, resume
+        self.validated, self.unlabelled = validated, unlabelled
 
     def train(self) -> None:
         """The engine's training.
@@ -153,6 +158,8 @@ class StudentTrainer(_Base):
         rank = ranks.rank() if ranks.size() > 1 else rank
         loader = self._engine.get_dataloader(dataset_path, batch_size, rank, mode)
         loader.dataset.load_image = Quietly(loader.dataset.load_image)
+        if mode == "train" and self.wrap is not None:
+            views.follow(loader.dataset, self.unlabelled)
         return ResumableLoader(loader) if mode == "train" else loader
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +169,7 @@ class StudentTrainer(_Base):
             EnvironmentFault: it has not: it counts the batches in another way.
         """
         if not self.train_loader.numbered:
-            raise patches.changed("its loop does not number the batches by enumerate, which edgekd replaces")
+            raise changed("its loop does not number the batches by enumerate, which edgekd replaces")
         return self._engine.preprocess_batch(batch)
 
     def _setup_train(self) -> None:
