@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from edgekd import ranks
@@ -20,6 +22,7 @@ from edgekd.report.warn import DETECTION
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
 from edgekd.training.engines.batch import batch_of
 from edgekd.training.knowledge import Knowledge, Online
+from edgekd.training.survey import TrainImages, TrainSurvey, undisturbed
 from edgekd.training.teacher import AnyTeacher, EmaTeacher
 from edgekd.training.weighting import AutoWeight
 
@@ -51,6 +54,7 @@ class DistillationModule(nn.Module):
         self.epochs, self.seed = epochs, seed
         self.steps_per_epoch = 1  # set by the trainer once its loader exists
         self.step = 0
+        self._surveyed = -1  # the epoch before which methods last looked at the data
         self._needs = Needs.merged(part.wiring.student for part in distillers)
         self._labels = _labels(distillers)
         self._names: dict[str, list[str]] = {}  # label -> names of its terms
@@ -92,14 +96,43 @@ class DistillationModule(nn.Module):
     def get_extra_state(self) -> dict[str, Any]:
         """What `state_dict` holds beside tensors: where the schedules are, and what was logged."""
         weights = {label: auto.state() for label, auto in self._auto.items()}
-        return {"step": self.step, "terms_of": self._names, "weights": weights, "balance": self.balance.state()}
+        return {
+            "step": self.step, "surveyed": self._surveyed, "terms_of": self._names, "weights": weights,
+            "balance": self.balance.state(),
+        }  # fmt: skip
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on from there."""
         self.step, self._names = state["step"], state.get("terms_of", {})
+        self._surveyed = state.get("surveyed", -1)
         self.balance = Balance.from_state(state["balance"])
         for label, kept in state.get("weights", {}).items():
             self._auto[label].restore(kept)
+
+    def begin_epoch(self, epoch: int, split: Callable[[], TrainImages]) -> None:
+        """Let methods look at the data, those that want to, once before each epoch; all ranks together.
+
+        Args:
+            split: makes the train split, if there is such a method.
+        """
+        acting = [
+            place
+            for place, part in enumerate(self._parts())
+            if part.surveys and epoch < (part.config.schedule.until_epoch or self.epochs)
+        ]
+        if not acting or epoch == self._surveyed:
+            return
+        student, parts, train = self._holder[0], list(self._parts()), split()
+        for place in acting:
+            part, label = parts[place], self._labels[place]
+            knowledge = partial(self.source.of_one, place, part)
+            survey = TrainSurvey(train, student, part, knowledge, f"{label} looks at the train images")
+            with undisturbed(self.student, train.device):
+                part.epoch_began(self._moment(place, train.device, None), survey)
+            if ranks.size() > 1:
+                for buffer in part.buffers():
+                    dist.broadcast(buffer, src=0)
+        self._surveyed = epoch
 
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Loss for a batch, predictions for images."""
@@ -156,7 +189,7 @@ class DistillationModule(nn.Module):
             if kept is None:  # it has ended: the log keeps its columns
                 terms += [Term(name, batch.images.new_zeros(()), 0.0, ended=True) for name in self._names[label]]
                 continue
-            values = part.terms(student.output, kept, batch, self._moment(index, batch))
+            values = part.terms(student.output, kept, batch, self._moment(index, batch.images.device, ranks.rank()))
             weight = self._weight(part, label, student.loss.sum() / scale, values)
             own = [
                 Term(f"{label}.{name}", value, 1.0, 1.0, scale, auxiliary=True)
@@ -174,10 +207,10 @@ class DistillationModule(nn.Module):
         taught = torch.stack([value for name, value in values.items() if name not in part.auxiliary]).sum()
         return self._auto[label].of(detection, taught)
 
-    def _moment(self, index: int, batch: Batch) -> Moment:
-        """Seeded anew in each step, so that there is no state to keep."""
-        generator = torch.Generator(batch.images.device)
-        generator.manual_seed(_mixed(self.seed, index, self.step, ranks.rank()))
+    def _moment(self, index: int, device: torch.device, rank: int | None) -> Moment:
+        """Seeded anew in each step, so that there is no state to keep; for a rank, or equally for all."""
+        generator = torch.Generator(device)
+        generator.manual_seed(_mixed(self.seed, index, self.step, -1 if rank is None else rank))
         return Moment(self.step, self._epoch, self.epochs, generator)
 
     def _parts(self) -> Iterator[Distiller]:

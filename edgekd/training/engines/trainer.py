@@ -6,6 +6,7 @@ Without distillers it is the engine's own training, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
@@ -20,6 +21,7 @@ from edgekd.training.engines import parallel, patches, views
 from edgekd.training.engines.loader import ResumableLoader
 from edgekd.training.engines.protocol import EngineTrainer
 from edgekd.training.engines.release import changed
+from edgekd.training.engines.train_images import train_images
 from edgekd.training.fake_quantization import FakeQuantization
 from edgekd.training.resume import Resume
 
@@ -183,6 +185,19 @@ class StudentTrainer(_Base):
             model.bind_average(self.ema.ema)
         if self.resume_state is not None:
             self.resume_state.attach(self)
+        if isinstance(model, DistillationModule):
+            self._call_at_each_epoch(model)
+
+    def _call_at_each_epoch(self, model: DistillationModule) -> None:
+        """Methods look at the data behind the point where a training that is gone on with has its state again."""
+        loader = self.train_loader
+        resume = loader.before_pass
+
+        def begin() -> None:
+            resume()
+            model.begin_epoch(self.epoch, partial(train_images, self))
+
+        loader.before_pass = begin
 
     def _build_train_pipeline(self) -> None:
         self._pipelines_built += 1
