@@ -70,6 +70,7 @@ def train(row: Row, data_yaml: str, setting: dict[str, Any], scratch: Path, thre
     """Train one row and measure AP on its split."""
     from edgekd.data.config import YoloData, load
     from edgekd.data.pack import build
+    from edgekd.detectors.contract import Asked
     from edgekd.detectors.ultralytics.detector import UltralyticsDetector
     from edgekd.detectors.ultralytics.guard import guard
     from edgekd.recipe.schema import ValidateRecipe
@@ -87,7 +88,7 @@ def train(row: Row, data_yaml: str, setting: dict[str, Any], scratch: Path, thre
         row, data_yaml, setting, folder, threads
     )
     seconds = watch.seconds()
-    detector = UltralyticsDetector.from_recipe("yolo11p", weights, None, 3, "student")
+    detector = UltralyticsDetector.opened(Asked("yolo11p", weights, (), 3, "student"))
     data = load(YoloData(format="yolo", path=data_yaml), folder / "data", Path())
     split = data.splits[row.split]
     pack = build(split, (96, 96), 3, folder / "packs")
@@ -110,6 +111,7 @@ def _arguments(setting: dict[str, Any]) -> dict[str, Any]:
 def _with_edgekd(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path, threads: int) -> Path:
     from edgekd.data.digits import CLASS_NAMES
     from edgekd.detectors.class_map import ClassMap
+    from edgekd.detectors.contract import Asked
     from edgekd.detectors.ultralytics.detector import UltralyticsDetector
     from edgekd.distill.contract import distiller_type
     from edgekd.training.fit import fit
@@ -122,8 +124,8 @@ def _with_edgekd(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path
         for name, weight in weights.items()
         if name != "control"
     )
-    teacher = UltralyticsDetector.from_recipe("yolo11n", TEACHER, None, 3, "teacher")
-    student = UltralyticsDetector.from_recipe("yolo11p", None, CLASS_NAMES, 3, "student")
+    teacher = UltralyticsDetector.opened(Asked("yolo11n", TEACHER, (), 3, "teacher"))
+    student = UltralyticsDetector.opened(Asked("yolo11p", None, CLASS_NAMES, 3, "student"))
     plan = FitPlan(
         student=student, initialised=False, data_yaml=Path(data_yaml), train=_arguments(setting), head="one2many",
         seed=row.seed, threads=threads, distillers=methods,
@@ -137,11 +139,12 @@ def _with_engine(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path
     import torch
 
     from edgekd.data.digits import CLASS_NAMES
+    from edgekd.detectors.contract import Asked
     from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 
     from edgekd.training.engines.trainer import YoloTrainer  # isort: skip  (only to build the student from a width-0.125 YAML)
 
-    teacher = UltralyticsDetector.from_recipe("yolo11n", TEACHER, None, 3, "teacher")
+    teacher = UltralyticsDetector.opened(Asked("yolo11n", TEACHER, (), 3, "teacher"))
     torch.save({"model": teacher.module, "train_args": {}}, folder / "teacher.pt")
     overrides = {
         **_arguments(setting), "model": "yolo11p.yaml", "data": data_yaml, "seed": row.seed, "pretrained": False,
@@ -150,8 +153,8 @@ def _with_engine(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path
     }  # fmt: skip
     torch.set_num_threads(threads)
     trainer = YoloTrainer(overrides=overrides)
-    student = UltralyticsDetector.from_recipe("yolo11p", None, CLASS_NAMES, 3, "student")
-    trainer.prepare(student.module.yaml, None, None, compared=False, resume=None)
+    student = UltralyticsDetector.opened(Asked("yolo11p", None, CLASS_NAMES, 3, "student"))
+    trainer.prepare(student, False, None, False, None)
     trainer.train()
     return Path(trainer.best)
 

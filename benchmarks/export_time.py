@@ -35,12 +35,13 @@ class Bench:
         import numpy as np
         from ultralytics import YOLO
 
+        from edgekd.detectors.contract import Asked
         from edgekd.detectors.ultralytics.detector import UltralyticsDetector
         from edgekd.export.targets import load_target
 
         self.engine = YOLO(f"{options.model}.yaml")
         names = tuple(self.engine.names.values())
-        self.detector = UltralyticsDetector.from_recipe(options.model, None, names, 3, "detector")
+        self.detector = UltralyticsDetector.opened(Asked(options.model, None, names, 3, "detector"))
         self.spec = load_target(str(ROOT / "export" / "onnx-fp32.yaml"), {"opset": OPSET}, "benchmark")
         self.size_px, self.folder = (options.imgsz, options.imgsz), folder
         random = np.random.default_rng(0)

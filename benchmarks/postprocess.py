@@ -181,10 +181,11 @@ def _undisturbed(passes: list[float]) -> float:
 
 def _source(weights: Path, imgsz: int) -> Any:
     from edgekd.atomic import sha256_file
+    from edgekd.detectors.contract import Asked
     from edgekd.detectors.ultralytics.detector import UltralyticsDetector
     from edgekd.export.contract import Source
 
-    detector = UltralyticsDetector.from_recipe(None, weights, None, 3, "detector")
+    detector = UltralyticsDetector.opened(Asked(None, weights, (), 3, "detector"))
     module = detector.export_module("one2many").eval()
     size_px, spec = (imgsz, imgsz), detector.spec
     return Source(module, module.decode, spec.class_names, 3, size_px, spec.size_multiple, sha256_file(weights))

@@ -109,11 +109,12 @@ def _said(command: list[str]) -> str:
 
 def _export(weights: Path, runtime: str, size_px: tuple[int, int], folder: Path) -> Path:
     from edgekd.atomic import sha256_file
+    from edgekd.detectors.contract import Asked
     from edgekd.detectors.ultralytics.detector import UltralyticsDetector
     from edgekd.export.contract import Source
     from edgekd.export.targets import load_target, run_steps
 
-    detector = UltralyticsDetector.from_recipe(None, weights, None, 3, "detector")
+    detector = UltralyticsDetector.opened(Asked(None, weights, (), 3, "detector"))
     spec, module = detector.spec, detector.export_module("one2many").eval()
     source = Source(module, module.decode, spec.class_names, 3, size_px, spec.size_multiple, sha256_file(weights))
     target = {"openvino": "openvino-fp32", "onnxruntime": "onnx-fp32"}[runtime]

@@ -56,7 +56,8 @@ class Bench:
     """The variants of one pair."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        from edgekd.detectors.ultralytics.guard import guard, set_threads
+        from edgekd.cores import set_threads
+        from edgekd.detectors.ultralytics.guard import guard
 
         guard()
         set_threads(options.threads)
@@ -165,7 +166,7 @@ class Bench:
         student = UltralyticsDetector(self._new_student(), self.options.student)
         configs = [(method, distiller_type(method).config_type()) for method in methods]
         parts = build_distillers(configs, student.spec, {"teacher": teacher})
-        module = DistillationModule(student, parts, [teacher] * len(parts), epochs=100, seed=0)
+        module = DistillationModule(student, student.module, parts, [teacher] * len(parts), epochs=100, seed=0)
         module.steps_per_epoch = 100
         return module.to(self.device)
 
@@ -185,9 +186,10 @@ def plain_step(model: str, imgsz: int, batch: int, threads: int) -> Callable[[],
 
 
 def _detector(name: str) -> Any:
+    from edgekd.detectors.contract import Asked
     from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 
-    return UltralyticsDetector.from_recipe(name, None, CLASSES, 3, name)
+    return UltralyticsDetector.opened(Asked(name, None, CLASSES, 3, name))
 
 
 def _batch(size: int, imgsz: int) -> dict[str, Any]:

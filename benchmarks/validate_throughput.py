@@ -156,11 +156,12 @@ def _without_start(seconds: dict[str, list[float]]) -> dict[str, float]:
 def _export(weights: Path, logit_shift: float, imgsz: int, folder: Path) -> Path:
     """edgekd's artifact, in the layout that Ultralytics reads as well; `logit_shift` is added to every class logit."""
     from edgekd.atomic import sha256_file
+    from edgekd.detectors.contract import Asked
     from edgekd.detectors.ultralytics.detector import UltralyticsDetector
     from edgekd.export.contract import Source
     from edgekd.export.targets import load_target, run_steps
 
-    detector = UltralyticsDetector.from_recipe(None, weights, None, 3, "detector")
+    detector = UltralyticsDetector.opened(Asked(None, weights, (), 3, "detector"))
     for name, parameter in detector.module.named_parameters():
         if ".cv3." in name and name.endswith(".2.bias"):
             parameter.data += logit_shift

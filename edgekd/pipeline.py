@@ -10,7 +10,6 @@ from typing import Any
 
 from edgekd import ranks
 from edgekd.atomic import read_json
-from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import InputError
 from edgekd.former_runs import is_former
 from edgekd.gate.verdict import EXIT_CODES
@@ -30,6 +29,7 @@ from edgekd.stages.quantize import quantize_stage
 from edgekd.stages.ready import check_ready
 from edgekd.stages.show import show, show_verdict
 from edgekd.stages.train import control_stage, student_stage, teacher_stage
+from edgekd.training.engines.process import prepare
 
 STAGES: dict[str, Callable[[Context], None]] = {
     "data": data_stage,  # images and labels, validated; a view for the engine
@@ -114,7 +114,7 @@ def what_if(path: Path, overrides: tuple[str, ...]) -> Outcome:
     if is_former(RunDir.existing(path).manifest):
         with RunDir.held(path, bound.recipe.name, bound.base, bound.locked()):
             pass  # takes it over
-    guard()  # the engine's settings in a temporary folder
+    prepare()  # the engine's settings in a temporary folder
     context = Context(bound, RunDir.existing(path))
     check_budgets(bound, context.data.class_names)
     verdict = judge.what_if(context)

@@ -1,12 +1,15 @@
 """What other packages add to edgekd, by entry points.
 
-A package registers a method by naming the module that registers it, in its pyproject.toml:
+A package registers a method, or a family of detectors, by naming the module that registers it, in its pyproject.toml:
 
     [project.entry-points."edgekd.methods"]
     mine = "my_package.my_method"
 
-It is loaded when methods are first asked for, never for `edgekd --help`. One that cannot be loaded is a warning: what
-it adds is then unknown, and everything else works.
+    [project.entry-points."edgekd.families"]
+    mine = "my_package.my_family"
+
+It is loaded when methods, or families, are first asked for, never for `edgekd --help`. One that cannot be loaded is a
+warning: what it adds is then unknown, and everything else works.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from typing import Literal
 
 from edgekd.progress import say
 
-Group = Literal["edgekd.methods"]
+Group = Literal["edgekd.methods", "edgekd.families"]
 
 
 @cache

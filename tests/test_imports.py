@@ -22,7 +22,7 @@ ROOMS = [
 ]  # fmt: skip
 CELLAR = {  # may import each other
     "types", "errors", "atomic", "progress", "pace", "ranks", "plain", "terminal", "files", "plugins", "interrupts",
-    "openmp",
+    "openmp", "cores",
 }  # fmt: skip
 MODULES = sorted(path for path in ROOT.rglob("*.py") if "builtin" not in path.relative_to(ROOT).parts)
 ON_DEVICES = {"tensorrt", "ncnn", "ai_edge_litert"}  # runtimes that need not be on the machine that edgekd is on

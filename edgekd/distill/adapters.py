@@ -17,7 +17,7 @@ from edgekd.distill.config import FeatureConfig, Taps
 from edgekd.distill.contract import Pair, Wiring
 from edgekd.errors import InputError, unknown
 
-AdapterKind = Literal["none", "conv1x1", "conv1x1_norm", "mlp"]
+AdapterKind = Literal["none", "conv1x1", "conv1x1_norm", "conv3x3", "mlp"]
 
 ROLES: tuple[str, ...] = get_args(Role)
 P = ParamSpec("P")
@@ -49,8 +49,8 @@ def match_levels(
         InputError: an unknown tap, a named tap without partner, or no pair at all; names both sides.
     """
     teacher_taps = student_taps if teacher_taps is None else teacher_taps
-    ours = _find("student", student, student_taps, method)
-    theirs = _find("teacher", teacher, teacher_taps, method)
+    ours = find_taps("student", student, student_taps, method)
+    theirs = find_taps("teacher", teacher, teacher_taps, method)
     free = list(theirs)
     pairs = []
     for tap in ours:
@@ -72,6 +72,28 @@ def match_levels(
     if unpaired:
         raise InputError(f"{method}: no level of equal stride for tap {', '.join(sorted(unpaired))}: {sides}")
     return tuple(pairs)
+
+
+def find_taps(side: str, spec: Spec, taps: Taps, method: str) -> tuple[Tap, ...]:
+    """Taps of the roles and paths in `taps`, by stride.
+
+    Args:
+        side, method: `student` or `teacher`, and who asks, for messages.
+
+    Raises:
+        InputError: an unknown tap, or none.
+    """
+    by_path = {tap.path: tap for tap in spec.taps}
+    roles = {tap.role for tap in spec.taps}
+    problems = [
+        f"{method}: {side} {spec.name}: {unknown('tap', name, [*roles, *by_path])}"
+        for name in _listed(taps)
+        if name not in by_path and name not in roles
+    ]
+    if problems or not taps:
+        raise InputError(*(problems or [f"{method}: {side} {spec.name}: no taps given; name a role such as neck"]))
+    found = [tap for name in _listed(taps) for tap in ([by_path[name]] if name in by_path else spec.taps_of(name))]
+    return tuple(sorted(found, key=lambda tap: tap.stride))
 
 
 def match_branches(student: Spec, teacher: Spec) -> tuple[tuple[str, str], ...]:
@@ -149,7 +171,8 @@ def channel_adapter(in_channels: int, out_channels: int, kind: AdapterKind) -> n
     """Map (N, in, H, W) to (N, out, H, W). Weights and biases have PyTorch's default (Kaiming-uniform) initialisation.
 
     Kinds: `none` (equal channels only), `conv1x1` (with bias), `conv1x1_norm` (no bias: for losses that do not see the
-    mean of a channel, where a bias would never get a gradient), `mlp` (conv1x1, ReLU, conv1x1).
+    mean of a channel, where a bias would never get a gradient), `conv3x3` (with bias; nine times the work), `mlp`
+    (conv1x1, ReLU, conv1x1).
 
     Raises:
         InputError: `none` with different channel counts.
@@ -164,7 +187,19 @@ def channel_adapter(in_channels: int, out_channels: int, kind: AdapterKind) -> n
         return nn.Sequential(
             nn.Conv2d(in_channels, out_channels, 1), nn.ReLU(inplace=True), nn.Conv2d(out_channels, out_channels, 1)
         )
+    if kind == "conv3x3":
+        return nn.Conv2d(in_channels, out_channels, 3, padding=1)
     return nn.Conv2d(in_channels, out_channels, 1, bias=kind == "conv1x1")
+
+
+def start_near_zero(adapters: nn.ModuleList, deviation: float = 1e-4) -> None:
+    """Initialise convolutions so that hardly any gradient reaches the student until they have learnt something.
+
+    As FGFI and DeFeat do: weights normal with `deviation`, cut at two deviations.
+    """
+    for adapter in adapters:
+        assert isinstance(adapter, nn.Conv2d)
+        nn.init.trunc_normal_(adapter.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
 
 
 def resize_to(student_map: Tensor, teacher_map: Tensor) -> Tensor:
@@ -214,21 +249,6 @@ def _widened(value: object) -> object:
 
 def _listed(taps: Taps) -> tuple[str, ...]:
     return (taps,) if isinstance(taps, str) else taps
-
-
-def _find(side: str, spec: Spec, taps: Taps, method: str) -> tuple[Tap, ...]:
-    """Taps of the roles and paths in `taps`, by stride."""
-    by_path = {tap.path: tap for tap in spec.taps}
-    roles = {tap.role for tap in spec.taps}
-    problems = [
-        f"{method}: {side} {spec.name}: {unknown('tap', name, [*roles, *by_path])}"
-        for name in _listed(taps)
-        if name not in by_path and name not in roles
-    ]
-    if problems or not taps:
-        raise InputError(*(problems or [f"{method}: {side} {spec.name}: no taps given; name a role such as neck"]))
-    found = [tap for name in _listed(taps) for tap in ([by_path[name]] if name in by_path else spec.taps_of(name))]
-    return tuple(sorted(found, key=lambda tap: tap.stride))
 
 
 def _stride_distance(tap: Tap, other: Tap) -> tuple[float, int]:

@@ -53,6 +53,12 @@ class SharedPoints:
         """The shared points of a teacher's (B, A, ...), in the order of `of_student`."""
         return _of_levels(values, predictions, self.teacher_levels, dim)
 
+    def sizes_of_student(self, predictions: DensePredictions) -> list[int]:
+        """How many of the shared points each level has; they add up to what `of_student` gives."""
+        cells = [height * width for height, width in predictions.level_sizes]
+        anchors = len(predictions.points_px) // sum(cells)
+        return [cells[level] * anchors for level in self.student_levels]
+
 
 def _of_levels(values: Tensor, predictions: DensePredictions, levels: tuple[int, ...], dim: int) -> Tensor:
     cells = [height * width for height, width in predictions.level_sizes]

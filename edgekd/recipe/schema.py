@@ -74,7 +74,9 @@ class TargetEnvelope(Envelope):
 class DetectorRecipe(_Strict):
     """A teacher or a student."""
 
-    family: Literal["ultralytics"] = "ultralytics"
+    family: str | None = Field(
+        None, description="library or paper that the model is of; default: the first whose models or weights it may be"
+    )
     model: PathText | None = Field(None, description="name such as yolo26n, yolo11p, rtdetr-l, or a model YAML")
     weights: PathText | None = Field(
         None, description=".pt or .safetensors; relative to the recipe, then the current folder"

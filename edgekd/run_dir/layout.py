@@ -13,14 +13,16 @@ from edgekd.run_dir.manifest import LOCKED_RECIPE, MANIFEST
 
 LOCK = ".lock"
 
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors")  # of the files that families save a trained student in
 _TRAINED = ("baseline", "control", "student", "student_qat")
 # As glob patterns below the run directory. What the manifest lists comes on top.
 _FILES = (
     LOCKED_RECIPE, "verdict.json", "report.html", "report.md", "report.json", ".token-*",
     "data/split.json", "data/ground_truth-val.json", "data/image_facts.json",
     "data/packs/*-*.npy", "data/packs/*-*.json", "teacher/teacher.json",
-    *(f"{name}/{file}" for name in _TRAINED for file in ("student.pt", "student.safetensors", "metrics.json")),
-    *(f"{name}/{file}" for name in _TRAINED for file in ("training.json", "resume.pt", "epochs.csv", "terms.csv")),
+    *(f"{name}/student{suffix}" for name in _TRAINED for suffix in WEIGHTS_SUFFIXES),
+    *(f"{name}/{file}" for name in _TRAINED for file in ("metrics.json", "training.json", "resume.pt")),
+    *(f"{name}/{file}" for name in _TRAINED for file in ("epochs.csv", "terms.csv")),
     *(f"{name}/first_steps.json" for name in _TRAINED),
     *(f"export/*/{file}" for file in ("edgekd.json", "parity.json", "quantization.json", "bisect.json")),
     *(f"{folder}/*@*.{end}" for folder in ("validate", "profile") for end in ("json", "jsonl", "jsonl.partial")),

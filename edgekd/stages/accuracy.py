@@ -16,8 +16,8 @@ from edgekd import ranks
 from edgekd.agent.postprocess import postprocess
 from edgekd.atomic import write_json, write_text
 from edgekd.data.pack import Pack
+from edgekd.detectors.contract import Detector
 from edgekd.detectors.spec import Branch
-from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.errors import InputError
 from edgekd.measure.average_precision import evaluate, operating_point
 from edgekd.progress import progress
@@ -28,7 +28,7 @@ _BATCH = 16
 
 
 def detect_in_torch(
-    detector: UltralyticsDetector,
+    detector: Detector,
     head: Branch | None,
     *,
     pack: Pack,

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from edgekd.atomic import sha256_file
 from edgekd.data.config import CocoData, DigitsData, YoloData
+from edgekd.detectors.families import family_names
 from edgekd.devices import catalog
 from edgekd.devices.contract import DeviceSpec
 from edgekd.devices.tools.spec import fixed_shape_problem, missing_programs
@@ -26,6 +27,7 @@ from edgekd.recipe.lookup import find
 from edgekd.recipe.schema import DetectorRecipe, DistillEnvelope, Recipe, ThroughputRecipe
 from edgekd.recipe.yaml_text import dump
 from edgekd.stages import schedules
+from edgekd.stages.families import weights_path, with_families
 
 DataConfig = DigitsData | YoloData | CocoData
 _DATA_TYPES: dict[str, type[DataConfig]] = {"digits": DigitsData, "yolo": YoloData, "coco": CocoData}
@@ -61,10 +63,7 @@ class Bound:
 
     def weights_path(self, detector: DetectorRecipe) -> Path | None:
         """The weights file: beside the recipe, else in the current folder."""
-        if detector.weights is None:
-            return None
-        beside = self.base / detector.weights
-        return beside if beside.exists() else Path(detector.weights)
+        return weights_path(detector, self.base)
 
     def locked(self) -> str:
         """The recipe with every default filled in, as YAML; a recipe itself, from which a stage can be done again."""
@@ -89,7 +88,7 @@ def file_hash(path: Path | None) -> str | None:
 
 
 def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None = None) -> Bound:
-    """Read, validate and bind a recipe. Opens no weights and no data.
+    """Read, validate and bind a recipe. Opens no data, and of weights at most a header that says what they are.
 
     Args:
         base: folder for relative paths, where it is not the recipe's own.
@@ -111,6 +110,8 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
             return None
 
     recipe = attempt(lambda: bind(Recipe, content, where)) or sound_parts(content)
+    base = base or path.parent
+    recipe = attempt(partial(with_families, recipe, base, where)) or recipe
     data = attempt(lambda: _data(recipe, where)) if "data" in recipe.model_fields_set else None
     distillers = [attempt(one) for one in _distillers(recipe.distill, where, "distill")]
     quantize_distillers = [attempt(one) for one in _distillers(recipe.quantize.distill, where, "quantize.distill")]
@@ -136,7 +137,7 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
     assert gate is not None
     return Bound(
         path=path,
-        base=base or path.parent,
+        base=base,
         recipe=recipe,
         data=data,
         distillers=tuple(entry for entry in distillers if entry),
@@ -168,6 +169,8 @@ def recipe_json_schema() -> dict[str, Any]:
 
     methods = {name: distiller_type(name).config_type for name in distiller_names()}
     definitions["DistillEnvelope"] = {"anyOf": [{"enum": list(methods)}, *variants("method", methods)]}
+    for detector in ("TeacherRecipe", "StudentRecipe"):
+        definitions[detector]["properties"]["family"]["examples"] = family_names()
     definitions["DataEnvelope"] = {"anyOf": variants("format", dict(_DATA_TYPES))}
     gate = GateConfig.model_json_schema(ref_template="#/$defs/{model}")
     definitions.update(gate.pop("$defs", {}))

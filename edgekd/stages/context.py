@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from edgekd import __version__, ranks
+from edgekd.cores import set_threads
 from edgekd.data import config as data_config
 from edgekd.data.config import DataSet
 from edgekd.data.pack import Pack
-from edgekd.detectors.ultralytics.guard import guard, set_threads
 from edgekd.errors import InputError
 from edgekd.run_dir import RunDir
 from edgekd.stages.binding import Bound
 from edgekd.stages.models import Pair, build_pair
+from edgekd.training.engines.process import prepare
 
 # Raise a stage's number when its code changes what it writes: finished stages of older code are then done again.
 CODE_VERSIONS = {
@@ -52,7 +53,7 @@ class Context:
     anew: bool = False
 
     def __post_init__(self) -> None:
-        guard(self.path / ".engine")
+        prepare(self.path / ".engine")
         os.environ.setdefault("MPLCONFIGDIR", str(self.path / ".engine"))  # the engine asks matplotlib for fonts
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(self.path / ".engine" / "inductor"))  # torch.compile
         set_threads(self.bound.recipe.threads)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgekd.atomic import sha256_file
-from edgekd.detectors.ultralytics.detector import UltralyticsDetector
+from edgekd.detectors.contract import Detector
 from edgekd.export.contract import QUANTIZATION_NAME, SIDECAR_NAME, Source, TargetSpec
 from edgekd.export.parity import PARITY_NAME, require
 from edgekd.export.targets import run_steps
@@ -16,7 +16,7 @@ from edgekd.progress import say
 from edgekd.stages.context import Context
 from edgekd.stages.material import material_for
 from edgekd.stages.quantize import student_for
-from edgekd.stages.train import load_trained
+from edgekd.stages.train import load_trained, weights_name
 
 
 def export_stage(context: Context) -> None:
@@ -31,7 +31,7 @@ def export_stage(context: Context) -> None:
 def export_inputs(context: Context, target: TargetSpec) -> dict[str, Any]:
     """What decides an artifact."""
     student = student_for(context, target)
-    student_hash = context.run.output_hash(student, f"{student}/student.pt")
+    student_hash = context.run.output_hash(student, weights_name(context, student))
     head, size = context.bound.recipe.student.head, list(measured_size(target, context))
     return {"target": target.model_dump(mode="json"), "student": student_hash, "head": head, "size_px": size}
 
@@ -41,12 +41,14 @@ def measured_size(target: TargetSpec, context: Context) -> tuple[int, int]:
     return target.size if isinstance(target.size, tuple) else context.size_px
 
 
-def source_for(context: Context, target: TargetSpec, detector: UltralyticsDetector) -> Source:
+def source_for(context: Context, target: TargetSpec, detector: Detector) -> Source:
     """What the first step of a target starts from: a trained student, loaded."""
-    return source_of(context, target, detector, sha256_file(context.path / student_for(context, target) / "student.pt"))
+    return source_of(
+        context, target, detector, sha256_file(context.path / weights_name(context, student_for(context, target)))
+    )
 
 
-def source_of(context: Context, target: TargetSpec, detector: UltralyticsDetector, sha256: str) -> Source:
+def source_of(context: Context, target: TargetSpec, detector: Detector, sha256: str) -> Source:
     """The same for any student, whose weights have that hash."""
     module: Any = detector.export_module(context.pair.head).eval()
     return Source(

@@ -11,11 +11,11 @@ from edgekd.agent import __main__ as agent
 from edgekd.agent import predict
 from edgekd.agent.pipeline import Pipeline
 from edgekd.agent.protocol import AgentError, UsageError
+from edgekd.cores import own_cores
 from edgekd.data import pack
 from edgekd.data.calibration import accuracy_split, calibration_split
 from edgekd.data.pack import Pack
-from edgekd.detectors.ultralytics.detector import UltralyticsDetector
-from edgekd.detectors.ultralytics.guard import own_cores
+from edgekd.detectors.contract import Detector
 from edgekd.errors import Bug, EnvironmentFault, InputError
 from edgekd.export.contract import Artifact, Material, TargetSpec, step
 from edgekd.export.int8_options import Int8Options
@@ -27,7 +27,7 @@ from edgekd.stages.context import Context
 from edgekd.types import ByteArray, Detections, Split
 
 
-def material_for(context: Context, student: UltralyticsDetector, size_px: tuple[int, int]) -> Material:
+def material_for(context: Context, student: Detector, size_px: tuple[int, int]) -> Material:
     """The material of one target. Packs are made, and the student is measured, when a step first asks for it.
 
     Args:
@@ -41,7 +41,7 @@ def material_for(context: Context, student: UltralyticsDetector, size_px: tuple[
 class _Measured:
     """Images of the train split, and AP on those that calibration does not see."""
 
-    def __init__(self, context: Context, student: UltralyticsDetector, size_px: tuple[int, int]) -> None:
+    def __init__(self, context: Context, student: Detector, size_px: tuple[int, int]) -> None:
         self._context, self._student, self._size_px = context, student, size_px
 
     def calibration(self, count: int, size_px: tuple[int, int]) -> ByteArray:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
+from edgekd.detectors import families
 from edgekd.detectors.class_matching import ClassMatch
+from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.detectors.spec import Branch, Spec
-from edgekd.detectors.ultralytics.architectures import architecture
-from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.distill.adapters import named_paths
 from edgekd.distill.config import EMA, MAIN, DistillerConfig, FeatureConfig
 from edgekd.distill.contract import Distiller, distiller_type
@@ -36,13 +35,13 @@ class Pair:
         teachers: by name; also the student's own average, where a method learns from it.
     """
 
-    student: UltralyticsDetector
+    student: Trainable
     head: Branch | None
     initialised: bool
     teachers: Mapping[str, Side]
 
     @property
-    def teacher(self) -> UltralyticsDetector | None:
+    def teacher(self) -> Detector | None:
         """The first one; None in a recipe without."""
         return self.teachers[MAIN].detector if MAIN in self.teachers else None
 
@@ -72,13 +71,12 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
     recipe, where = bound.recipe, bound.where
     guard_rng()
     student_path = None if architecture_only and recipe.student.model else bound.weights_path(recipe.student)
-    student = UltralyticsDetector.from_recipe(
-        recipe.student.model, student_path, class_names, channels, f"{where}: student"
-    )
+    asked = Asked(recipe.student.model, student_path, class_names, channels, f"{where}: student")
+    student = families.trainable(families.open_detector(recipe.student.family, asked), asked.where)
     found = {name: open_teacher(bound, name, class_names, channels, architecture_only) for name in recipes_of(recipe)}
     _require_channels(channels, where, student=student, **{place_of(name): one for name, one in found.items()})
-    asked = {place_of(name): (recipes_of(recipe)[name], one) for name, one in found.items()}
-    _require_model(where, student=(recipe.student, student), **asked)
+    sides = {place_of(name): (recipes_of(recipe)[name], one) for name, one in found.items()}
+    _require_model(where, student=(recipe.student, student), **sides)
     student, found = _with_taps(bound.distillers, student, found)
     teachers = {name: matched(bound, name, one, class_names) for name, one in found.items()}
     if learns_from(bound.distillers, EMA):
@@ -89,7 +87,7 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
     return pair
 
 
-def _check_targets(bound: Bound, student: UltralyticsDetector, channels: int) -> None:
+def _check_targets(bound: Bound, student: Detector, channels: int) -> None:
     """A size, or anything else that a target cannot be made with, must not cost a training."""
     train_size = (bound.recipe.imgsz_px, bound.recipe.imgsz_px)
     problems: list[str] = []
@@ -105,7 +103,7 @@ def _check_targets(bound: Bound, student: UltralyticsDetector, channels: int) ->
         raise InputError(*problems)
 
 
-def quantization_pair(bound: Bound, pair: Pair, student: UltralyticsDetector) -> Pair:
+def quantization_pair(bound: Bound, pair: Pair, student: Trainable) -> Pair:
     """Who trains under fake quantisation, and who teaches: the float student, or the recipe's teacher.
 
     Args:
@@ -195,8 +193,8 @@ def check_runtime(bound: Bound) -> None:
 
 
 def _with_taps(
-    methods: Methods, student: UltralyticsDetector, teachers: Mapping[str, UltralyticsDetector]
-) -> tuple[UltralyticsDetector, dict[str, UltralyticsDetector]]:
+    methods: Methods, student: Trainable, teachers: Mapping[str, Detector]
+) -> tuple[Trainable, dict[str, Detector]]:
     """All detectors, in whose specs module paths in `taps` and `teacher_taps` are taps."""
     configs = [config for _, config in methods if isinstance(config, FeatureConfig)]
     theirs = {
@@ -212,7 +210,7 @@ def _with_taps(
     return student.with_taps(ours), {name: one.with_taps(theirs[name]) for name, one in teachers.items()}
 
 
-def _require_channels(channels: int, where: str, **detectors: UltralyticsDetector | None) -> None:
+def _require_channels(channels: int, where: str, **detectors: Detector | None) -> None:
     """Refuse weights made for images of another number of channels."""
     problems = [
         f"{where}: {side}: takes {detector.spec.input_channels} input channels, the data has {channels}; "
@@ -224,15 +222,14 @@ def _require_channels(channels: int, where: str, **detectors: UltralyticsDetecto
         raise InputError(*problems)
 
 
-def _require_model(where: str, **sides: tuple[DetectorRecipe | None, UltralyticsDetector | None]) -> None:
+def _require_model(where: str, **sides: tuple[DetectorRecipe, Detector]) -> None:
     """Refuse weights of another model than the recipe names beside them."""
     problems = []
     for side, (asked, detector) in sides.items():
-        if asked is None or detector is None or asked.model is None or asked.weights is None:
+        if asked.model is None or asked.weights is None:
             continue
-        expected = _features(architecture(asked.model, f"{where}: {side}.model"))
-        found = _features(detector.module.yaml)
-        differing = [key for key, value in expected.items() if found[key] not in (value, None)]
+        family = families.family(detector.spec.family)
+        differing = family.differing(asked.model, detector, f"{where}: {side}.model")
         if differing:
             problems.append(
                 f"{where}: {side}.weights: {asked.weights} holds another model than {side}.model: {asked.model} "
@@ -240,16 +237,6 @@ def _require_model(where: str, **sides: tuple[DetectorRecipe | None, Ultralytics
             )
     if problems:
         raise InputError(*problems)
-
-
-def _features(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells one model YAML from another, whatever version of the engine wrote it; None where it does not say."""
-    scale = (config.get("scales") or {}).get(config.get("scale"))
-    return {
-        "layers": [layer[2] for layer in (*config["backbone"], *config["head"])],
-        "scale": list(scale) if scale else None,
-        "bins": config.get("reg_max", 16),
-    }
 
 
 def _head(bound: Bound, spec: Spec) -> Branch | None:

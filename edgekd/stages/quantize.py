@@ -12,7 +12,7 @@ from edgekd.progress import say
 from edgekd.stages.context import Context
 from edgekd.stages.models import check_runtime, quantization_pair
 from edgekd.stages.teachers import make_teachers, teacher_inputs
-from edgekd.stages.train import Training, fit_plan, load_trained, train_stage
+from edgekd.stages.train import Training, fit_plan, load_trained, train_stage, weights_name
 from edgekd.training.arguments import quantization_arguments
 from edgekd.training.fake_quantization import Grid
 from edgekd.training.teacher import AnyTeacher, Teacher
@@ -29,7 +29,7 @@ def quantize_stage(context: Context) -> None:
         say("warning: quantize: no target of the recipe is int8; the others are exported from the float student")
     inputs: dict[str, Any] = {
         "student": recipe.student.model_dump(),
-        "initial": context.run.output_hash("student", "student/student.pt"),
+        "initial": context.run.output_hash("student", weights_name(context, "student")),
         "train": quantization_arguments(recipe.train, recipe.quantize),
         "grid": vars(_grid(context)),
         "seed": recipe.seed,

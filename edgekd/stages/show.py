@@ -11,6 +11,7 @@ from typing import Any
 
 from edgekd import plain
 from edgekd.atomic import as_written, read_json
+from edgekd.detectors.families import family
 from edgekd.measure.withheld import without_figures
 from edgekd.recipe.yaml_text import read_mapping
 from edgekd.report import throughput
@@ -26,14 +27,15 @@ def show(run: Path, stage: str) -> tuple[Any, str]:
 
 
 def _student(run: Path) -> tuple[Any, str]:
-    names = _in_torch(_recipe(run))
+    recipe = _recipe(run)
+    names = _in_torch(recipe)
     paths = {name: run / _file_of(name) for name in names}
     models = {name: read_json(path) for name, path in paths.items() if path.is_file()}
     lines = [
         f"{name:<11} {content['name']:<10} AP {content['ap']:.3f}  AP50 {content['ap50']:.3f}"
         for name, content in models.items()
     ]
-    return models, plain.lines([*lines, f"student weights: {run / 'student' / 'student.pt'}"])
+    return models, plain.lines([*lines, f"student weights: {run / 'student' / _weights_of(recipe)}"])
 
 
 def _export(run: Path) -> tuple[Any, str]:
@@ -142,6 +144,10 @@ def _file_of(model: str) -> str:
     """Where the stage of a model that is measured in torch leaves its AP."""
     kind, _, name = model.partition(".")
     return f"teacher/{name or kind}.json" if kind == "teacher" else f"{model}/metrics.json"
+
+
+def _weights_of(recipe: dict[str, Any]) -> str:
+    return family(recipe["student"]["family"]).student_files[0]
 
 
 def _recipe(run: Path) -> dict[str, Any]:

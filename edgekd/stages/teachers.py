@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgekd.detectors import families
 from edgekd.detectors.class_map import ClassMap, columns_of
 from edgekd.detectors.class_matching import ClassMatch, match_classes
-from edgekd.detectors.ultralytics.detector import UltralyticsDetector
+from edgekd.detectors.contract import Asked, Detector
 from edgekd.distill.config import MAIN, DistillerConfig
 from edgekd.distill.requirements import some
 from edgekd.errors import EdgekdError, InputError
@@ -35,7 +36,7 @@ class Side:
     """
 
     recipe: TeacherRecipe | None
-    detector: UltralyticsDetector
+    detector: Detector
     classes: tuple[ClassMatch, ...] = ()
 
     @property
@@ -56,7 +57,7 @@ def place_of(name: str) -> str:
 
 def open_teacher(
     bound: Bound, name: str, class_names: tuple[str, ...], channels: int, architecture_only: bool
-) -> UltralyticsDetector:
+) -> Detector:
     """Build one on the CPU.
 
     Raises:
@@ -66,10 +67,10 @@ def open_teacher(
     path = None if architecture_only and recipe.model else bound.weights_path(recipe)
     if path is None and not architecture_only:
         raise InputError(f"{where}.weights: missing; name a trained file, e.g. best.pt: random weights teach nothing")
-    return UltralyticsDetector.from_recipe(recipe.model, path, class_names, channels, where)
+    return families.open_detector(recipe.family, Asked(recipe.model, path, class_names, channels, where))
 
 
-def matched(bound: Bound, name: str, detector: UltralyticsDetector, class_names: tuple[str, ...]) -> Side:
+def matched(bound: Bound, name: str, detector: Detector, class_names: tuple[str, ...]) -> Side:
     """A teacher with the classes of the data; without data none are matched.
 
     Raises:
@@ -129,6 +130,6 @@ def learns_from(methods: Methods, name: str) -> Methods:
     return [(method, config) for method, config in methods if config.teacher == name]
 
 
-def average_of(student: UltralyticsDetector, class_names: tuple[str, ...]) -> Side:
+def average_of(student: Detector, class_names: tuple[str, ...]) -> Side:
     """The student's own average, which knows the classes of the data."""
     return Side(None, student, match_classes(class_names, class_names))

@@ -17,10 +17,10 @@ import numpy as np
 from edgekd import ranks
 from edgekd.atomic import read_json, sha256_file, sha256_json, write_json
 from edgekd.data import train_view
+from edgekd.detectors import families
 from edgekd.detectors.class_map import ClassMap, columns_of
 from edgekd.detectors.class_matching import unknown_warnings
-from edgekd.detectors.ultralytics import weights
-from edgekd.detectors.ultralytics.detector import UltralyticsDetector
+from edgekd.detectors.contract import Asked, Detector, Family, Trainable
 from edgekd.distill.config import MAIN
 from edgekd.progress import say
 from edgekd.ranks import agreement
@@ -33,6 +33,7 @@ from edgekd.stages.models import check_runtime
 from edgekd.stages.teachers import make_teachers, recipes_of, teacher_inputs
 from edgekd.training.arguments import split_arguments
 from edgekd.training.engines.placement import torch_device
+from edgekd.training.engines.process import PACKAGES
 from edgekd.training.fit import fit
 from edgekd.training.plan import FitPlan
 from edgekd.training.resume import FILE, Resume
@@ -100,7 +101,7 @@ def train_stage(context: Context, name: str, inputs: dict[str, Any], prepare: Ca
 def accuracy_inputs(context: Context, name: str) -> dict[str, Any]:
     """What decides the AP of a trained model."""
     return {
-        "weights": context.run.output_hash(name, f"{name}/student.pt"),
+        "weights": context.run.output_hash(name, weights_name(context, name)),
         "validate": context.bound.recipe.validate_.model_dump(),
         "size": list(context.size_px),
     }
@@ -124,10 +125,20 @@ def fit_plan(context: Context, name: str) -> FitPlan:
     )
 
 
-def load_trained(context: Context, name: str) -> UltralyticsDetector:
+def load_trained(context: Context, name: str) -> Trainable:
     """The detector that `student` or `control` left behind."""
-    path = context.path / name / "student.pt"
-    return UltralyticsDetector.from_recipe(context.pair.student.spec.name, path, None, context.data.channels, name)
+    spec, path = context.pair.student.spec, context.path / weights_name(context, name)
+    asked = Asked(spec.name, path, (), context.data.channels, name)
+    return families.trainable(families.open_detector(spec.family, asked), name)
+
+
+def weights_name(context: Context, name: str) -> str:
+    """The file below the run directory that holds the weights of `student` or `control`."""
+    return f"{name}/{_family(context).student_files[0]}"
+
+
+def _family(context: Context) -> Family:
+    return families.family(context.pair.student.spec.family)
 
 
 def _train_stage(context: Context, name: str) -> None:
@@ -158,7 +169,7 @@ def _prepare(context: Context, name: str, distilling: bool) -> Training:
 
 def _resume(context: Context, name: str, inputs: dict[str, Any]) -> Resume:
     """The saved state of a training that was stopped: of this very training, or the user is asked."""
-    versions = {package: version(package) for package in ("torch", "ultralytics")}
+    versions = {package: version(package) for package in dict.fromkeys((*PACKAGES, *_family(context).packages))}
     identity = {**context.with_common(name, inputs), **versions, "world_size": ranks.size()}
     minutes = split_arguments(context.bound.recipe.train)[1].checkpoint_minutes
     return Resume(context.path / name / FILE, identity, minutes, context.allow_changed)
@@ -175,25 +186,27 @@ def _train(context: Context, name: str, training: Training, resume: Resume) -> l
     if ranks.is_main():
         write_json(context.path / name / "training.json", effort)
     taught = ["terms.csv", "first_steps.json"] if training.teachers else []
-    own = ["student.pt", "training.json", "epochs.csv", *taught]
-    return [f"{name}/{file}" for file in own]
+    own = ["training.json", "epochs.csv", *taught]
+    return [weights_name(context, name), *(f"{name}/{file}" for file in own)]
 
 
 def _measure(context: Context, name: str) -> list[str]:
     """AP of what was trained, beside it: measured apart, so that another threshold costs no training."""
-    agreement.await_file(context.path / name / "student.pt", context.run.output_hash(name, f"{name}/student.pt"))
+    file = weights_name(context, name)
+    agreement.await_file(context.path / file, context.run.output_hash(name, file))
     detector = load_trained(context, name)
     summary, written = _validate(context, detector, name)
     if not ranks.is_main():
         return []
     effort = read_json(context.path / name / "training.json")
     _write_metrics(context, name, effort, summary)
-    _write_twin(context, name, detector, summary)
+    _publish(context, name, detector, summary)
     spent = f"{effort['epochs']} epochs, {effort['seconds']:.0f} s"
     say(f"{name}: AP {summary['ap']:.3f}, AP50 {summary['ap50']:.3f} on val ({spent})")
     if name == "student":
         _warn(context, summary["ap"])
-    return [f"{name}/metrics.json", f"{name}/student.safetensors", *written]
+    published = [f"{name}/{file}" for file in _family(context).student_files[1:]]
+    return [f"{name}/metrics.json", *published, *written]
 
 
 def _warn(context: Context, student: float) -> None:
@@ -210,7 +223,7 @@ def _write_metrics(context: Context, name: str, effort: dict[str, Any], summary:
     content = {
         "name": spec.name,
         "parameters": spec.parameters,
-        "weights_sha256": sha256_file(context.path / name / "student.pt"),
+        "weights_sha256": sha256_file(context.path / weights_name(context, name)),
         "head": context.pair.head,
         **effort,
         **{key: value for key, value in summary.items() if key not in ("images", "settings")},
@@ -218,15 +231,15 @@ def _write_metrics(context: Context, name: str, effort: dict[str, Any], summary:
     write_json(context.path / name / "metrics.json", content)
 
 
-def _write_twin(context: Context, name: str, detector: UltralyticsDetector, summary: dict[str, Any]) -> None:
-    """`student.safetensors`: the weights in a form that cannot run code, fit to be the teacher of another recipe."""
+def _publish(context: Context, name: str, detector: Trainable, summary: dict[str, Any]) -> None:
+    """The weights beside what was measured of them, fit to be the teacher of another recipe."""
     facts = {
         "recipe": context.bound.recipe.name,
         "recipe_sha256": sha256_json(context.bound.recipe.model_dump(mode="json", by_alias=True)),
         "data": context.data_identity["splits"],
         **{key: round(summary[key], 4) for key in ("ap", "ap50")},
     }
-    weights.save_safetensors(detector.module, context.path / name / "student.safetensors", facts)
+    detector.publish(context.path / name, facts)
 
 
 def _validate_teacher(context: Context, name: str, weights_hash: str | None) -> list[str]:
@@ -258,7 +271,7 @@ def _validate_teacher(context: Context, name: str, weights_hash: str | None) -> 
 
 
 def _validate(
-    context: Context, detector: UltralyticsDetector, name: str, columns: np.ndarray[Any, Any] | None = None
+    context: Context, detector: Detector, name: str, columns: np.ndarray[Any, Any] | None = None
 ) -> tuple[dict[str, Any], list[str]]:
     """AP in torch of the student's head, or the teacher's first branch; and the files that hold it.
 

@@ -40,14 +40,20 @@ class DistillationModule(nn.Module):
     def __init__(
         self,
         student: Trainable,
+        network: nn.Module,
         distillers: Sequence[Distiller],
         teachers: Sequence[AnyTeacher],
         epochs: int,
         seed: int,
     ) -> None:
-        """`teachers`: of each distiller, in their order; the same object where they share one."""
+        """Wrap a student.
+
+        Args:
+            network: what the engine trains in its place: its own module, or a shell around it.
+            teachers: of each distiller, in their order; the same object where they share one.
+        """
         super().__init__()
-        self.student = student.module
+        self.student = network
         self.distillers = nn.ModuleList(distillers)
         self._holder = (student, Online(distillers, teachers))  # a tuple: nn.Module does not register what lies in it
         self.balance = Balance()
@@ -68,6 +74,11 @@ class DistillationModule(nn.Module):
     def student_model(self) -> nn.Module:
         """The name under which the engine looks for a wrapped student."""
         return self.student
+
+    @property
+    def detector(self) -> Trainable:
+        """The student, as its family sees it."""
+        return self._holder[0]
 
     @property
     def source(self) -> Online:
@@ -226,12 +237,6 @@ def unwrapped(model: Any) -> Any:
         if not isinstance(inner, nn.Module):
             return model
         model = inner
-
-
-def student_of(model: nn.Module) -> nn.Module:
-    """The student inside the engine's, DDP's and the distillation wrapper; a control is its own student."""
-    inner: nn.Module = unwrapped(model)
-    return inner.student if isinstance(inner, DistillationModule) else inner
 
 
 def assert_optimised(module: DistillationModule, optimizer: torch.optim.Optimizer) -> None:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgekd import ranks
-from edgekd.training.distillation import student_of
+from edgekd.detectors.contract import Trainable
 
 if TYPE_CHECKING:
     from edgekd.training.engines.trainer import StudentTrainer
@@ -77,23 +77,6 @@ def fake_quantized_input(value: Tensor, span: Tensor, symmetric: bool) -> Tensor
     return torch.fake_quantize_per_tensor_affine(value.float(), scale, zero.int(), *levels).to(value.dtype)
 
 
-def convolutions(student: nn.Module, float_predictions: bool = False) -> dict[str, nn.Conv2d]:
-    """Those to be quantised, by module path: all but the constant sum over a box distribution's bins.
-
-    Args:
-        float_predictions: leave out the head's convolutions without a batch norm, too: they give scores and boxes.
-    """
-    layers: Any = student.model
-    head = {id(part) for part in layers[-1].modules()} if float_predictions else set()
-    return {
-        path: part
-        for path, part in student.named_modules()
-        if isinstance(part, nn.Conv2d)
-        and ".dfl." not in f".{path}."
-        and not (id(part) in head and part.bias is not None)
-    }
-
-
 @dataclass
 class FakeQuantization:
     """Switched on, a student's convolutions quantise; switched off, no trace is left on it.
@@ -113,7 +96,7 @@ class FakeQuantization:
     _frozen: list[nn.Module] = field(default_factory=list)
     _observing: bool = False
 
-    def on(self, student: nn.Module, observing: bool = False) -> None:
+    def on(self, student: Trainable, observing: bool = False) -> None:
         """From now on its convolutions quantise.
 
         Args:
@@ -121,11 +104,11 @@ class FakeQuantization:
         """
         self.off()
         self._observing = observing
-        for path, part in convolutions(student, self.grid.float_predictions).items():
+        for path, part in student.quantisable(self.grid.float_predictions).items():
             part._conv_forward = partial(self._run, path, part._conv_forward)  # type: ignore[method-assign]
             self._on.append(part)
         if self.grid.frozen_norms:
-            self._frozen = [part for part in student.modules() if isinstance(part, _BatchNorm) and part.training]
+            self._frozen = [part for part in student.module.modules() if isinstance(part, _BatchNorm) and part.training]
         for norm in self._frozen:
             norm.training = False
 
@@ -138,7 +121,7 @@ class FakeQuantization:
         self._on, self._frozen = [], []
 
     @contextmanager
-    def of(self, student: nn.Module) -> Iterator[None]:
+    def of(self, student: Trainable) -> Iterator[None]:
         """On during the block, with the ranges as they are."""
         self.on(student)
         try:
@@ -190,7 +173,7 @@ def install(trainer: StudentTrainer, grid: Grid) -> None:
 
     def start(engine: Any) -> None:
         limit = grid.range_epochs * len(engine.train_loader)
-        part.on(student_of(engine.model), observing=part.batches < limit)
+        part.on(engine.student, observing=part.batches < limit)
 
     trainer.add_callback("on_train_batch_start", start)
     trainer.add_callback("on_train_batch_end", lambda _: part.end_batch())

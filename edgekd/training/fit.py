@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from edgekd import ranks
 from edgekd.atomic import disk_faults
-from edgekd.detectors.ultralytics.guard import set_threads
+from edgekd.cores import set_threads
+from edgekd.detectors.families import family
 from edgekd.errors import DivergedError, EdgekdError, EnvironmentFault, InputError
 from edgekd.training.engines import loggers
 from edgekd.training.engines.build import make_trainer
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 def fit(
     plan: FitPlan, teachers: Mapping[str, AnyTeacher], folder: Path, title: str, resume: Resume | None = None
 ) -> FitResult:
-    """Train and write `student.pt`, `epochs.csv`, and when distilling `terms.csv` and `first_steps.json` into `folder`.
+    """Train and write into `folder` the student's weights and `epochs.csv`, of a distillation its terms, too.
 
     Args:
         teachers: whom the plan's methods learn from, by name; empty without methods.
@@ -63,7 +64,8 @@ def fit(
         if alone:
             resume.remove()
     epochs = len(resume.log["epochs"])
-    return FitResult(folder / "student.pt", epochs, resume.elapsed(), resume.saving_seconds)
+    weights = folder / family(plan.student.spec.family).student_files[0]
+    return FitResult(weights, epochs, resume.elapsed(), resume.saving_seconds)
 
 
 def _run(trainer: StudentTrainer, resume: Resume, data: Path) -> None:

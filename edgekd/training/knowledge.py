@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
-from edgekd.detectors.spec import Needs
+from edgekd.detectors.spec import NOTHING, Needs
 from edgekd.distill.contract import Distiller
 from edgekd.training.teacher import AnyTeacher
 
@@ -46,7 +46,8 @@ class Online:
                 kept.append(None)
                 continue
             if id(teacher) not in passes:
-                passes[id(teacher)] = teacher.forward(batch.images, needs)
+                asked = needs != NOTHING  # by a method that learns from labels alone
+                passes[id(teacher)] = teacher.forward(batch.images, needs) if asked else DetectorOutput({})
             found = part.knowledge(passes[id(teacher)], batch)
             kept.append({key: value.detach() for key, value in found.items()})
         return kept

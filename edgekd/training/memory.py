@@ -1,12 +1,12 @@
 """Activation checkpointing: less memory for more time.
 
-A training forward keeps what enters each top-level layer of the student, and computes the rest anew in the backward
-pass: the same losses, gradients and batch-norm statistics.
+A training forward keeps what enters each of the student's layers (`Trainable.layers`), and computes the rest anew in
+the backward pass: the same losses, gradients and batch-norm statistics.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from edgekd.training.distillation import student_of
-
 if TYPE_CHECKING:
     from edgekd.training.engines.trainer import StudentTrainer
 
@@ -24,15 +22,15 @@ if TYPE_CHECKING:
 def install(trainer: StudentTrainer) -> None:
     """Switch it on for the batches that the engine's trainer trains; its EMA and its checkpoints never meet it."""
     switch = Checkpointing()
-    trainer.add_callback("on_train_batch_start", lambda engine: switch.on(student_of(engine.model)))
+    trainer.add_callback("on_train_batch_start", lambda engine: switch.on(engine.student.layers()))
     trainer.add_callback("on_train_batch_end", lambda _: switch.off())
 
 
 @contextmanager
-def checkpointed(student: nn.Module) -> Iterator[None]:
-    """Checkpoint the forward passes of a student in training mode during the block, and their backward passes."""
+def checkpointed(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Checkpoint the forward passes of layers in training mode during the block, and their backward passes."""
     switch = Checkpointing()
-    switch.on(student)
+    switch.on(layers)
     try:
         yield
     finally:
@@ -45,10 +43,10 @@ class Checkpointing:
     def __init__(self) -> None:
         self._layers: list[nn.Module] = []
 
-    def on(self, student: nn.Module) -> None:
-        """Each top-level layer of `student.model` is run under a checkpoint."""
+    def on(self, layers: Iterable[nn.Module]) -> None:
+        """Each layer is run under a checkpoint."""
         self.off()
-        self._layers = list(student.model)  # type: ignore[arg-type]
+        self._layers = list(layers)
         for layer in self._layers:
             layer.forward = partial(_run, layer, layer.forward)
 

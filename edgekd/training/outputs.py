@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from edgekd.atomic import write_bytes, write_json, write_text
-from edgekd.training.engines.checkpoint import write_student
+from edgekd.training.engines.checkpoint import save_student
 from edgekd.training.plan import FitPlan
 
 
 def write_outputs(folder: Path, work: Path, plan: FitPlan, log: Mapping[str, Any], best: torch.Tensor) -> None:
-    """`student.pt`, `epochs.csv`, and when distilling `terms.csv` and `first_steps.json`.
+    """The student's weights as its family saves them, `epochs.csv`, and of a distillation its terms.
 
     Args:
         work: the engine's folder, which is deleted.
@@ -29,7 +29,7 @@ def write_outputs(folder: Path, work: Path, plan: FitPlan, log: Mapping[str, Any
         _write_csv(folder / "terms.csv", log["terms"])
         write_json(folder / "first_steps.json", log["first_steps"])
     write_bytes(work / "best.pt", best.numpy().tobytes())
-    write_student(work / "best.pt", folder / "student.pt", plan.train.get("imgsz", 640))
+    save_student(plan.student, work / "best.pt", folder, plan.train.get("imgsz", 640))
     shutil.rmtree(work, ignore_errors=True)
 
 

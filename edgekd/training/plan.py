@@ -51,9 +51,10 @@ class FitPlan:
 
 @dataclass(frozen=True)
 class FitResult:
-    """`student.pt`, and what the training took.
+    """What the training took.
 
     Attributes:
+        weights: the first of the family's `student_files`.
         seconds, saving_seconds: in all, over every process that took part; of these for keeping the state.
     """
 

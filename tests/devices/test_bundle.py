@@ -45,9 +45,10 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def grey_device(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from edgekd.detectors.contract import Asked
     from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 
-    detector = UltralyticsDetector.from_recipe("yolo11p", None, CLASS_NAMES, 1, "student")
+    detector = UltralyticsDetector.opened(Asked("yolo11p", None, CLASS_NAMES, 1, "student"))
     module = detector.export_module(None).eval()
     made = Source(module, module.decode, CLASS_NAMES, 1, (64, 96), detector.spec.size_multiple, sha256="5eed" * 16)
     return unpacked(tmp_path_factory.mktemp("grey"), made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -87,14 +88,18 @@ def dense(
         grids.append(torch.stack([x, y], -1).reshape(-1, 2))
         point_strides.append(torch.full((len(grids[-1]),), float(stride)))
     sizes = tuple((size_px // stride, size_px // stride) for stride in strides)
-    points_px = torch.cat(grids)
-    return DensePredictions(
-        points_px, torch.cat(point_strides), sizes, _no_boxes, class_logits, box_logits, known_classes=known
-    )
+    points_px, every_stride = torch.cat(grids), torch.cat(point_strides)
 
+    def decode() -> Tensor:
+        """Expected distances, in cells."""
+        assert box_logits is not None, "these predictions have no boxes"
+        left, top, right, bottom = (
+            (box_logits.softmax(-1) @ torch.arange(float(box_logits.shape[-1])).to(box_logits)) * every_stride[:, None]
+        ).unbind(-1)
+        x, y = points_px.unbind(-1)
+        return torch.stack([x - left, y - top, x + right, y + bottom], -1)
 
-def _no_boxes() -> Tensor:
-    raise AssertionError("no method of these decodes boxes")
+    return DensePredictions(points_px, every_stride, sizes, decode, class_logits, box_logits, known_classes=known)
 
 
 def batch_of(size: int = 2, size_px: int = 32) -> Batch:
@@ -105,6 +110,33 @@ def batch_of(size: int = 2, size_px: int = 32) -> Batch:
         class_ids=torch.zeros(size, dtype=torch.int64),
         boxes_px=torch.tensor([[4.0, 4, 20, 20]]).repeat(size, 1),
     )
+
+
+def scene(size: int = 2) -> Batch:
+    """A batch whose images of 32 px have three boxes of 16, 8 and 10 px each."""
+    boxes = torch.tensor([[4.0, 4, 20, 20], [1, 22, 9, 30], [21, 2, 31, 12]])
+    return Batch(
+        images=torch.zeros(size, 3, 32, 32),
+        image_index=torch.arange(size).repeat_interleave(3),
+        class_ids=torch.tensor([0, 1, 2]).repeat(size),
+        boxes_px=boxes.repeat(size, 1),
+    )
+
+
+def boxes_of(*per_image: list[list[float]], size_px: tuple[int, int] = (32, 32)) -> Batch:
+    """A batch with the given boxes, x1 y1 x2 y2 px, of each image; `size_px` is (height, width)."""
+    boxes = [box for image in per_image for box in image]
+    return Batch(
+        images=torch.zeros(len(per_image), 3, *size_px),
+        image_index=torch.tensor([image for image, own in enumerate(per_image) for _ in own], dtype=torch.int64),
+        class_ids=torch.zeros(len(boxes), dtype=torch.int64),
+        boxes_px=torch.tensor(boxes).reshape(-1, 4),
+    )
+
+
+def wave(*shape: int, step: float = 0.7, phase: float = 0.0) -> Tensor:
+    """2 sin(step * n + phase): values that other code can be given, too."""
+    return torch.sin(torch.arange(math.prod(shape), dtype=torch.float32) * step + phase).reshape(shape) * 2
 
 
 def build(name: str, student: Spec, teacher: Spec, **config: object) -> Distiller:

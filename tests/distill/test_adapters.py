@@ -14,6 +14,7 @@ from edgekd.distill.adapters import (
     named_paths,
     resize_to,
     standardise,
+    start_near_zero,
 )
 from edgekd.distill.config import Taps
 from edgekd.distill.masks import confidence, inside_boxes
@@ -118,12 +119,21 @@ def test_resize_is_bilinear_between_cell_centres() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "parameters"), [("conv1x1", 3 * 5 + 5), ("conv1x1_norm", 3 * 5), ("mlp", 3 * 5 + 5 + 5 * 5 + 5)]
+    ("kind", "parameters"),
+    [("conv1x1", 3 * 5 + 5), ("conv1x1_norm", 3 * 5), ("conv3x3", 9 * 3 * 5 + 5), ("mlp", 3 * 5 + 5 + 5 * 5 + 5)],
 )
 def test_adapters_change_channels_only(kind: str, parameters: int) -> None:
     adapter = channel_adapter(3, 5, kind)  # type: ignore[arg-type]
     assert adapter(torch.zeros(2, 3, 4, 7)).shape == (2, 5, 4, 7)
     assert sum(parameter.numel() for parameter in adapter.parameters()) == parameters
+
+
+def test_adapters_that_start_near_zero() -> None:
+    adapters = nn.ModuleList([channel_adapter(16, 32, "conv3x3")])
+    start_near_zero(adapters)
+    weight = next(adapters.parameters())
+    assert 0 < weight.abs().max().item() <= 2e-4
+    assert weight.std().item() == pytest.approx(0.88e-4, rel=0.05)  # of a normal distribution cut at two deviations
 
 
 def test_adapter_none_needs_equal_channels() -> None:

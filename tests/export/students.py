@@ -38,12 +38,13 @@ def student(name: str) -> Any:
     """An Ultralytics detector; its batch norms are set to the photographs, or its features would fade to constants."""
     import torch
 
+    from edgekd.detectors.contract import Asked
     from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 
     torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        detector = UltralyticsDetector.from_recipe(name, None, CLASS_NAMES, 3, "student")
+        detector = UltralyticsDetector.opened(Asked(name, None, CLASS_NAMES, 3, "student"))
         _set_batch_norms(detector)
         _spread_predictions(detector)
     return detector

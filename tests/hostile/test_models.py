@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from edgekd.detectors.contract import Asked
 from edgekd.detectors.ultralytics.architectures import architecture
 from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.detectors.ultralytics.guard import guard
@@ -72,7 +73,7 @@ def test_a_model_that_cannot_be_built(name: str, tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
     path.write_text(yaml.safe_dump({"nc": 3, "backbone": BACKBONE, "head": HEAD, **changes}))
     with limited(), pytest.raises(InputError) as caught:
-        UltralyticsDetector.from_recipe(str(path), None, ("a", "b"), 3, "r.yaml: student")
+        UltralyticsDetector.opened(Asked(str(path), None, ("a", "b"), 3, "r.yaml: student"))
     (line,) = caught.value.problems
     require_plain(line)
     assert line.startswith("r.yaml: student.model: ") or "its head is" in line
@@ -81,7 +82,7 @@ def test_a_model_that_cannot_be_built(name: str, tmp_path: Path) -> None:
 
 def test_the_model_without_a_fault_is_built(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text(yaml.safe_dump({"nc": 3, "backbone": BACKBONE, "head": HEAD}))
-    made = UltralyticsDetector.from_recipe(str(tmp_path / "m.yaml"), None, ("a", "b"), 3, "r.yaml: student")
+    made = UltralyticsDetector.opened(Asked(str(tmp_path / "m.yaml"), None, ("a", "b"), 3, "r.yaml: student"))
     assert made.spec.size_multiple == 8
 
 
@@ -129,7 +130,7 @@ def test_a_checkpoint_that_does_not_run(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.pt"
     torch.save({"model": module, "ema": None, "train_args": {}}, path)
     with limited(), pytest.raises(InputError) as caught:
-        UltralyticsDetector.from_recipe(None, path, ("a", "b"), 3, "r.yaml: teacher")
+        UltralyticsDetector.opened(Asked(None, path, ("a", "b"), 3, "r.yaml: teacher"))
     (line,) = caught.value.problems
     require_plain(line)
     assert line.startswith("r.yaml: teacher.weights: ")

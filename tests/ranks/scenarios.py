@@ -44,6 +44,19 @@ def exchange(_: Path) -> Any:
     return found, ranks.leave(7 + own.rank)
 
 
+def memories(_: Path) -> Any:
+    """Vectors of former steps: one of rank 0, two of rank 1, and one of rank 1 that is not finite."""
+    import torch
+
+    from edgekd.distill.region.memory import Memory
+
+    own, memory = join(), Memory(4, 1)
+    given = torch.tensor([[1.0]] if own.rank == 0 else [[2.0], [float("nan")], [3.0]])
+    memory.add(given, 0)
+    memory.add(given, 1)
+    return {"vectors": memory.vectors.flatten().tolist(), "place": memory.place.item()}, ranks.leave(0)
+
+
 def through_slurm(folder: Path) -> Any:
     """The same in a SLURM step, whose variables the engine does not know."""
     rank, size = os.environ.pop("RANK"), os.environ.pop("WORLD_SIZE")
@@ -135,7 +148,7 @@ def another_number_of_processes(folder: Path) -> Any:
 SCENARIOS: dict[str, tuple[int, Body]] = {
     body.__name__: (count, body)
     for count, body in (
-        (3, exchange), (2, through_slurm), (2, signals_while_waiting), (2, directories_of_their_own),
+        (3, exchange), (2, memories), (2, through_slurm), (2, signals_while_waiting), (2, directories_of_their_own),
         (3, recipes_of_their_own), (3, files_of_their_own), (3, error_on_rank_1), (2, same_error_on_all),
         (3, bug_on_rank_0), (3, killed), (2, verdict), (2, another_number_of_processes),
     )

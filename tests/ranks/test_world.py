@@ -81,6 +81,12 @@ def test_exchange(folder: Path) -> None:
     assert end.lines == []
 
 
+def test_vectors_of_former_steps_are_the_same_on_all_ranks(folder: Path) -> None:
+    end = ended(folder, "memories")
+    assert end.codes == [0, 0]
+    assert end.found[0] == end.found[1] == {"vectors": [2.0, 3.0, 3.0, 1.0], "place": 2}
+
+
 def test_slurm_is_translated_for_the_engine(folder: Path) -> None:
     end = ended(folder, "through_slurm")
     assert end.codes == [7, 7]

@@ -36,7 +36,6 @@ BAD: list[dict[str, Any]] = [
     {"data": {"format": "voc"}},
     {"data": {}},
     {"student": {}},
-    {"student": {"model": "x", "family": "other"}},
     {"student": {"model": "x", "head": "two"}},
     {"student": {"model": "x", "wieghts": "y"}},
     {"validate": {"conf": 1.0}},

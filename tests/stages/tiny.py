@@ -18,6 +18,7 @@ import yaml
 from edgekd.atomic import sha256_file
 from edgekd.cli import main
 from edgekd.data.digits import CLASS_NAMES
+from edgekd.detectors.contract import Asked
 from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.detectors.ultralytics.weights import save_safetensors
 from edgekd.measure.latency import PROTOCOLS, Protocol
@@ -87,7 +88,7 @@ def detector(
         spread: of the class logits; a large one gives scores up to 1.
     """
     torch.manual_seed(1)
-    built = UltralyticsDetector.from_recipe(model, None, names, channels, model)
+    built = UltralyticsDetector.opened(Asked(model, None, names, channels, model))
     _wake(built.module, channels)
     for key, value in built.module.named_parameters():
         if ".cv2." in key and key.endswith(".2.weight"):

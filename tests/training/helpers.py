@@ -9,6 +9,7 @@ import torch
 
 from edgekd.data.digits import CLASS_NAMES
 from edgekd.detectors.class_map import ClassMap
+from edgekd.detectors.contract import Asked
 from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.distill.config import MAIN, DistillerConfig
 from edgekd.distill.contract import distiller_type
@@ -24,7 +25,7 @@ SAME_CLASSES = ClassMap.identity(len(CLASS_NAMES))
 
 def detector(name: str) -> UltralyticsDetector:
     torch.manual_seed(1)
-    return UltralyticsDetector.from_recipe(name, None, CLASS_NAMES, 3, "student")
+    return UltralyticsDetector.opened(Asked(name, None, CLASS_NAMES, 3, "student"))
 
 
 def teacher(name: str = "yolo11n") -> Teacher:

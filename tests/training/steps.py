@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from edgekd.detectors.contract import Asked
 from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.training.distillation import DistillationModule, build_distillers
 from edgekd.training.memory import checkpointed
@@ -49,7 +50,7 @@ def batch_of(data_yaml: Path, size: int = 8, device: str = "cpu") -> dict[str, T
 @cache
 def trained() -> UltralyticsDetector:
     """The teacher that is shipped."""
-    return UltralyticsDetector.from_recipe("yolo11n", WEIGHTS, None, 3, "teacher")
+    return UltralyticsDetector.opened(Asked("yolo11n", WEIGHTS, (), 3, "teacher"))
 
 
 def module_of(
@@ -65,7 +66,7 @@ def module_of(
     torch.manual_seed(0)
     built = UltralyticsDetector(student.module, "yolo11p")
     parts = build_distillers(methods(**chosen), built.spec, {"teacher": tutor})
-    module = DistillationModule(built, parts, [tutor] * len(parts), epochs=1, seed=0)
+    module = DistillationModule(built, built.module, parts, [tutor] * len(parts), epochs=1, seed=0)
     module.train()
     return module.to(device)
 
@@ -82,7 +83,7 @@ def step(
         amp: number format of autocast, if any.
         memory: with activation checkpointing.
     """
-    saving: AbstractContextManager[None] = checkpointed(module.student) if memory else nullcontext()
+    saving: AbstractContextManager[None] = checkpointed(module.detector.layers()) if memory else nullcontext()
     with saving:
         with torch.autocast(batch["img"].device.type, dtype=amp, enabled=amp is not None):
             loss, items = module(batch)

@@ -18,7 +18,6 @@ from edgekd.training import fake_quantization
 from edgekd.training.fake_quantization import (
     FakeQuantization,
     Grid,
-    convolutions,
     fake_quantized_input,
     fake_quantized_weight,
 )
@@ -40,6 +39,16 @@ class Tiny(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         result: Tensor = self.model(images)
         return result
+
+
+class Layers:
+    """What fake quantisation asks of a student."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def quantisable(self, float_predictions: bool = False) -> dict[str, nn.Conv2d]:
+        return {path: part for path, part in self.module.named_modules() if isinstance(part, nn.Conv2d)}
 
 
 def span(low: float, high: float) -> Tensor:
@@ -177,14 +186,14 @@ class TestRanges:
         student, part = Tiny(), FakeQuantization(Grid(range_decay=0.75))
         expected = [(-1, 3), (-2, 4), (-4 / 3, 3), (-4 / 3 - 23 / 12, 4.5)]
         for images, (low, high) in zip(self.batches(), expected, strict=True):
-            part.on(student, observing=True)
+            part.on(Layers(student), observing=True)
             student(images)
             part.end_batch()
             assert_close(part.spans["model.0"], span(low, high))
         assert part.batches == 4
         assert part.counts == {"model.0": 4, "model.3": 4}
         frozen = part.spans["model.0"].clone()
-        part.on(student)
+        part.on(Layers(student))
         student(100 * self.batches()[0])
         part.end_batch()
         assert torch.equal(part.spans["model.0"], frozen)
@@ -195,7 +204,7 @@ class TestRanges:
         conv: Any = student.model[0]
         first, second, *_ = self.batches()
         for images, known in ((first, span(-1, 3)), (second, span(-1, 3))):  # the first batch has its own
-            part.on(student, observing=True)
+            part.on(Layers(student), observing=True)
             expected = nn.functional.conv2d(fake_quantized_input(images, known, False),
                                             fake_quantized_weight(conv.weight))  # fmt: skip
             assert torch.equal(conv(images), expected)
@@ -203,7 +212,7 @@ class TestRanges:
 
     def test_a_convolution_that_runs_twice(self) -> None:
         student, part = Tiny(), FakeQuantization()
-        part.on(student, observing=True)
+        part.on(Layers(student), observing=True)
         for images in self.batches()[1:3]:
             student.model[0](images)
         part.end_batch()
@@ -212,7 +221,7 @@ class TestRanges:
 
     def test_state(self) -> None:
         student, part = Tiny(), FakeQuantization()
-        part.on(student, observing=True)
+        part.on(Layers(student), observing=True)
         student(self.batches()[0])
         part.end_batch()
         buffer = io.BytesIO()
@@ -221,7 +230,7 @@ class TestRanges:
         other = FakeQuantization()
         other.load_state_dict(torch.load(buffer, weights_only=True), torch.device("cpu"))
         for each in (part, other):
-            each.on(student, observing=True)
+            each.on(Layers(student), observing=True)
             student(self.batches()[1])
             each.end_batch()
         assert part.counts == other.counts
@@ -243,10 +252,10 @@ class TestRanges:
 class TestOnAStudent:
     @pytest.mark.parametrize(("name", "branches"), [("yolo11p", 1), ("yolo26p", 2)])
     def test_which_convolutions(self, name: str, branches: int) -> None:
-        student = detector(name).module
-        every = {path for path, part in student.named_modules() if isinstance(part, nn.Conv2d)}
-        assert every - set(convolutions(student)) == ({"model.23.dfl.conv"} if name == "yolo11p" else set())
-        left_out = set(convolutions(student)) - set(convolutions(student, float_predictions=True))
+        student = detector(name)
+        every = {path for path, part in student.module.named_modules() if isinstance(part, nn.Conv2d)}
+        assert every - set(student.quantisable()) == ({"model.23.dfl.conv"} if name == "yolo11p" else set())
+        left_out = set(student.quantisable()) - set(student.quantisable(float_predictions=True))
         assert len(left_out) == 2 * 3 * branches  # scores and boxes of three levels
         assert all(path.rsplit(".", 1)[-1] == "2" and path.startswith("model.23.") for path in left_out)
 
@@ -254,9 +263,9 @@ class TestOnAStudent:
         student = detector("yolo11p").module.train()
         before = {name: set(vars(part)) for name, part in student.named_modules()}
         part = FakeQuantization()
-        part.on(student)
+        part.on(Layers(student))
         assert "_conv_forward" in vars(student.model[0].conv)
-        part.on(student)  # a batch that failed did not switch it off
+        part.on(Layers(student))  # a batch that failed did not switch it off
         part.off()
         assert {name: set(vars(part)) for name, part in student.named_modules()} == before
         assert all(each.training for each in student.modules())
@@ -268,7 +277,7 @@ class TestOnAStudent:
         student, part = Tiny().train(), FakeQuantization(Grid(frozen_norms=frozen))
         norm: Any = student.model[1]
         before = norm.running_mean.clone()
-        part.on(student, observing=True)
+        part.on(Layers(student), observing=True)
         student(torch.rand(2, 2, 5, 5)).sum().backward()
         part.end_batch()
         assert torch.equal(norm.running_mean, before) is frozen
@@ -278,7 +287,7 @@ class TestOnAStudent:
     def test_half_precision(self) -> None:
         student, part = Tiny().train(), FakeQuantization()
         images = torch.rand(2, 2, 5, 5)
-        part.on(student, observing=True)
+        part.on(Layers(student), observing=True)
         plain = student(images)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             mixed = student(images)
@@ -297,8 +306,8 @@ class TestOnAStudent:
             part, switch = FakeQuantization(), Checkpointing()
             for _ in range(2):
                 if memory:
-                    switch.on(student)
-                part.on(student, observing=True)
+                    switch.on(student.model)
+                part.on(Layers(student), observing=True)
                 loss, _ = student.loss(batch)
                 loss.sum().backward()
                 part.end_batch()
@@ -337,12 +346,12 @@ def test_training_under_it_lowers_its_error() -> None:
     student, part = copy.deepcopy(teacher), FakeQuantization()
     torch.manual_seed(1)
     unseen = torch.randn(32, 3, 8, 8)
-    part.on(student, observing=True)
+    part.on(Layers(student), observing=True)
     student(torch.randn(32, 3, 8, 8))
     part.end_batch()
 
     def error(images: Tensor) -> Tensor:
-        with part.of(student):
+        with part.of(Layers(student)):
             return nn.functional.mse_loss(student(images), teacher(images).detach())
 
     before = error(unseen).item()

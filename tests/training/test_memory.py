@@ -38,7 +38,7 @@ def test_losses_gradients_and_statistics_are_the_same(name: str, tiny_digits: Pa
         module = student(name)
         torch.manual_seed(0)
         if on:
-            with checkpointed(module):
+            with checkpointed(module.model):
                 loss, _ = module.loss(batch)
         else:
             loss, _ = module.loss(batch)
@@ -72,7 +72,7 @@ def kept_bytes(module: Any, batch: dict[str, Tensor], on: bool) -> int:
     handles = [layer.register_forward_pre_hook(enters) for layer in module.model] if on else []
     switch = Checkpointing()
     if on:
-        switch.on(module)
+        switch.on(module.model)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         module.loss(batch)
     switch.off()
@@ -91,9 +91,9 @@ def test_no_trace_is_left_on_the_student(tiny_digits: Path) -> None:
     module = student("yolo11p")
     before = {name: set(vars(part)) for name, part in module.named_modules()}
     switch = Checkpointing()
-    switch.on(module)
+    switch.on(module.model)
     assert all("forward" in vars(layer) for layer in module.model)
-    switch.on(module)  # a batch that failed did not switch it off
+    switch.on(module.model)  # a batch that failed did not switch it off
     switch.off()
     assert {name: set(vars(part)) for name, part in module.named_modules()} == before
     switch.off()
@@ -104,7 +104,7 @@ def test_in_eval_mode_nothing_is_computed_twice() -> None:
     module = student("yolo11p").eval()
     calls: list[int] = []
     module.model[3].register_forward_hook(lambda *_: calls.append(1))
-    with checkpointed(module), torch.no_grad():
+    with checkpointed(module.model), torch.no_grad():
         module(torch.rand(1, 3, 64, 64))
     assert calls == [1]
 
@@ -117,7 +117,7 @@ def test_first_steps_measure_gradients_and_train_with_them(tiny_digits: Path) ->
         module = module_of({"pkd": {}, "fitnet": {"taps": "head_cls"}, "logit": {}})
         switch = Checkpointing()
         if on:
-            switch.on(module.student)
+            switch.on(module.student.model)
         for _ in range(3):
             loss, _ = module(batch)
             loss.sum().backward()

@@ -104,7 +104,7 @@ def module_of(monkeypatch: pytest.MonkeyPatch, *kinds: type[Distiller], seed: in
     chosen = [(kind.__name__.lower(), DistillerConfig(**config)) for kind in kinds]
     torch.manual_seed(0)
     parts = build_distillers(chosen, student.spec, {"teacher": teacher})
-    module = DistillationModule(student, parts, [teacher] * len(parts), epochs=4, seed=seed)
+    module = DistillationModule(student, student.module, parts, [teacher] * len(parts), epochs=4, seed=seed)
     module.train().requires_grad_(True)
     return module
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from edgekd.detectors.contract import Asked
 from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.errors import Interrupted
 from edgekd.training.engines.build import make_trainer
@@ -35,7 +36,7 @@ def quantised(data: Path, taught: bool = True, **train: Any) -> tuple[FitPlan, d
 
 
 def loaded(path: Path) -> dict[str, torch.Tensor]:
-    detector = UltralyticsDetector.from_recipe("yolo11p", path, None, 3, "student")
+    detector = UltralyticsDetector.opened(Asked("yolo11p", path, (), 3, "student"))
     return dict(detector.module.float().state_dict())
 
 

@@ -15,6 +15,7 @@ from edgekd.recipe.yaml_text import read_mapping
 
 PICO_WIDTH = 0.125
 _PICO_STEMS = {"yolov8", "yolo11", "yolo26"}  # YOLO12's area attention needs at least 32 channels per block
+_NAMED = re.compile(r"(yolov8|yolo11|yolo12|yolo26)([a-z]|-.*)?|rtdetr(-.*)?")
 _VERSIONS = {"yolov8": "v8", "yolo11": "11", "yolo12": "12", "yolo26": "26", "rtdetr": "rt-detr"}
 
 
@@ -51,6 +52,11 @@ def architecture(name: str, where: str) -> dict[str, Any]:
     elif scales:
         scale = next(iter(scales))
     return {**config, "scale": scale, "yaml_file": f"{name}.yaml"}
+
+
+def is_named(model: str) -> bool:
+    """Whether `model` means one of this family, or a file that this family explains."""
+    return model.endswith((".yaml", ".yml", *WEIGHTS)) or bool(_NAMED.fullmatch(model))
 
 
 def known_names() -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgekd.detectors.contract import Asked
 from edgekd.detectors.outputs import Batch, DensePredictions, DetectorOutput, Guidance, QueryPredictions, TrainingPass
 from edgekd.detectors.spec import Branch, DenseHead, Needs, Part, Spec, Tap
 from edgekd.detectors.ultralytics import weights
@@ -35,33 +36,26 @@ class UltralyticsDetector:
         self.spec = spec or describe(module, name, self.is_query)
 
     @classmethod
-    def from_recipe(
-        cls,
-        model: str | None,
-        weights_path: Path | None,
-        class_names: tuple[str, ...] | None,
-        channels: int,
-        where: str,
-    ) -> UltralyticsDetector:
+    def opened(cls, asked: Asked) -> UltralyticsDetector:
         """From a checkpoint, or with random weights from a model name or YAML.
 
         Raises:
             InputError: nothing given, unreadable, or of another family.
         """
-        if weights_path is not None:
-            module = weights.load(weights_path, f"{where}.weights")
-            return cls._running(module, model or weights_path.stem, f"{where}.weights: {weights_path}")
+        model, where = asked.model, asked.where
+        if asked.weights is not None:
+            module = weights.load(asked.weights, f"{where}.weights")
+            return cls._running(module, model or asked.weights.stem, f"{where}.weights: {asked.weights}")
         if model is None:
             raise InputError(f"{where}: give 'model' (a name such as yolo26n) or 'weights' (a file)")
-        names = class_names or ()
         config = architecture(model, f"{where}.model")
         try:
-            module = weights.build(config, len(names) or 80, channels)
+            module = weights.build(config, len(asked.class_names) or 80, asked.channels)
         except Exception as error:  # a layer that there is not, channels that do not fit: it breaks anywhere
             reason = f"{type(error).__name__}: {error}"
             raise InputError(f"{where}.model: {model} cannot be built ({reason}); correct the model YAML") from error
-        if names:
-            module.names = dict(enumerate(names))
+        if asked.class_names:
+            module.names = dict(enumerate(asked.class_names))
         return cls._running(module, Path(model).stem, f"{where}.model: {model}")
 
     @classmethod
@@ -125,6 +119,16 @@ class UltralyticsDetector:
         dense = {name: self._dense(part, sizes, images.device) for name, part in parts.items()}
         return DetectorOutput(dict(taps), dense)
 
+    def rebuilt(self, class_names: Sequence[str], with_weights: bool) -> UltralyticsDetector:
+        """See `Trainable.rebuilt`: as the engine builds what it trains, which takes classes over by name."""
+        module = weights.build(self.module.yaml, len(class_names), self.spec.input_channels)
+        module.names = dict(enumerate(class_names))
+        if with_weights:
+            module.load(self.module, verbose=False)
+        if len(class_names) != len(self.spec.class_names):  # towers may be of another width
+            return UltralyticsDetector(module, self.spec.name).with_taps(self.spec.named_paths)
+        return UltralyticsDetector(module, self.spec.name, replace(self.spec, class_names=tuple(class_names)))
+
     def training_pass(self, batch: Batch, needs: Needs, guidance: Guidance) -> TrainingPass:
         """See `Trainable.training_pass`: the loss is the engine's own."""
         return training_pass(self.module, self.read, batch, needs, guidance)
@@ -156,6 +160,29 @@ class UltralyticsDetector:
     def loss_scale(self, batch_size: int) -> float:
         """The v8 losses are means times the batch size, RT-DETR's are not."""
         return 1.0 if self.is_query else float(batch_size)
+
+    def layers(self) -> tuple[nn.Module, ...]:
+        """See `Trainable.layers`: those that the model YAML lists, the head among them."""
+        return tuple(self.module.model)
+
+    def quantisable(self, float_predictions: bool = False) -> dict[str, nn.Conv2d]:
+        """See `Trainable.quantisable`: all but the constant sum over a box distribution's bins."""
+        head = {id(part) for part in self.head.modules()} if float_predictions else set()
+        return {
+            path: part
+            for path, part in self.module.named_modules()
+            if isinstance(part, nn.Conv2d)
+            and ".dfl." not in f".{path}."
+            and not (id(part) in head and part.bias is not None)  # without a batch norm behind it
+        }
+
+    def save(self, folder: Path, arguments: Mapping[str, Any], size_px: int) -> None:
+        """See `Trainable.save`: a checkpoint that opens in Ultralytics."""
+        weights.save_checkpoint(self.module, folder / weights.CHECKPOINT, arguments, size_px)
+
+    def publish(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """See `Trainable.publish`: the weights in a form that cannot run code."""
+        weights.save_safetensors(self.module, folder / weights.TWIN, dict(facts))
 
     def _trunk(self, images: Tensor) -> list[Tensor]:
         """Everything before the head, in the order of the engine's own graph."""

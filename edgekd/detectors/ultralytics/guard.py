@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd import ranks
+from edgekd.cores import own_cores
 from edgekd.openmp import bound_waiting
 
 
@@ -84,26 +85,6 @@ def _found(file: str | Path, *_: object, **__: object) -> str:
     if not Path(file).exists():
         raise ConnectionError(f"{file} is not there, and downloads are off")  # the engine does without, where it can
     return str(file)
-
-
-def set_threads(threads: int | None) -> int:
-    """Set the CPU threads, torch's and those of AP: what the recipe says, else and at most all this process may use."""
-    import torch
-
-    count = min(threads or own_cores(), usable_cores())
-    os.environ["RAYON_NUM_THREADS"] = str(count)  # read when AP is first computed
-    torch.set_num_threads(count)
-    return count
-
-
-def usable_cores() -> int:
-    """Number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-
-
-def own_cores() -> int:
-    """This process's share of the cores, among those that train together on this machine."""
-    return max(1, usable_cores() // ranks.world().local_size)
 
 
 def _temporary_config() -> str:

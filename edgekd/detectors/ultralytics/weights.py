@@ -7,17 +7,20 @@ built under the engine's restricted mode (`guard`).
 
 from __future__ import annotations
 
-import json
+import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekd.atomic import atomic_path
+from edgekd.atomic import write_bytes
+from edgekd.detectors import described
 from edgekd.detectors.ultralytics import untrusted
 from edgekd.detectors.ultralytics.guard import exact_paths, guard
 from edgekd.errors import InputError
 from edgekd.files import open_regular
 
-_HEADER = "edgekd"
+CHECKPOINT = "student.pt"  # what a training leaves
+TWIN = "student.safetensors"  # the same weights, beside their AP
 
 
 def load(path: Path, where: str) -> Any:
@@ -45,6 +48,18 @@ def load(path: Path, where: str) -> Any:
     return reader(path, where)
 
 
+def may_hold(path: Path) -> bool:
+    """Whether a file, by its name and by its header, may hold a detector of this family; false only if it is another's.
+
+    The header of safetensors alone is read.
+    """
+    suffix = path.suffix.lower()
+    if suffix != ".safetensors" or not path.is_file():
+        return suffix in (".pt", ".safetensors")
+    header = described.header_of(path)
+    return header is None or "yaml" in header
+
+
 def build(config: dict[str, Any], class_count: int, channels: int) -> Any:
     """Build a detector from a model YAML that is already read; random weights from torch's global generator."""
     guard()
@@ -57,16 +72,33 @@ def build(config: dict[str, Any], class_count: int, channels: int) -> Any:
 
 def save_safetensors(model: Any, path: Path, extra: dict[str, Any], half: bool = True) -> None:
     """Write a detector as safetensors; the header holds its YAML, class names and `extra` (AP, hashes, recipe)."""
-    from safetensors.torch import save_file
+    described.write(model, path, {"yaml": model.yaml, "names": list(model.names.values()), **extra}, half)
 
-    tensors = {
-        name: (value.half() if half and value.is_floating_point() else value).contiguous().clone()
-        for name, value in model.state_dict().items()
-    }
-    header = {"yaml": model.yaml, "names": list(model.names.values()), **extra}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={_HEADER: json.dumps(header, default=str)})
-        temporary.chmod(0o644)  # the library makes it readable for its owner alone
+
+def save_checkpoint(model: Any, path: Path, arguments: Mapping[str, Any], size_px: int) -> None:
+    """Write a trained network as a checkpoint of the engine: it opens there, and says nothing of this machine.
+
+    Changes `model`, which is made half precision.
+
+    Args:
+        arguments: of the training.
+        size_px: that the engine predicts at by default.
+    """
+    import torch
+    from ultralytics import __version__
+
+    model.criterion = None
+    model.pt_path = None
+    model.args = {"task": "detect", "imgsz": size_px}
+    buffer = io.BytesIO()  # a file of its own would put its temporary name into the archive
+    torch.save(
+        {
+            "epoch": -1, "model": model.half(), "ema": None, "optimizer": None, "train_args": dict(arguments),
+            "version": __version__, "license": "AGPL-3.0 (https://ultralytics.com/license)",
+        },
+        buffer,
+    )  # fmt: skip
+    write_bytes(path, buffer.getvalue())
 
 
 def _load_checkpoint(path: Path, where: str) -> Any:
@@ -96,22 +128,16 @@ def _load_checkpoint(path: Path, where: str) -> Any:
 
 
 def _load_safetensors(path: Path, where: str) -> Any:
-    from safetensors import safe_open
-
     remedy = "give the student.safetensors of an edgekd run, or an Ultralytics detection checkpoint"
     try:
-        with safe_open(path, framework="pt") as reader:
-            header = json.loads((reader.metadata() or {})[_HEADER])
-            tensors = {name: reader.get_tensor(name).clone() for name in reader.keys()}  # noqa: SIM118
+        header, tensors = described.read(path)
         config, names = header["yaml"], [str(name) for name in header["names"]]
         guard()
         untrusted.check_config(config)
         untrusted.check_described({**config, "nc": len(names)}, _channels(config), tensors.values())
         untrusted.require_finite(tensors)
         model = build(config, len(names), _channels(config))
-        model.load_state_dict(
-            {name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}
-        )
+        model.load_state_dict(tensors)
     except untrusted.Refused as error:
         raise InputError(f"{where}: {path} {error}; {remedy}") from error
     except Exception as error:  # whatever a header made up breaks

@@ -25,13 +25,11 @@ from pydantic import Field
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
-from edgekd.detectors.spec import DenseHead
 from edgekd.distill.adapters import Levels, fp32_island
 from edgekd.distill.config import FeatureConfig, Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
-from edgekd.distill.masks import confidence
 from edgekd.distill.requirements import dense_teacher, shared_classes
-from edgekd.errors import InputError
+from edgekd.distill.score_maps import ScoreMaps
 
 
 class ScoreL2Config(FeatureConfig):
@@ -69,34 +67,19 @@ class ScoreL2(Distiller):
     def build(self, pair: Pair) -> Wiring:
         """See `Distiller.build`; a teacher's tap needs scores of its own stride."""
         self.levels = Levels.of(pair, self.config, self.name, self.config.adapter, resize=False)
-        assert isinstance(pair.teacher.head, DenseHead)
-        strides = pair.teacher.head.strides
-        for level in self.levels.pairs:
-            if level.teacher.stride not in strides:
-                raise InputError(
-                    f"score_l2: tap {level.teacher.path} has stride {level.teacher.stride}, but teacher "
-                    f"{pair.teacher.name} has scores at strides {', '.join(map(str, strides))}; "
-                    "choose taps of these strides"
-                )
-        self.score_level = {level.teacher.key: strides.index(level.teacher.stride) for level in self.levels.pairs}
+        self.scores = ScoreMaps.of(pair, self.levels.pairs, self.name)
         return self.levels.wiring("class_logits")
 
     def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
         """The teacher's maps by key of the tap, and `score:<key>` (N, H, W) for each."""
-        branches = list(teacher.dense.values())
-        sizes = branches[0].level_sizes
-        per_level = torch.split(confidence(*branches), [height * width for height, width in sizes], dim=1)
-        scores = {
-            f"score:{key}": per_level[level].reshape(-1, *sizes[level]) for key, level in self.score_level.items()
-        }
-        return super().knowledge(teacher, batch) | scores
+        return super().knowledge(teacher, batch) | self.scores.knowledge(teacher)
 
     def terms(
         self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment
     ) -> dict[str, Tensor]:
         """`feature`."""
         losses = [
-            score_l2_loss(ours, theirs, knowledge[f"score:{pair.teacher.key}"])
+            score_l2_loss(ours, theirs, self.scores.read(knowledge, pair))
             for pair, (ours, theirs) in zip(self.levels.pairs, self.levels.maps(student, knowledge), strict=True)
         ]
         return {"feature": torch.stack(losses).sum()}

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from edgekd import ranks
-from edgekd.detectors.ultralytics.guard import guard, set_threads
+from edgekd.cores import set_threads
+from edgekd.detectors.contract import Trainable
 from edgekd.errors import InputError
 from edgekd.training import fake_quantization, memory
 from edgekd.training.distillation import DistillationModule, build_distillers
 from edgekd.training.engines.placement import engine_device
+from edgekd.training.engines.process import prepare
 from edgekd.training.plan import FitPlan
 from edgekd.training.resume import Resume
 from edgekd.training.teacher import AnyTeacher
@@ -35,12 +37,11 @@ def make_trainer(
         InputError: the device does not exist.
     """
     assert not plan.unlabelled or plan.distillers, "the engine alone takes images without labels for background"
-    guard(work / "config")
-    from edgekd.training.engines.trainer import RtdetrTrainer, YoloTrainer
+    prepare(work / "config")
+    from edgekd.training.engines.shell_trainer import trainer_type
 
-    kind = RtdetrTrainer if plan.student.spec.head.kind == "query" else YoloTrainer
     try:
-        trainer: StudentTrainer = kind(overrides=_arguments(plan, work))
+        trainer = trainer_type(plan.student)(overrides=_arguments(plan, work))
     except ValueError as error:
         if "device" not in str(error).lower():
             raise
@@ -53,19 +54,17 @@ def make_trainer(
     if plan.grid is not None:
         fake_quantization.install(trainer, plan.grid)
 
-    def wrap(module: nn.Module, epochs: int) -> DistillationModule:
-        student = plan.student.with_module(module)
-        device = next(module.parameters()).device
+    def wrap(student: Trainable, network: nn.Module, epochs: int) -> DistillationModule:
+        device = next(network.parameters()).device
         for teacher in teachers.values():
             teacher.to(device)
         parts = build_distillers(plan.distillers, student.spec, teachers)
         tutors = [teachers[config.teacher] for _, config in plan.distillers]
-        return DistillationModule(student, parts, tutors, epochs, plan.seed)
+        return DistillationModule(student, network, parts, tutors, epochs, plan.seed)
 
-    network: Any = plan.student.module
     trainer.prepare(
-        network.yaml,
-        network if plan.initialised else None,
+        plan.student,
+        plan.initialised,
         wrap if plan.distillers else None,
         plan.compared or bool(plan.distillers),
         resume,

@@ -1,36 +1,36 @@
-"""The engine's checkpoint, without all that is of no use to anybody but the training that wrote it."""
+"""From the engine's best checkpoint to the files of a trained student."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
-import torch
+from edgekd.detectors.contract import Trainable
+from edgekd.detectors.ultralytics.guard import exact_paths
+from edgekd.training.engines.process import prepare
+from edgekd.training.engines.shell import is_engines
 
-from edgekd.atomic import write_bytes
-from edgekd.detectors.ultralytics.guard import exact_paths, guard
+_PRIVATE = {"model", "data", "project", "name", "save_dir", "cfg", "device"}  # arguments that tell of the machine
 
 
-def write_student(checkpoint: Path, path: Path, imgsz: int) -> None:
-    """Rewrite it without paths, host or history: it opens in the engine and says nothing else."""
-    guard()
-    from ultralytics import __version__
+def save_student(student: Trainable, checkpoint: Path, folder: Path, size_px: int) -> None:
+    """Save what was trained as its family does, without paths, host or history.
+
+    Args:
+        student: of the same architecture.
+        checkpoint: as the trainer wrote it.
+        size_px: of the images.
+    """
+    prepare()
+    import torch
     from ultralytics.nn.tasks import torch_safe_load
 
-    with exact_paths():
-        content, _ = torch_safe_load(str(checkpoint), safe_only=True)
-    model = content.get("ema") or content["model"]
-    model.criterion = None
-    model.pt_path = None
-    private = {"model", "data", "project", "name", "save_dir", "cfg", "device"}
-    arguments = {key: value for key, value in content["train_args"].items() if key not in private}
-    model.args = {"task": "detect", "imgsz": imgsz}
-    buffer = io.BytesIO()  # a file of its own would put its temporary name into the archive
-    torch.save(
-        {
-            "epoch": -1, "model": model.half(), "ema": None, "optimizer": None, "train_args": arguments,
-            "version": __version__, "license": "AGPL-3.0 (https://ultralytics.com/license)",
-        },
-        buffer,
-    )  # fmt: skip
-    write_bytes(path, buffer.getvalue())
+    if is_engines(student):
+        with exact_paths():
+            content, _ = torch_safe_load(str(checkpoint), safe_only=True)
+        trained, arguments = student.with_module(content.get("ema") or content["model"]), content["train_args"]
+    else:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        trained, arguments = student.rebuilt(content["class_names"], False), content["arguments"]
+        trained.module.load_state_dict(content["weights"])
+    public = {key: value for key, value in arguments.items() if key not in _PRIVATE}
+    trained.save(folder, public, size_px)

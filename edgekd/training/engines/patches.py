@@ -30,7 +30,6 @@ _CALLS = {
     ),
     "_setup_train": ("setup_model", "set_model_attributes", "_build_train_pipeline", "get_validator", "ModelEMA"),
     "_build_train_pipeline": ("get_dataloader", "build_optimizer"),
-    "setup_model": ("get_model",),
 }  # fmt: skip
 
 

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from edgekd.detectors.capture import run
+from edgekd.detectors.contract import Trainable
 from edgekd.detectors.spec import Needs
-from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.progress import say
-from edgekd.training.distillation import student_of
+from edgekd.training.engines.shell import detector_in
 
 # ||mixed - float32|| / ||float32|| of the maps that reach the head. With fresh weights, which magnify rounding, fp16 is
 # at 0.02 to 0.03 for YOLO and at 0.35 for RT-DETR; other maps altogether would be at 1 or more.
@@ -46,8 +46,8 @@ def amp_is_sound(model: nn.Module) -> bool:
     from a few random images, once in float32 and once mixed. Nothing is loaded or written, and no random state moves.
     On a CPU the answer is no, as the engine's is.
     """
-    student = student_of(model)
-    if not _has_amp(next(student.parameters()).device):
+    student = detector_in(model)
+    if not _has_amp(next(student.module.parameters()).device):
         return False
     difference = amp_difference(student, torch.float16)
     if difference <= LARGEST_DIFFERENCE:
@@ -64,20 +64,20 @@ def _has_amp(device: torch.device) -> bool:
 
 
 @torch.no_grad()
-def amp_difference(student: Any, dtype: torch.dtype) -> float:
+def amp_difference(student: Trainable, dtype: torch.dtype) -> float:
     """Relative difference between mixed precision and float32 of the maps that reach a student's head.
 
     Returns:
         the largest over the maps; infinite if anything is not finite.
     """
-    student = deepcopy(student)  # batch norms take infinities into their statistics, whatever their momentum is
-    detector = UltralyticsDetector(student, "student")
+    network = deepcopy(student.module)  # batch norms take infinities into their statistics, whatever their momentum is
+    detector = student.with_module(network)
     neck = Needs(detector.spec.taps_of("neck"))
-    device, size = next(student.parameters()).device, 4 * detector.spec.size_multiple
+    device, size = next(network.parameters()).device, 4 * detector.spec.size_multiple
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(_IMAGES, detector.spec.input_channels, size, size, generator=generator).to(device)
     maps = []
-    student.train()  # in eval mode the signals of fresh weights die out on their way
+    network.train()  # in eval mode the signals of fresh weights die out on their way
     for kind in (torch.float32, dtype):
         with torch.autocast(device.type, dtype=kind, enabled=kind is not torch.float32):
             maps.append(run(detector, images, neck).taps)

@@ -45,7 +45,7 @@ class EngineTrainer(Protocol):
         loss, loss_items, tloss: of the last batch, its parts by name, and their means over the epoch so far.
         metrics: of the last validation.
         stop, stopper: whether the training ends after this epoch, and who decides that.
-        best_fitness: of the best epoch so far.
+        fitness, best_fitness: of the last validation, and of the best epoch so far.
         save_dir, wdir, best, last: the engine's folder, that of its checkpoints, and the two checkpoints.
     """
 
@@ -72,6 +72,7 @@ class EngineTrainer(Protocol):
     metrics: dict[str, float]
     stop: bool
     stopper: Any
+    fitness: Any
     best_fitness: Any
     save_dir: Path
     wdir: Path
@@ -88,10 +89,6 @@ class EngineTrainer(Protocol):
 
     def add_callback(self, event: str, callback: Callable[[Any], None]) -> None:
         """Have a function called with the trainer at an event."""
-        ...
-
-    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> nn.Module:
-        """A model of this configuration, for the classes and channels of the data set."""
         ...
 
     def setup_model(self) -> Any:
@@ -120,6 +117,10 @@ class EngineTrainer(Protocol):
 
     def validate(self) -> tuple[dict[str, float], float]:
         """Metrics and fitness of the average."""
+        ...
+
+    def save_model(self) -> bool:
+        """Write `last`, and `best` where this epoch is; whether that was done."""
         ...
 
     def final_eval(self) -> None:

@@ -17,7 +17,8 @@ import torch
 from edgekd import ranks
 from edgekd.atomic import write_bytes
 from edgekd.errors import InputError
-from edgekd.training.distillation import student_of, unwrapped
+from edgekd.training.distillation import unwrapped
+from edgekd.training.engines.shell import student_of
 
 if TYPE_CHECKING:
     from edgekd.training.engines.trainer import StudentTrainer

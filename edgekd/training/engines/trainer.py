@@ -14,6 +14,7 @@ from torch import nn
 
 from edgekd import ranks
 from edgekd.data.quiet import Quietly
+from edgekd.detectors.contract import Trainable
 from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import DivergedError, EnvironmentFault
 from edgekd.training.distillation import DistillationModule, assert_optimised, unwrapped
@@ -21,6 +22,7 @@ from edgekd.training.engines import parallel, patches, views
 from edgekd.training.engines.loader import ResumableLoader
 from edgekd.training.engines.protocol import EngineTrainer
 from edgekd.training.engines.release import changed
+from edgekd.training.engines.shell import network_of, student_of
 from edgekd.training.engines.train_images import train_images
 from edgekd.training.fake_quantization import FakeQuantization
 from edgekd.training.resume import Resume
@@ -31,7 +33,7 @@ from ultralytics.models.rtdetr.train import RTDETRTrainer  # noqa: E402
 from ultralytics.models.yolo.detect import DetectionTrainer  # noqa: E402
 from ultralytics.utils.torch_utils import ModelEMA  # noqa: E402
 
-Wrap: TypeAlias = Callable[[nn.Module, int], DistillationModule]
+Wrap: TypeAlias = Callable[[Trainable, nn.Module, int], DistillationModule]
 
 if TYPE_CHECKING:  # what a class that it is mixed into has
     _Base = EngineTrainer
@@ -58,8 +60,8 @@ class StudentTrainer(_Base):
     """Mixed into the engine's trainers: swaps the student for `DistillationModule` once it is built and on its device.
 
     Attributes:
-        student_config: model YAML to build the student from.
-        student_weights: module whose weights the student starts from, or None.
+        student: to be trained; once the model is set up, the one that is trained.
+        initialised: it starts from its own weights, not from a random draw.
         wrap: makes the module for distillation; None trains the student as the engine does.
         compared: batch halving and a loss that is not finite end the training: both would change a comparison.
         validated: measure the AP after each epoch.
@@ -69,8 +71,8 @@ class StudentTrainer(_Base):
         stepped_at: number of the batch after which the optimiser last stepped, -1 before the first.
     """
 
-    student_config: dict[str, Any]
-    student_weights: nn.Module | None
+    student: Trainable
+    initialised: bool
     wrap: Wrap | None
     compared: bool
     validated: bool
@@ -93,8 +95,8 @@ class StudentTrainer(_Base):
 
     def prepare(
         self,
-        config: dict[str, Any],
-        weights: nn.Module | None,
+        student: Trainable,
+        initialised: bool,
         wrap: Wrap | None,
         compared: bool,
         resume: Resume | None,
@@ -102,7 +104,7 @@ class StudentTrainer(_Base):
         unlabelled: frozenset[int] = frozenset(),
     ) -> None:
         """Say what to train, before `train()`."""
-        self.student_config, self.student_weights, self.wrap = config, weights, wrap
+        self.student, self.initialised, self.wrap = student, initialised, wrap
         self.compared, self.resume_state = compared, resume
         self.validated, self.unlabelled = validated, unlabelled
 
@@ -118,7 +120,9 @@ class StudentTrainer(_Base):
 
     def setup_model(self) -> None:
         """Build the student: the same draw from the same random state as in the engine's own training."""
-        self.model = self.get_model(cfg=dict(self.student_config), weights=self.student_weights, verbose=False)
+        names = tuple(self.data["names"].values())
+        self.student = self.student.rebuilt(names, self.initialised)
+        self.model = network_of(self.student, names)
 
     def set_model_attributes(self) -> None:
         """The engine's hook right after the student reached its device: the place to wrap it."""
@@ -126,7 +130,7 @@ class StudentTrainer(_Base):
         if self.wrap is not None:
             with torch.random.fork_rng(devices=_devices(self.device)):
                 torch.manual_seed(self.args.seed)
-                self.model = self.wrap(self.model, self.args.epochs).to(self.device)
+                self.model = self.wrap(self.student, self.model, self.args.epochs).to(self.device)
 
     @property
     def accumulate(self) -> int:
@@ -182,7 +186,7 @@ class StudentTrainer(_Base):
             model.steps_per_epoch = len(self.train_loader)
             assert_optimised(model, self.optimizer)
             self.ema = StudentEMA(model)
-            model.bind_average(self.ema.ema)
+            model.bind_average(student_of(self.ema.ema))
         if self.resume_state is not None:
             self.resume_state.attach(self)
         if isinstance(model, DistillationModule):
@@ -232,7 +236,7 @@ class StudentTrainer(_Base):
             return {}, 0.0
         if self.fake_quantization is None:
             return self._validate()
-        with self.fake_quantization.of(self.ema.ema):
+        with self.fake_quantization.of(self.student.with_module(student_of(self.ema.ema))):
             return self._validate()
 
     def _validate(self) -> tuple[dict[str, float], float]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from edgekd.detectors.capture import Capture, run
+from edgekd.detectors.contract import Asked
 from edgekd.detectors.spec import Needs, Part, QueryHead, Tap
 from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.errors import InputError
@@ -17,7 +18,7 @@ HEAD = Needs(parts=BOTH)
 
 def detector(name: str, channels: int = 3) -> UltralyticsDetector:
     torch.manual_seed(0)
-    built = UltralyticsDetector.from_recipe(name, None, NAMES, channels, "student")
+    built = UltralyticsDetector.opened(Asked(name, None, NAMES, channels, "student"))
     for key, parameter in built.module.named_parameters():  # away from the initial state, in which all boxes are equal
         if ".dfl." not in key:  # the bins' positions, constants in the guise of a weight
             parameter.data += 0.02 * torch.randn_like(parameter)
@@ -138,7 +139,7 @@ def test_pico_scale_is_an_eighth_of_the_width() -> None:
 )
 def test_unknown_models_are_named(name: str, text: str) -> None:
     with pytest.raises(InputError) as error:
-        UltralyticsDetector.from_recipe(name, None, NAMES, 3, "student")
+        UltralyticsDetector.opened(Asked(name, None, NAMES, 3, "student"))
     assert text in error.value.problems[0]
 
 

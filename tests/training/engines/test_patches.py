@@ -132,8 +132,8 @@ class TestAnotherRelease:
         assert "BaseTrainer._setup_train no longer uses set_model_attributes, which edgekd relies on" in found
 
     def test_a_method_that_is_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        found = self.refused(monkeypatch, "setup_model", None)
-        assert "BaseTrainer.setup_model no longer uses get_model, which edgekd relies on" in found
+        found = self.refused(monkeypatch, "_build_train_pipeline", None)
+        assert "BaseTrainer._build_train_pipeline no longer uses build_optimizer, get_dataloader" in found
 
     def test_a_loop_that_numbers_batches_by_other_means(
         self, tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -194,15 +194,16 @@ class TestAmp:
         [("yolo11p", 0.05), ("yolo26p", 0.05), pytest.param("rtdetr-l", 0.5, marks=pytest.mark.slow)],
     )
     def test_the_student_answers_for_itself(self, name: str, limit: float) -> None:
-        module = detector(name).module
+        student = detector(name)
+        module = student.module
         module.train()
         module.model[0].eval()  # a frozen layer
         before = {key: value.clone() for key, value in module.state_dict().items()}
         flags = [part.training for part in module.modules()]
         random = torch.random.get_rng_state()
-        half = amp_difference(module, torch.float16)
+        half = amp_difference(student, torch.float16)
         assert 0 < half < limit < precision.LARGEST_DIFFERENCE
-        assert half < amp_difference(module, torch.bfloat16)
+        assert half < amp_difference(student, torch.bfloat16)
         assert [part.training for part in module.modules()] == flags
         assert torch.equal(torch.random.get_rng_state(), random)
         assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
@@ -210,10 +211,11 @@ class TestAmp:
     def test_a_student_that_overflows_is_trained_in_float32(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        module = detector("yolo11p").module
+        student = detector("yolo11p")
+        module = student.module
         module.model[0].bn.weight.data *= 1e6  # beyond what fp16 can hold
         before = {name: value.clone() for name, value in module.state_dict().items()}
-        assert amp_difference(module, torch.float16) == float("inf")
+        assert amp_difference(student, torch.float16) == float("inf")
         assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
         monkeypatch.setattr(precision, "_has_amp", lambda device: True)
         assert not amp_is_sound(module)

@@ -1,0 +1,95 @@
+"""The families that recipes can name: built-in ones, and those of other packages by entry points `edgekd.families`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekd import plugins
+from edgekd.detectors.contract import Asked, Detector, Family, Trainable
+from edgekd.errors import EnvironmentFault, InputError, unknown
+
+_REGISTRY: dict[str, Family] = {}
+
+
+def register(family: Family) -> None:
+    """Make a family known. A second registration under one name raises."""
+    if family.name in _REGISTRY:
+        raise ValueError(f"family '{family.name}' is registered twice: {_REGISTRY[family.name]!r} and {family!r}")
+    _REGISTRY[family.name] = family
+
+
+def family(name: str) -> Family:
+    """The family of that name.
+
+    Raises:
+        KeyError: with the text for the user; the caller adds where the name stood.
+    """
+    _load()
+    if name not in _REGISTRY:
+        raise KeyError(unknown("family", name, _REGISTRY))
+    return _REGISTRY[name]
+
+
+def family_names() -> list[str]:
+    """Names of all families, the built-in ones first."""
+    _load()
+    return list(_REGISTRY)
+
+
+def meant(model: str | None, weights: Path | None) -> str | None:
+    """The family that a recipe without `family` means: the first that accepts what is given; None if none does."""
+    _load()
+    return next((name for name, one in _REGISTRY.items() if one.accepts(model, weights)), None)
+
+
+def open_detector(name: str | None, asked: Asked) -> Detector:
+    """Open a detector on the CPU.
+
+    Args:
+        name: of the family; None: the one that is meant.
+
+    Raises:
+        InputError: no family opens it, or its own reason why it cannot.
+        EnvironmentFault: something that the family needs is not installed.
+    """
+    name = name or meant(asked.model, asked.weights)
+    if name is None:
+        raise _refused(asked)
+    one = family(name)
+    if reason := one.missing():
+        raise EnvironmentFault(f"{asked.where}: family {name}: {reason}")
+    return one.open(asked)
+
+
+def trainable(detector: Detector, where: str) -> Trainable:
+    """The detector, if it can be trained.
+
+    Raises:
+        InputError: it can only teach.
+    """
+    if isinstance(detector, Trainable):
+        return detector
+    raise InputError(
+        f"{where}: {detector.spec.name} of family {detector.spec.family} can teach, but not be trained; "
+        "use it as the teacher, and a model of another family as the student"
+    )
+
+
+def _refused(asked: Asked) -> InputError:
+    if asked.model is None and asked.weights is None:
+        return InputError(f"{asked.where}: give 'model' (a name such as yolo26n) or 'weights' (a file)")
+    if asked.model is None:
+        return InputError(f"{asked.where}.weights: no family opens {asked.weights}; name one under family: {_listed()}")
+    models = [model for one in _REGISTRY.values() for model in one.models()]
+    return InputError(f"{asked.where}.model: {unknown('model', asked.model, models)}")
+
+
+def _listed() -> str:
+    return ", ".join(_REGISTRY)
+
+
+def _load() -> None:
+    """Register every family: our own first, so that none of another package takes a name of theirs."""
+    import edgekd.detectors.ultralytics.family  # noqa: F401
+
+    plugins.load("edgekd.families")

@@ -1,0 +1,145 @@
+"""Ground-truth boxes painted on feature levels, for methods that treat objects and background apart.
+
+Pure functions of a `Batch` and of a level's (H, W). Pixels become cells by the ratio of map to image on each axis, so
+maps of images whose size is no multiple of the stride are right, too. What of a box lies outside the map is left out,
+and a box always keeps at least one cell. A batch without any box gives masks of zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from edgekd.detectors.outputs import Batch
+
+CELLS_PER_BOX = 14  # FPN's rule: the level whose stride is 1 / 14 to 1 / 28 of the box (56 to 112 px at stride 4)
+
+
+def box_mask(batch: Batch, size: tuple[int, int], chosen: Tensor | None = None, *, last: bool = False) -> Tensor:
+    """Where a level's cells lie in a box: those from floor(start) up to floor(end), (B, H, W) float of 0 and 1.
+
+    Args:
+        size: (H, W) of the level.
+        chosen: (M,) bool, the boxes that are painted; None: all.
+        last: whether the cell in which a box ends belongs to it.
+    """
+    cells = boxes_in_cells(batch, size)
+    painted = _paint(cells[:, :2].floor(), cells[:, 2:].floor() + last, size)
+    if chosen is not None:
+        painted = painted & chosen[:, None, None]
+    return _most(painted.to(batch.boxes_px.dtype), batch)
+
+
+def scale_mask(batch: Batch, size: tuple[int, int]) -> Tensor:
+    """FGD's foreground: 1 / (cells of the box) inside each box, the smallest box where they overlap; (B, H, W).
+
+    A box covers the cells from floor(start) to ceil(end), both included.
+    """
+    cells = boxes_in_cells(batch, size)
+    low, high = cells[:, :2].floor(), cells[:, 2:].ceil() + 1
+    share = 1 / (high - low).prod(1)
+    return _most(_paint(low, high, size) * share[:, None, None], batch)
+
+
+def background_mask(foreground: Tensor) -> Tensor:
+    """1 / (cells of an image's background) where `foreground` (B, H, W) is zero; zeros where an image has none."""
+    outside = (foreground == 0).to(foreground.dtype)
+    return outside / outside.sum((1, 2), keepdim=True).clamp_min(1)
+
+
+def gaussian_mask(batch: Batch, size: tuple[int, int], sigma: float = 0.5) -> Tensor:
+    """A Gaussian about the centre of each box, zero outside the box, the highest where they overlap; (B, H, W).
+
+    Args:
+        sigma: standard deviation, in widths and heights of the box (of a cell, if that is larger). A cell is judged by
+            its centre.
+    """
+    cells = boxes_in_cells(batch, size)
+    centre, extent = (cells[:, :2] + cells[:, 2:]) / 2, (cells[:, 2:] - cells[:, :2]).clamp_min(1)
+    x, y = (_indices(count, batch) + 0.5 for count in reversed(size))
+    across = ((x - centre[:, :1]) / (sigma * extent[:, :1])).square()  # (M, W)
+    down = ((y - centre[:, 1:]) / (sigma * extent[:, 1:])).square()  # (M, H)
+    bell = torch.exp(-0.5 * (down[:, :, None] + across[:, None, :]))
+    return _most(bell * _paint(cells[:, :2].floor(), cells[:, 2:].ceil(), size), batch)
+
+
+def anchor_overlaps(
+    batch: Batch, size: tuple[int, int], stride: int, scale: float = 8.0, ratios: Sequence[float] = (0.5, 1.0, 2.0)
+) -> Tensor:
+    """IoU of every box with anchors at the centre of every cell, (M, H, W, ratios).
+
+    Args:
+        stride: pixels per cell.
+        scale: side of a square anchor, in strides; all have its area.
+        ratios: height over width.
+    """
+    roots = batch.boxes_px.new_tensor(ratios).sqrt()
+    half = torch.stack([1 / roots, roots], 1) * (scale * stride / 2)  # (ratios, 2)
+    pixels = _pixels_per_cell(batch, size)
+    x, y = ((_indices(count, batch) + 0.5) * step for count, step in zip(reversed(size), pixels, strict=True))
+    boxes = batch.boxes_px[:, None, None, :]  # (M, 1, 1, 4)
+    wide = _overlap(boxes[..., 0], boxes[..., 2], x[None, :, None] - half[:, 0], x[None, :, None] + half[:, 0])
+    high = _overlap(boxes[..., 1], boxes[..., 3], y[None, :, None] - half[:, 1], y[None, :, None] + half[:, 1])
+    common = wide[:, None] * high[:, :, None]  # (M, H, W, ratios)
+    areas = (batch.boxes_px[:, 2:] - batch.boxes_px[:, :2]).prod(1)[:, None, None, None] + 4 * half.prod(1)
+    return common / (areas - common)
+
+
+def any_box(hits: Tensor, batch: Batch) -> Tensor:
+    """From what holds for each box, (M, H, W) bool, to what holds for any box of an image: (B, H, W) float."""
+    return _most(hits.to(batch.boxes_px.dtype), batch)
+
+
+def level_of_boxes(batch: Batch, strides: Sequence[int]) -> Tensor:
+    """Index of the level that each box belongs to by its size, (M,): FPN's rule, as DeFeat has it.
+
+    Boxes too small or too large for all levels belong to the finest or coarsest one.
+
+    Args:
+        strides: of the levels, finest first.
+    """
+    side = (batch.boxes_px[:, 2:] - batch.boxes_px[:, :2] + 1).clamp_min(1).prod(1).sqrt()
+    wanted = (side / CELLS_PER_BOX + 1e-6).log2().floor()  # log2 of the stride
+    known = torch.tensor(strides, dtype=wanted.dtype, device=wanted.device).log2()
+    return (wanted[:, None] >= known).sum(1).sub(1).clamp_min(0)
+
+
+def boxes_in_cells(batch: Batch, size: tuple[int, int]) -> Tensor:
+    """The boxes in units of a level's cells, (M, 4) x1 y1 x2 y2."""
+    across, down = _pixels_per_cell(batch, size)
+    return batch.boxes_px / batch.boxes_px.new_tensor([across, down, across, down])
+
+
+def _pixels_per_cell(batch: Batch, size: tuple[int, int]) -> tuple[float, float]:
+    """Across and down."""
+    height, width = batch.images.shape[-2:]
+    return width / size[1], height / size[0]
+
+
+def _indices(count: int, batch: Batch) -> Tensor:
+    return torch.arange(count, dtype=batch.boxes_px.dtype, device=batch.boxes_px.device)
+
+
+def _paint(low: Tensor, high: Tensor, size: tuple[int, int]) -> Tensor:
+    """Cells of each box, (M, H, W) bool; `low` (M, 2) x y is the first cell and `high` the one behind the last."""
+    limit = low.new_tensor([size[1], size[0]])
+    first = low.clamp_min(0).minimum(limit - 1)
+    behind = torch.maximum(high.minimum(limit), first + 1)
+    x, y = (torch.arange(count, dtype=low.dtype, device=low.device) for count in reversed(size))
+    across = (x >= first[:, :1]) & (x < behind[:, :1])
+    down = (y >= first[:, 1:]) & (y < behind[:, 1:])
+    return down[:, :, None] & across[:, None, :]
+
+
+def _overlap(low: Tensor, high: Tensor, other_low: Tensor, other_high: Tensor) -> Tensor:
+    return (torch.minimum(high, other_high) - torch.maximum(low, other_low)).clamp_min(0)
+
+
+def _most(values: Tensor, batch: Batch) -> Tensor:
+    """The highest of an image's boxes, from (M, H, W) to (B, H, W); zeros in images without any."""
+    if not batch.rows.shape[1]:
+        return values.new_zeros(batch.size, *values.shape[1:])
+    none = values.new_zeros(1, *values.shape[1:])  # row -1: where an image has fewer boxes
+    return torch.cat([values, none])[batch.rows].amax(1)

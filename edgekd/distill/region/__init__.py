@@ -1,0 +1,1 @@
+"""Methods on regions: boxes cut out of the feature pyramid by RoIAlign."""

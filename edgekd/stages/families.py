@@ -1,0 +1,63 @@
+"""Which family each detector of a recipe is of, and what the student's family lays under the recipe's `train:`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from edgekd.detectors import families
+from edgekd.errors import InputError
+from edgekd.recipe.schema import DetectorRecipe, Recipe
+
+One = TypeVar("One", bound=DetectorRecipe)
+
+
+def weights_path(detector: DetectorRecipe, base: Path) -> Path | None:
+    """The weights file: beside the recipe, else in the current folder."""
+    if detector.weights is None:
+        return None
+    beside = base / detector.weights
+    return beside if beside.exists() else Path(detector.weights)
+
+
+def with_families(recipe: Recipe, base: Path, where: str) -> Recipe:
+    """The recipe, which now says what it leaves to be found out: the families of its detectors.
+
+    One that no family accepts stays as it is: whoever opens it tells what there is.
+
+    Args:
+        base: folder for relative paths.
+
+    Raises:
+        InputError: one line per family that there is not.
+    """
+    given = {name: getattr(recipe, name, None) for name in ("teacher", "student")}
+    named = {f"teachers.{name}": one for name, one in recipe.teachers.items()}
+    problems = [
+        problem
+        for name, one in {**given, **named}.items()
+        if one is not None and (problem := _problem(one, f"{where}: {name}.family"))
+    ]
+    if problems:
+        raise InputError(*problems)
+    found = {name: _resolved(one, base) for name, one in given.items() if one is not None}
+    others = {name: _resolved(one, base) for name, one in recipe.teachers.items()}
+    student = found.get("student")
+    defaults = families.family(student.family).train_defaults if student and student.family else {}
+    return recipe.model_copy(update={**found, "teachers": others, "train": {**defaults, **recipe.train}})
+
+
+def _problem(detector: DetectorRecipe, place: str) -> str | None:
+    try:
+        if detector.family is not None:
+            families.family(detector.family)
+    except KeyError as error:
+        return f"{place}: {error.args[0]}"
+    return None
+
+
+def _resolved(detector: One, base: Path) -> One:
+    if detector.family is not None:
+        return detector
+    found = families.meant(detector.model, weights_path(detector, base))
+    return detector.model_copy(update={"family": found})

@@ -1,0 +1,111 @@
+"""Boxes on levels: by hand, at borders, on odd sizes, and without any box."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from edgekd.distill.box_masks import (
+    anchor_overlaps,
+    any_box,
+    background_mask,
+    box_mask,
+    gaussian_mask,
+    level_of_boxes,
+    scale_mask,
+)
+
+from .helpers import boxes_of
+
+
+def test_a_box_covers_the_cells_from_its_first_up_to_its_last() -> None:
+    """Cells of 8 px: x from 0.5 to 2.5, y from 1 to 3."""
+    batch = boxes_of([[4.0, 8, 20, 24]], [])
+    drawn = box_mask(batch, (4, 4))
+    assert drawn[0].tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
+    assert drawn[1].sum() == 0
+    with_last = box_mask(batch, (4, 4), last=True)
+    assert with_last[0].tolist() == [[0, 0, 0, 0], [1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0]]
+
+
+def test_chosen_boxes_alone_are_drawn() -> None:
+    batch = boxes_of([[0.0, 0, 8, 8], [16, 16, 32, 32]])
+    drawn = box_mask(batch, (4, 4), torch.tensor([False, True]))
+    assert drawn[0].tolist() == [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("box", "cell"),
+    [([9.0, 9, 10, 10], (1, 1)), ([31.5, 0, 32, 1], (0, 3)), ([32.0, 32, 32, 32], (3, 3)), ([-9.0, 0, -8, 1], (0, 0))],
+)
+def test_the_smallest_box_keeps_one_cell_inside_the_map(box: list[float], cell: tuple[int, int]) -> None:
+    drawn = box_mask(boxes_of([box]), (4, 4))
+    assert drawn.sum() == 1 and drawn[0][cell] == 1
+
+
+def test_a_box_that_a_mosaic_has_cut_is_drawn_to_the_border() -> None:
+    assert box_mask(boxes_of([[20.0, -6, 40, 12]]), (4, 4))[0].tolist() == [[0, 0, 1, 1], *[[0] * 4] * 3]
+
+
+def test_cells_are_the_images_size_over_the_maps() -> None:
+    """An image of 30 x 50 px whose map has 4 x 7 cells: 7.5 px down and 50 / 7 px across a cell."""
+    drawn = box_mask(boxes_of([[0.0, 7.5, 50, 15]], size_px=(30, 50)), (4, 7))
+    assert drawn[0].tolist() == [[0] * 7, [1] * 7, [0] * 7, [0] * 7]
+
+
+def test_scale_mask_by_hand() -> None:
+    """Both ends are included: 3 x 3 cells of 1/9, and one of 2 x 2 that wins where they overlap."""
+    batch = boxes_of([[0.0, 0, 16, 16], [8.0, 8, 16, 16]], [])
+    drawn = scale_mask(batch, (4, 4))
+    ninth = 1 / 9
+    expected = [[ninth, ninth, ninth, 0], [ninth, 0.25, 0.25, 0], [ninth, 0.25, 0.25, 0], [0, 0, 0, 0]]
+    torch.testing.assert_close(drawn[0], torch.tensor(expected))
+    assert drawn[1].sum() == 0
+
+
+def test_background_shares_what_no_box_covers() -> None:
+    foreground = scale_mask(boxes_of([[0.0, 0, 8, 8]], [], [[0.0, 0, 32, 32]]), (4, 4))
+    background = background_mask(foreground)
+    assert background[0, 0, 0] == 0 and background[0, 3, 3].item() == pytest.approx(1 / 12)
+    assert background.sum((1, 2)).tolist() == pytest.approx([1, 1, 0])  # without any box: 1 / 16 everywhere
+    assert background[1].unique().tolist() == [1 / 16]
+
+
+def test_gaussian_by_hand() -> None:
+    """Two cells wide, four high, sigma half a box: cells' centres lie 1/2 sigma beside and 1/4 or 3/4 sigma off."""
+    drawn = gaussian_mask(boxes_of([[8.0, 0, 24, 32]]), (4, 4))
+    column = [math.exp(-0.5 * (0.5**2 + y**2)) for y in (0.75, 0.25, 0.25, 0.75)]
+    torch.testing.assert_close(drawn[0], torch.tensor([[0, value, value, 0] for value in column]))
+    tiny = gaussian_mask(boxes_of([[9.0, 9, 9.5, 9.5]]), (4, 4))
+    assert tiny[0, 1, 1] > 0.3 and tiny.count_nonzero() == 1
+
+
+def test_overlaps_with_anchors_by_hand() -> None:
+    """At stride 8 the square anchor of scale 1 is the cell, the flat one 11.3 x 5.7 px."""
+    batch = boxes_of([[8.0, 8, 16, 16]], [[4.0, 0, 12, 8]])
+    square = anchor_overlaps(batch, (4, 4), 8, scale=1.0, ratios=(1.0,))
+    assert square.shape == (2, 4, 4, 1)
+    assert square[0, 1, 1].item() == 1 and square[0].sum() == 1
+    assert square[1, 0, :, 0].tolist() == pytest.approx([1 / 3, 1 / 3, 0, 0])
+    flat = anchor_overlaps(batch, (4, 4), 8, scale=1.0, ratios=(0.5,))
+    common = 8 * 8 / math.sqrt(2)
+    assert flat[0, 1, 1].item() == pytest.approx(common / (128 - common))
+    assert any_box(square[..., 0] > 0.5, batch).sum((1, 2)).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("side", "level"), [(1.0, 0), (110.0, 0), (222.0, 0), (224.0, 1), (446.0, 1), (448.0, 2), (3000.0, 2)]
+)
+def test_boxes_belong_to_the_level_of_their_size(side: float, level: int) -> None:
+    """FPN's rule: 112 to 224 px at stride 8, twice that at 16; beyond, the level at the end."""
+    assert level_of_boxes(boxes_of([[0.0, 0, side, side]]), (8, 16, 32)).tolist() == [level]
+
+
+def test_a_batch_without_boxes_has_empty_masks() -> None:
+    batch = boxes_of([], [])
+    for drawn in (box_mask(batch, (3, 5)), scale_mask(batch, (3, 5)), gaussian_mask(batch, (3, 5))):
+        assert drawn.shape == (2, 3, 5) and drawn.sum() == 0
+    assert anchor_overlaps(batch, (3, 5), 8).shape == (0, 3, 5, 3)
+    assert level_of_boxes(batch, (8, 16)).shape == (0,)
