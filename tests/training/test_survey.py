@@ -104,9 +104,10 @@ class Keeping(Surveying):
 
 
 def test_what_is_seen(tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = surveying.register()
     monkeypatch.setattr(Keeping, "name", "surveying", raising=False)
     monkeypatch.setitem(contract._REGISTRY, "surveying", Keeping)
-    module = trained(tiny_digits, tmp_path, surveying.register(), epochs=1, lr0=1e-9, optimizer="SGD")
+    module = trained(tiny_digits, tmp_path, chosen, epochs=1, lr0=1e-9, optimizer="SGD")
     (part,) = module.distillers
     assert isinstance(part, Distiller)
     names = sorted((tiny_digits.parent / "images" / "train").iterdir())
