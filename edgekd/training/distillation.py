@@ -17,14 +17,18 @@ from edgekd.detectors.outputs import Batch, Guidance, TrainingPass
 from edgekd.detectors.spec import Needs, Spec
 from edgekd.distill.config import DistillerConfig
 from edgekd.distill.contract import Distiller, Moment, distiller_type
+from edgekd.distill.terms import DETECTION
 from edgekd.errors import InputError
-from edgekd.report.warn import DETECTION
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
 from edgekd.training.engines.batch import batch_of
 from edgekd.training.knowledge import Knowledge, Online
 from edgekd.training.survey import TrainImages, TrainSurvey, undisturbed
 from edgekd.training.teacher import AnyTeacher, EmaTeacher
 from edgekd.training.weighting import AutoWeight
+
+# What the engine reads of the model that it trains, beside what every module has. `student_model` is its own name for
+# the student in a wrapper.
+_STUDENTS = frozenset({"stride", "names", "nc", "args", "yaml", "criterion", "set_head_attr"})
 
 
 class DistillationModule(nn.Module):
@@ -92,32 +96,23 @@ class DistillationModule(nn.Module):
             if isinstance(teacher, EmaTeacher):
                 teacher.bind(student.with_module(average))
 
-    @property
-    def _engine_model(self) -> Any:
-        """The student, untyped: its `loss` is the engine's."""
-        return self.student
-
     def __getattr__(self, name: str) -> Any:
-        """What the engine reads (`stride`, `names`, `nc`, `args`, `criterion`, `end2end` ...) is the student's."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("student"), name)
+        """Of what is the student's, that which the engine reads; any other name is a mistake."""
+        return getattr(super().__getattr__("student"), name) if name in _STUDENTS else super().__getattr__(name)
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """What `state_dict` holds beside tensors: where the schedules are, and what was logged."""
+    def progress(self) -> dict[str, Any]:
+        """What a training state holds beside the tensors of `state_dict`: where schedules are, and what was logged."""
         weights = {label: auto.state() for label, auto in self._auto.items()}
         return {
             "step": self.step, "surveyed": self._surveyed, "terms_of": self._names, "weights": weights,
             "balance": self.balance.state(),
         }  # fmt: skip
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.step, self._names = state["step"], state.get("terms_of", {})
-        self._surveyed = state.get("surveyed", -1)
-        self.balance = Balance.from_state(state["balance"])
-        for label, kept in state.get("weights", {}).items():
+    def go_on_from(self, progress: Mapping[str, Any]) -> None:
+        """Be where the module was whose `progress` this is."""
+        self.step, self._names, self._surveyed = progress["step"], progress["terms_of"], progress["surveyed"]
+        self.balance = Balance.from_state(progress["balance"])
+        for label, kept in progress["weights"].items():
             self._auto[label].restore(kept)
 
     def begin_epoch(self, epoch: int, split: Callable[[], TrainImages]) -> None:
@@ -158,7 +153,8 @@ class DistillationModule(nn.Module):
             loss (n + 1,), which the engine sums; detached items to log, distillation terms as `kd/<method>.<term>`.
         """
         if not self.training:
-            result: tuple[Tensor, dict[str, Tensor]] = self._engine_model.loss(batch, preds)
+            own: Any = self.student
+            result: tuple[Tensor, dict[str, Tensor]] = own.loss(batch, preds)
             return result
         student, _ = self._holder
         facts = batch_of(batch)
@@ -232,11 +228,11 @@ class DistillationModule(nn.Module):
 
 def unwrapped(model: Any) -> Any:
     """What torch.compile and DDP are wrapped around; untyped, for it is the engine's or a `DistillationModule`."""
-    while True:
-        inner = getattr(model, "_orig_mod", None) or getattr(model, "module", None)
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
+    for name in ("_orig_mod", "module"):
+        inner = getattr(model, name, None)
+        if isinstance(inner, nn.Module):
+            return unwrapped(inner)
+    return model
 
 
 def assert_optimised(module: DistillationModule, optimizer: torch.optim.Optimizer) -> None:

@@ -26,7 +26,7 @@ from edgekd.training.signals import StopRequest
 if TYPE_CHECKING:
     from edgekd.training.engines.trainer import StudentTrainer
 
-SCHEMA = "edgekd.resume/1"
+SCHEMA = "edgekd.resume/2"
 FILE = "resume.pt"
 # Where these differ, the state does not fit the new training, whatever the user allows.
 _FIXED = ("student", "architecture", "initial", "distill", "train.optimizer", "train.freeze", "data.class_names",

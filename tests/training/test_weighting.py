@@ -54,9 +54,9 @@ def test_the_loss_has_the_share(tiny_digits: Path) -> None:
     assert rows["logit.class"]["weighted"] / rows["detection"]["weighted"] == pytest.approx(0.3, rel=1e-4)
     assert rows["cwd.feature"]["weighted"] / rows["detection"]["weighted"] == pytest.approx(0.2, rel=1e-4)
     assert rows["pkd.feature"]["weight"] == 10.0
-    state = module.get_extra_state()
+    state = module.progress()
     again = module_of({"logit": {"weight": "auto", "share": 0.3}, "cwd": {"weight": "auto"}, "pkd": {}})
-    again.set_extra_state(state)
+    again.go_on_from(state)
     assert again._auto["logit"].state() == module._auto["logit"].state() != {"averages": None, "mass": 0.0}
 
 

@@ -17,7 +17,7 @@ import torch
 from edgekd import ranks
 from edgekd.atomic import write_bytes
 from edgekd.errors import InputError
-from edgekd.training.distillation import unwrapped
+from edgekd.training.distillation import DistillationModule, unwrapped
 from edgekd.training.engines.shell import student_of
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def capture(trainer: StudentTrainer, passing_state: State | None = None) -> Stat
         "epoch": trainer.epoch,
         "loader": trainer.train_loader.position(),
         "model": model.state_dict(),
+        "distillation": model.progress() if isinstance(model, DistillationModule) else None,
         "gradients": {name: value.grad for name, value in model.named_parameters() if value.grad is not None},
         "stepped_at": trainer.stepped_at,
         "criterion": then["criterion"],
@@ -88,6 +89,8 @@ def restore(trainer: StudentTrainer, state: State, same_place: bool = True) -> N
     except (RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"train: the saved state does not fit this training ({reason}); begin anew") from error
+    if isinstance(model, DistillationModule):
+        model.go_on_from(state["distillation"])
     trainer.ema.updates = state["ema_updates"]
     trainer.scaler.load_state_dict(state["scaler"])
     _restore_criterion(model, state["criterion"])
@@ -113,8 +116,8 @@ def best_checkpoint(trainer: StudentTrainer) -> torch.Tensor | None:
 
 def is_finite(trainer: StudentTrainer) -> bool:
     """Whether the weights can be gone on from."""
-    floats = [value for value in unwrapped(trainer.model).state_dict().values() if torch.is_tensor(value)]
-    return all(bool(torch.isfinite(value).all()) for value in floats if value.is_floating_point())
+    tensors = unwrapped(trainer.model).state_dict().values()
+    return all(bool(torch.isfinite(value).all()) for value in tensors if value.is_floating_point())
 
 
 _STOPPER = ("best_fitness", "best_epoch", "possible_stop")
