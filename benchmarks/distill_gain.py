@@ -73,7 +73,7 @@ def train(row: Row, data_yaml: str, setting: dict[str, Any], scratch: Path, thre
     from edgekd.detectors.contract import Asked
     from edgekd.detectors.ultralytics.detector import UltralyticsDetector
     from edgekd.detectors.ultralytics.guard import guard
-    from edgekd.recipe.schema import ValidateRecipe
+    from edgekd.recipe.sections import ValidateRecipe
     from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise
 
     guard(scratch / "engine")

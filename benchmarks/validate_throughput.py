@@ -42,7 +42,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace, imgsz: int, folder: Path) -> None:
         from edgekd.data.digits import generate
         from edgekd.devices.catalog import load
-        from edgekd.recipe.schema import ValidateRecipe
+        from edgekd.recipe.sections import ValidateRecipe
 
         say(f"{imgsz} px: data and model")
         self.folder, self.imgsz, self.threads = folder, imgsz, options.threads

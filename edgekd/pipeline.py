@@ -25,10 +25,12 @@ from edgekd.stages.data import data_stage
 from edgekd.stages.export import export_stage
 from edgekd.stages.judge import gate_stage, report_stage
 from edgekd.stages.on_device import profile_stage, validate_stage
+from edgekd.stages.on_test import test_stage
 from edgekd.stages.quantize import quantize_stage
 from edgekd.stages.ready import check_ready
+from edgekd.stages.seeds import control_stage, student_stage
 from edgekd.stages.show import show, show_verdict
-from edgekd.stages.train import control_stage, student_stage, teacher_stage
+from edgekd.stages.teacher import teacher_stage
 from edgekd.training.engines.process import prepare
 
 STAGES: dict[str, Callable[[Context], None]] = {
@@ -37,6 +39,7 @@ STAGES: dict[str, Callable[[Context], None]] = {
     "control": control_stage,  # the same student without a teacher
     "student": student_stage,  # the distilled student
     "student_qat": quantize_stage,  # the same, trained on for int8
+    "test": test_stage,  # AP of teacher, control and student on the test split
     "export": export_stage,  # artifacts with sidecar and parity
     "validate": validate_stage,  # AP of each artifact on each device
     "profile": profile_stage,  # latency of each artifact on each device
@@ -45,7 +48,13 @@ STAGES: dict[str, Callable[[Context], None]] = {
 }
 
 
-TOGETHER = {"teacher", "control", "student", "student_qat"}  # all processes take part; rank 0 alone does the others
+TOGETHER = {
+    "teacher",
+    "control",
+    "student",
+    "student_qat",
+    "test",
+}  # all processes take part; rank 0 alone does the others
 
 
 @dataclass(frozen=True)

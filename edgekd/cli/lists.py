@@ -56,32 +56,37 @@ def doctor(
 
 @app.command()
 def methods(
-    name: Annotated[str | None, typer.Argument(help="show the card of this one", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="show the card of this one, or what this preset stands for", show_default=False)
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option("--for", help="which of them serve the student and teacher of this recipe")
     ] = None,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
-    """List distillation methods, show the card of one, or say which serve a recipe and why the others cannot."""
-    from edgekd.stages.methods import list_methods, method_card, methods_for, shown_card, shown_fits
+    """List distillation methods and presets, show one, or say which serve a recipe and why the others cannot."""
+    from edgekd.stages import methods as stage
 
     if name and recipe:
         raise typer.BadParameter("give the name of a method or --for RECIPE, not both")
     if recipe:
-        rows = methods_for(recipe_file(recipe), tuple(set_ or ()))
-        print_rows(rows if as_json else shown_fits(rows), as_json)
+        rows = stage.methods_for(recipe_file(recipe), tuple(set_ or ()))
+        print_rows(rows if as_json else stage.shown_fits(rows), as_json)
         return
     if not name:
-        print_rows(list_methods(), as_json)
+        print_rows([*stage.list_methods(), *stage.list_presets()], as_json)
         return
-    card = method_card(name)
+    preset = stage.preset_card(name)
+    card = preset or stage.method_card(name)
     if as_json:
         print_json(card)
-        return
-    lines, keys = shown_card(card)
-    print_lines(lines)
-    print_rows(keys, as_json=False)
+    elif preset:
+        print_lines(stage.shown_preset(preset))
+    else:
+        lines, keys = stage.shown_card(card)
+        print_lines(lines)
+        print_rows(keys, as_json=False)
 
 
 @app.command()

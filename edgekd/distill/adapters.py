@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import Needs, Part, Role, Spec, Tap
-from edgekd.distill.config import FeatureConfig, Taps
+from edgekd.distill.config import FeatureConfig, StandardisedConfig, Taps
 from edgekd.distill.contract import Pair, Wiring
 from edgekd.errors import InputError, unknown
 
-AdapterKind = Literal["none", "conv1x1", "conv1x1_norm", "conv3x3", "mlp"]
+AdapterKind = Literal["none", "conv1x1", "conv1x1_norm", "conv3x3", "mlp", "own"]
 
 ROLES: tuple[str, ...] = get_args(Role)
 P = ParamSpec("P")
@@ -109,9 +109,17 @@ def named_paths(taps: Taps | None) -> tuple[str, ...]:
 class Levels(nn.Module):
     """Paired levels with one adapter each: what a feature method holds instead of having a base class."""
 
-    def __init__(self, pairs: tuple[LevelPair, ...], adapter: AdapterKind, *, only_if_needed: bool = False) -> None:
+    def __init__(
+        self,
+        pairs: tuple[LevelPair, ...],
+        adapter: AdapterKind,
+        *,
+        only_if_needed: bool = False,
+        standardised: StandardisedConfig | None = None,
+    ) -> None:
         super().__init__()
         self.pairs = pairs
+        self.standardised = standardised
         widths = [(pair.student.channels, pair.teacher.channels) for pair in pairs]
         self.adapters = nn.ModuleList(
             channel_adapter(ours, theirs, "none" if only_if_needed and ours == theirs else adapter)
@@ -128,6 +136,7 @@ class Levels(nn.Module):
         *,
         only_if_needed: bool = False,
         resize: bool = True,
+        standardised: StandardisedConfig | None = None,
     ) -> Levels:
         """Pair the taps that a method's config names.
 
@@ -136,6 +145,7 @@ class Levels(nn.Module):
             adapter: kind on each level.
             only_if_needed: no adapter on levels whose channel counts are equal.
             resize: whether maps of unequal strides may be compared.
+            standardised: keys that say whether both sides are standardised after the adapter.
 
         Raises:
             InputError: see `match_levels` and `channel_adapter`.
@@ -143,7 +153,7 @@ class Levels(nn.Module):
         student, teacher = pair.student, pair.teacher
         pairs = match_levels(student, teacher, config.taps, config.teacher_taps, method, resize=resize)
         try:
-            return cls(pairs, adapter, only_if_needed=only_if_needed)
+            return cls(pairs, adapter, only_if_needed=only_if_needed, standardised=standardised)
         except InputError as error:
             raise InputError(f"{method}: student {student.name}, teacher {teacher.name}: {error}") from error
 
@@ -158,7 +168,11 @@ class Levels(nn.Module):
         """Per pair: the adapted student map and the teacher's, both (N, C_teacher, H_teacher, W_teacher)."""
         for pair, adapter in zip(self.pairs, self.adapters, strict=True):
             target = knowledge[pair.teacher.key]
-            yield adapter(resize_to(student.taps[pair.student.key], target)), target
+            ours = adapter(resize_to(student.taps[pair.student.key], target))
+            if self.standardised is not None and self.standardised.normalise == "channel":
+                per_image = target.shape[0] < self.standardised.per_image_below
+                ours, target = (standardise(feature, per_image=per_image) for feature in (ours, target))
+            yield ours, target
 
     def total(
         self, loss: Callable[[Tensor, Tensor], Tensor], student: DetectorOutput, knowledge: Mapping[str, Tensor]
@@ -172,7 +186,7 @@ def channel_adapter(in_channels: int, out_channels: int, kind: AdapterKind) -> n
 
     Kinds: `none` (equal channels only), `conv1x1` (with bias), `conv1x1_norm` (no bias: for losses that do not see the
     mean of a channel, where a bias would never get a gradient), `conv3x3` (with bias; nine times the work), `mlp`
-    (conv1x1, ReLU, conv1x1).
+    (conv1x1, ReLU, conv1x1), `own` (the map as it is, for methods that adapt it themselves).
 
     Raises:
         InputError: `none` with different channel counts.
@@ -182,6 +196,8 @@ def channel_adapter(in_channels: int, out_channels: int, kind: AdapterKind) -> n
             raise InputError(
                 f"adapter 'none' needs equal channels, given {in_channels} and {out_channels}; choose 'conv1x1'"
             )
+        return nn.Identity()
+    if kind == "own":
         return nn.Identity()
     if kind == "mlp":
         return nn.Sequential(

@@ -25,7 +25,7 @@ class Schedule(BaseModel):
     """How a term's weight runs over training: factor 0..1 by step.
 
     The factor rises linearly from 0 over `warmup_epochs`, is 1, then decays to `final` at the last distilled epoch, and
-    is 0 from `until_epoch` on (mosaic-off epochs, say).
+    is 0 from `until_epoch` on (mosaic-off epochs, say), or from the part `until_share` of the training on.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -34,9 +34,12 @@ class Schedule(BaseModel):
     decay: Literal["none", "linear", "cosine"] = "none"
     final: float = Field(default=0.1, ge=0, le=1)
     until_epoch: float | None = Field(default=None, gt=0)
+    until_share: float | None = Field(default=None, gt=0, le=1)
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Schedule:
+        if self.until_epoch is not None and self.until_share is not None:
+            raise ValueError("until_epoch and until_share each say when it ends; keep one")
         if self.until_epoch is not None and self.warmup_epochs >= self.until_epoch:
             raise ValueError(
                 f"until_epoch={self.until_epoch:g} ends before warmup_epochs={self.warmup_epochs:g} is over; "
@@ -46,9 +49,10 @@ class Schedule(BaseModel):
 
     def factor(self, epoch: float, epochs: float) -> float:
         """Weight factor at the fractional epoch `epoch` of a training of `epochs`."""
-        end = min(self.until_epoch or epochs, epochs)
+        until = self.until(epochs)
+        end = min(until or epochs, epochs)
         if epoch >= end:
-            return 0.0 if self.until_epoch is not None and epoch >= self.until_epoch else self.final_factor
+            return 0.0 if until is not None and epoch >= until else self.final_factor
         if epoch < self.warmup_epochs:
             return epoch / self.warmup_epochs
         progress = (epoch - self.warmup_epochs) / max(end - self.warmup_epochs, 1e-9)
@@ -57,6 +61,10 @@ class Schedule(BaseModel):
         if self.decay == "cosine":
             return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * progress))
         return 1.0
+
+    def until(self, epochs: float) -> float | None:
+        """The epoch from which the factor is 0; None: it never is."""
+        return self.until_share * epochs if self.until_share is not None else self.until_epoch
 
     @property
     def final_factor(self) -> float:
@@ -102,3 +110,10 @@ class FeatureConfig(DistillerConfig):
 
     taps: Taps = "neck"
     teacher_taps: Taps | None = Field(default=None, description="where they differ from the student's")
+
+
+class StandardisedConfig(FeatureConfig):
+    """Keys of feature methods that may standardise both sides first: a BatchNorm without parameters, per channel."""
+
+    normalise: Literal["none", "channel"] = "none"
+    per_image_below: int = Field(8, ge=0, description="batches smaller than this are normalised per image")

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from edgekd.gate.facts import Facts
 from edgekd.gate.policy import GateConfig
-from edgekd.gate.verdict import Check, Facts, Status
+from edgekd.gate.verdict import Check, Status
 
 METRIC = "detects"
 

@@ -42,7 +42,8 @@ class GateConfig(BaseModel):
         max_size_mb: artifact on device -> largest size of its files (10^6 bytes).
         min_images_per_second: artifact on device -> least throughput, of the fastest of the recipe's loads.
         max_ap_drop: how much less AP than the torch student an artifact may have.
-        min_gain: how much more AP than the control (the same student without a teacher) the student must have.
+        min_gain: how much more AP than the control (the same student without a teacher) the student must have; with
+            several seeds, the lower end of the interval must.
         min_ap_per_class: class name -> least AP of the torch student and of every artifact.
         against: budgets against a release.
     """
@@ -69,7 +70,11 @@ class GateConfig(BaseModel):
         None, description="largest loss of AP of an artifact against the torch student"
     )
     min_gain: float | None = Field(
-        None, ge=-1, le=1, allow_inf_nan=False, description="least AP(student) - AP(control)"
+        None,
+        ge=-1,
+        le=1,
+        allow_inf_nan=False,
+        description="least AP(student) - AP(control); of several seeds, the lower end of its interval",
     )
     min_ap_per_class: dict[str, Fraction] = Field(
         default_factory=dict, description="class name: least AP of the student and of every artifact"

@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgekd.errors import InputError
+from edgekd.measure.boxes import FloatMatrix, areas_px2, intersections_px2, ious, share
 from edgekd.types import AveragePrecision, Detections, FloatArray, GroundTruth
-
-FloatMatrix = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -209,32 +208,17 @@ def _joined(parts: Sequence[npt.NDArray[Any]], dtype: Any) -> npt.NDArray[Any]:
     return np.concatenate([np.zeros(0, dtype), *(np.asarray(part).ravel() for part in parts)], dtype=dtype)
 
 
-def _intersections(first: FloatArray, second: FloatArray) -> FloatMatrix:
-    """(N, 4) and (M, 4) -> (N, M) px^2."""
-    a, b = np.asarray(first, np.float64)[:, None], np.asarray(second, np.float64)[None]
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    shared: FloatMatrix = sides.clip(0).prod(-1)
-    return shared
-
-
-def _areas_px2(boxes: FloatArray) -> FloatMatrix:
-    areas: FloatMatrix = (np.asarray(boxes, np.float64)[:, 2:] - boxes[:, :2]).prod(-1)
-    return areas
-
-
 def _greedy(boxes: FloatArray, objects: FloatArray, least_iou: float) -> npt.NDArray[np.bool_]:
     """(N,) whether each box, best first, got an object of its own."""
     matched = np.zeros(len(boxes), np.bool_)
     if not len(objects):
         return matched
-    shared = _intersections(boxes, objects)
-    unions = _areas_px2(boxes)[:, None] + _areas_px2(objects) - shared
-    ious = np.divide(shared, unions, out=np.zeros_like(shared), where=unions > 0)
-    for row, overlaps in enumerate(ious):
+    free = ious(boxes, objects)
+    for row, overlaps in enumerate(free):
         nearest = int(overlaps.argmax())
         if overlaps[nearest] >= least_iou:
             matched[row] = True
-            ious[:, nearest] = -1
+            free[:, nearest] = -1
     return matched
 
 
@@ -242,7 +226,5 @@ def _covered(boxes: FloatArray, crowds: FloatArray, least_share: float) -> npt.N
     """(N,) whether at least a share of each box lies in one crowd box."""
     if not len(crowds):
         return np.zeros(len(boxes), np.bool_)
-    own = _areas_px2(boxes)
-    shares = np.divide(_intersections(boxes, crowds).max(-1), own, out=np.zeros(len(boxes)), where=own > 0)
-    covered: npt.NDArray[np.bool_] = shares >= least_share
+    covered: npt.NDArray[np.bool_] = share(intersections_px2(boxes, crowds).max(-1), areas_px2(boxes)) >= least_share
     return covered

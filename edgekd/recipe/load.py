@@ -15,6 +15,7 @@ from edgekd.plain import MOST_LISTED
 from edgekd.plain import value as shown_value
 from edgekd.progress import say
 from edgekd.recipe import instead
+from edgekd.recipe.presets import instead_of_list, with_presets
 from edgekd.recipe.renamed import with_new_keys, with_new_places
 from edgekd.recipe.schema import Recipe, with_long_forms
 from edgekd.recipe.yaml_text import Names, parse, read_mapping, reason
@@ -37,19 +38,19 @@ def load_recipe(path: Path, overrides: Iterable[str] = ()) -> Recipe:
 
 
 def read_recipe(path: Path, overrides: Iterable[str] = (), *, tell: bool = True) -> dict[str, Any]:
-    """A recipe's content, overrides applied and short forms written out, not yet validated.
+    """A recipe's content, overrides applied, presets and short forms written out, not yet validated.
 
     Args:
         tell: say on standard error where a former name of a key is used.
 
     Raises:
-        InputError: not a YAML mapping, or one line per override that fits nowhere.
+        InputError: not a YAML mapping, an unknown preset, or one line per override that fits nowhere.
     """
     content = read_mapping(path, _NAMES)
     if foreign := instead.of_foreign_file(content, path):
         raise InputError(f"{path}: {foreign}")
     content, notes = with_new_keys(content, path)
-    content = with_long_forms(content)
+    content = with_long_forms(with_presets(content, str(path)))
     overrides, more_notes = with_new_places(overrides)
     for note in (*notes, *more_notes) if tell else ():
         say(note)
@@ -61,7 +62,7 @@ def read_recipe(path: Path, overrides: Iterable[str] = (), *, tell: bool = True)
             problems += error.problems
     if problems:
         raise InputError(*problems)
-    return content
+    return with_presets(content, str(path))  # an override may name one
 
 
 def sound_parts(content: Mapping[str, Any]) -> Recipe:
@@ -113,7 +114,8 @@ def _line(model: type[BaseModel], problem: Any, where: str, prefix: str) -> str:
         return f"{where}: {_dotted(problem['loc'][:-2], prefix)}: keys must be text, got {shown_value(given)}"
     if kind in ("model_type", "dict_type", "tuple_type", "list_type"):
         needed = "list" if kind in ("tuple_type", "list_type") else "mapping of keys"
-        return f"{place}: must be a {needed}, got {shown_value(given)}{instead.of_wrong_type(location, kind, given)}"
+        better = instead.of_wrong_type(location, kind, given) + instead_of_list(location, given)
+        return f"{place}: must be a {needed}, got {shown_value(given)}{better}"
     message = problem["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(given, (dict, list)) else f", got {shown_value(given)}"
     better = instead.of_share(kind, given, problem.get("ctx", {}))

@@ -1,4 +1,4 @@
-"""Finds what users write (recipes, export targets, devices): by path, in the current folder, or built in."""
+"""Finds what users write (recipes, export targets, devices, presets): by path, in the current folder, or built in."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from edgekd.files import path_fault
 from edgekd.plain import cut, listed
 from edgekd.recipe import instead
 
-Kind = Literal["recipes", "export", "devices"]
+Kind = Literal["recipes", "export", "devices", "presets"]
 
-_NOUNS: dict[Kind, str] = {"recipes": "recipe", "export": "export target", "devices": "device"}
-_SUFFIXES = (".yaml", ".yml")
+_NOUNS: dict[Kind, str] = {"recipes": "recipe", "export": "export target", "devices": "device", "presets": "preset"}
+SUFFIXES = (".yaml", ".yml")
 
 
 def find(kind: Kind, name: str, search: Sequence[Path] = ()) -> Path:
-    """The file of a recipe, target or device.
+    """The file of a recipe, target, device or preset.
 
     Args:
         kind: the folder it is kept in.
@@ -32,12 +32,12 @@ def find(kind: Kind, name: str, search: Sequence[Path] = ()) -> Path:
     if fault := path_fault(name):
         raise InputError(f"{_NOUNS[kind]} {cut(name)}: {fault}; correct the path")
     path = Path(name)
-    if path.suffix in _SUFFIXES and path.exists() and not path.is_dir():
+    if path.suffix in SUFFIXES and path.exists() and not path.is_dir():
         return path  # whoever reads it says what is wrong with a device or a pipe
     known = available(kind, search)
     if name in known:
         return known[name]
-    if path.suffix in _SUFFIXES:
+    if path.suffix in SUFFIXES:
         bare = path.with_suffix("").name
         hint = f"; did you mean '{bare}'?" if bare in known else ""
         raise InputError(f"{name}: no such {_NOUNS[kind]} file; give a path or one of: {_listed(known)}{hint}")
@@ -52,7 +52,7 @@ def available(kind: Kind, search: Sequence[Path] = ()) -> dict[str, Path]:
     """Name -> file of everything of a kind that `find` finds by name; the first folder that has a name wins."""
     found: dict[str, Path] = {}
     for folder in (*search, Path(kind), *_built_in(kind)):
-        for path in sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES and path.is_file()):
+        for path in sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file()):
             found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
     return found
 

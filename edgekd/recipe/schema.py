@@ -13,6 +13,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from edgekd.errors import unknown
 from edgekd.files import path_fault
+from edgekd.recipe.place import EntryPlace
+from edgekd.recipe.sections import MOST_ENTRIES, ProfileRecipe, ReportRecipe, Strict, ValidateRecipe
 
 SCHEMA = "edgekd.recipe/1"
 
@@ -21,7 +23,6 @@ SEEDS = 2**32  # numpy's
 MOST_THREADS = 256
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _RESERVED = ("teacher", "student", "control", "ema")  # each means a model of every recipe
-_MOST_ENTRIES = 100  # of a list that a person writes
 
 
 def path_text(text: str) -> str:
@@ -36,10 +37,6 @@ def path_text(text: str) -> str:
 
 
 PathText = Annotated[str, AfterValidator(path_text)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Envelope(BaseModel):
@@ -62,7 +59,8 @@ class DataEnvelope(Envelope):
 class DistillEnvelope(Envelope):
     """One distillation method with its parameters."""
 
-    method: str = Field(description="name of a distiller; `edgekd methods` lists them")
+    method: str = Field(description="name of a distiller, or of a preset; `edgekd methods` lists them")
+    place: EntryPlace = None
 
 
 class TargetEnvelope(Envelope):
@@ -71,7 +69,7 @@ class TargetEnvelope(Envelope):
     target: PathText = Field(description="file in export/ (or its name)")
 
 
-class DetectorRecipe(_Strict):
+class DetectorRecipe(Strict):
     """A teacher or a student."""
 
     family: str | None = Field(
@@ -124,7 +122,7 @@ class StudentRecipe(DetectorRecipe):
     )
 
 
-class QuantizeRecipe(_Strict):
+class QuantizeRecipe(Strict):
     """How the weights of int8 targets come about: the student's as they are, or trained on to bear quantisation."""
 
     mode: Literal["ptq", "qat"] = Field(
@@ -135,7 +133,7 @@ class QuantizeRecipe(_Strict):
     )
     distill: tuple[DistillEnvelope, ...] = Field(
         default=(DistillEnvelope(method="logit"),),
-        max_length=_MOST_ENTRIES,
+        max_length=MOST_ENTRIES,
         description="as the recipe's own distill; may be empty",
     )
     epochs: int = Field(default=3, ge=1, le=100_000)
@@ -170,59 +168,17 @@ class QuantizeRecipe(_Strict):
         return self
 
 
-class ValidateRecipe(_Strict):
-    """How AP is measured."""
-
-    conf: float = Field(default=0.001, gt=0, lt=1)
-    iou: float = Field(default=0.7, gt=0, le=1, description="NMS IoU")
-    max_det: int = Field(default=300, ge=1, le=10_000)
-    operating_threshold: float = Field(
-        default=0.25, gt=0, lt=1, description="score at which precision and recall are stated"
-    )
-
-
-class ThroughputRecipe(_Strict):
-    """One load under which images per second are counted."""
-
-    streams: int = Field(default=1, ge=1, le=256, description="that work at once, and share the device's threads")
-    batch: int | None = Field(
-        default=None, ge=1, le=4096, description="images per inference; default: the artifact's fixed batch, else 1"
-    )
-
-
-class ProfileRecipe(_Strict):
-    """How latency is measured, and throughput beside it."""
-
-    protocol: Literal["quick", "full", "sustained"] = "full"
-    sustained_minutes: float = Field(default=30.0, gt=0, le=1440, description="length of the protocol 'sustained'")
-    wait: float = Field(
-        default=60.0, ge=0, le=3600, description="seconds to wait for a quiet device, all measurements on it together"
-    )
-    throughput: tuple[ThroughputRecipe, ...] = Field(
-        default=(),
-        max_length=_MOST_ENTRIES,
-        description="loads to measure after the single stream, in the same session",
-    )
-
-    @model_validator(mode="after")
-    def _loads_differ(self) -> ProfileRecipe:
-        if len(set(self.throughput)) < len(self.throughput):
-            raise ValueError("throughput: the same load twice; leave one out")
-        return self
-
-
-class ReportRecipe(_Strict):
-    """What the report shows."""
-
-    images: bool = Field(default=True, description="false leaves every image out of the report")
-    examples: int = Field(default=6, ge=0, le=50)
-
-
-class Recipe(_Strict):
+class Recipe(Strict):
     """One run: what to distil, on what data, into what, measured where, judged how."""
 
     name: str = Field(pattern=_NAME, max_length=100)
     seed: int = Field(0, ge=0, lt=SEEDS)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=SEEDS)], ...] = Field(
+        (), max_length=MOST_ENTRIES, description="several pairs of control and student instead of the one of 'seed'"
+    )
+    select: Literal["median", "best", "first"] = Field(
+        "median", description="which of the seeds' students goes on: by its AP on val, or the first seed's"
+    )
     threads: int | None = Field(
         None,
         ge=1,
@@ -235,14 +191,14 @@ class Recipe(_Strict):
         default_factory=dict, description="more teachers by name; a method names its own by 'teacher'"
     )
     student: StudentRecipe
-    distill: tuple[DistillEnvelope, ...] = Field((), max_length=_MOST_ENTRIES)
+    distill: tuple[DistillEnvelope, ...] = Field((), max_length=MOST_ENTRIES)
     control: bool = Field(False, description="train the control: same student, seed and batches, no teacher")
     train: dict[str, Any] = Field(
         default_factory=dict, description="the engine's own arguments: epochs, imgsz, batch ..."
     )
     quantize: QuantizeRecipe = Field(default_factory=QuantizeRecipe)
-    export: tuple[TargetEnvelope, ...] = Field((), max_length=_MOST_ENTRIES)
-    devices: tuple[PathText, ...] = Field((), max_length=_MOST_ENTRIES)
+    export: tuple[TargetEnvelope, ...] = Field((), max_length=MOST_ENTRIES)
+    devices: tuple[PathText, ...] = Field((), max_length=MOST_ENTRIES)
     validate_: ValidateRecipe = Field(default_factory=ValidateRecipe, alias="validate")
     profile: ProfileRecipe = Field(default_factory=ProfileRecipe)
     gate: dict[str, Any] = Field(default_factory=dict, description="budgets; see docs/recipes.md")
@@ -255,11 +211,20 @@ class Recipe(_Strict):
         return with_long_forms(value) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
-    def _distill_needs_teacher(self) -> Recipe:
+    def _parts_fit(self) -> Recipe:
+        self._check_seeds()
         self._check_teachers()
         if self.quantize.teacher == "teacher" and self.teacher is None:
             raise ValueError("'quantize.teacher: teacher' needs a 'teacher'")
         return self
+
+    def _check_seeds(self) -> None:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: the same seed twice; leave one out")
+        if self.seeds and self.seed != type(self).model_fields["seed"].default:
+            raise ValueError(f"seed: {self.seed}: only without 'seeds'; add it to them, or leave one of the two out")
+        if not self.seeds and self.select != type(self).model_fields["select"].default:
+            raise ValueError(f"select: {self.select}: only with several 'seeds'; set them, or leave it out")
 
     def _check_teachers(self) -> None:
         allowed = "choose another one, of letters, digits, '.', '_' and '-'"

@@ -8,6 +8,7 @@ from typing import Any
 
 import edgekd
 from edgekd.errors import InputError
+from edgekd.measure.gain import gap_closed, normalised_gain
 from edgekd.report.artifacts import collect_artifacts
 from edgekd.report.files import RunFiles, number
 from edgekd.report.pareto import best_artifact, mark_front
@@ -15,7 +16,7 @@ from edgekd.report.warn import warnings_of
 
 SCHEMA = "edgekd.report/2"
 ROLES = ("teacher", "control", "student")
-_ACCURACY = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "per_class", "operating_point")
+_ACCURACY = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "per_class", "operating_point", "errors")
 _DETAILS = ("name", "family", "parameters", "weights_sha256", "head", "classes_known", "epochs", "seconds")
 _OWN_FILES = {
     "teacher": "teacher/teacher.json",
@@ -42,10 +43,12 @@ def collect(run: Path) -> dict[str, Any]:
     report: dict[str, Any] = {"schema": SCHEMA, "recipe": str(recipe.get("name") or Path(run).name)}
     report["edgekd_version"] = edgekd.__version__
     report["command"] = _command(run, manifest)
-    report["seed"] = recipe.get("seed")
+    report["seed"] = None if recipe.get("seeds") else recipe.get("seed")
     report |= {role: _model(files, role if recipe.get(role, True) else None) for role in ROLES}
     report["further_teachers"] = _further_teachers(files, recipe)
+    report["seeds"] = files.json("seeds.json") if recipe.get("seeds") else None
     report["gain"] = _gain(report)
+    report["test"] = files.json("test.json")
     gate = recipe.get("gate") or {}
     report["artifacts"] = collect_artifacts(files, recipe, report["student"]["ap"])
     mark_front(report["artifacts"])
@@ -87,13 +90,21 @@ def _further_teachers(files: RunFiles, recipe: Mapping[str, Any]) -> list[dict[s
 
 
 def _gain(report: Mapping[str, Any]) -> dict[str, float | None]:
-    """`ap`: student minus control. `gap_closed`: the gain as a share of teacher minus control, if positive."""
+    """`ap`: student minus control, of several seeds the mean.
+
+    `gap_closed`: as a share of teacher minus control. `normalised`: as a share of the control.
+    """
     teacher, control, student = (report[role]["ap"] for role in ROLES)
+    if report["seeds"] and report["seeds"]["gain"]:
+        rows = report["seeds"]["seeds"]
+        control, student = (sum(row[key] for row in rows) / len(rows) for key in ("control_ap", "student_ap"))
     if control is None or student is None:
-        return {"ap": None, "gap_closed": None}
-    gain = student - control
-    gap = None if teacher is None else teacher - control
-    return {"ap": gain, "gap_closed": gain / gap if gap is not None and gap > 0 else None}
+        return {"ap": None, "gap_closed": None, "normalised": None}
+    return {
+        "ap": student - control,
+        "gap_closed": gap_closed(student, control, teacher),
+        "normalised": normalised_gain(student, control),
+    }
 
 
 def _verdict(verdict: Mapping[str, Any] | None) -> dict[str, Any]:

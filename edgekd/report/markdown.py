@@ -8,7 +8,8 @@ from typing import Any
 from edgekd.plain import markdown as escape
 from edgekd.plain import markdown_code
 from edgekd.report.data_tables import data_tables
-from edgekd.report.numbers import DASH, ROLE_NAMES, ap, digits, megabytes, of_metric, percent, signed
+from edgekd.report.errors import error_rows
+from edgekd.report.numbers import DASH, ROLE_NAMES, ap, digits, gain_words, megabytes, of_metric, percent, signed
 from edgekd.report.throughput import alone, alone_per_second, load
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⚠️"}
@@ -21,6 +22,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         _verdict(report),
         _bullets("Warnings", report["warnings"]),
         _models(report),
+        _test(report),
+        _errors(report),
         _artifacts(report),
         _lanes(report),
         _throughput(report),
@@ -59,9 +62,35 @@ def _models(report: Mapping[str, Any]) -> str:
         figures = (ap(model[key]) for key in ("ap", "ap50", "ap75"))
         rows.append([f"Teacher {escape(model['teacher'])}", escape(model["name"] or DASH), *figures])
     gain = report["gain"]
-    closed = f", {percent(gain['gap_closed'])} of the gap to the teacher" if gain["gap_closed"] is not None else ""
-    text = f"\n\nGain over the control: **{signed(gain['ap'])} AP**{closed}." if gain["ap"] is not None else ""
+    closed = f", {percent(gain['normalised'])} of its AP" if gain["normalised"] is not None else ""
+    closed += f", {percent(gain['gap_closed'])} of the gap to the teacher" if gain["gap_closed"] is not None else ""
+    seeds, one = report["seeds"], "" if gain["ap"] is None else " (one run, without an interval)"
+    text = f"\n\nGain over the control: **{signed(gain['ap'])} AP**{closed}{one}." if gain["ap"] is not None else ""
+    if seeds and seeds["gain"]:
+        text = f"\n\nGain over the control: **{gain_words(seeds['gain'])}** (95 % interval); seed {seeds['selected']}"
+        text += f" goes on ({seeds['select']})."
     return table(["Model", "name", "AP", "AP50", "AP75"], rows) + text
+
+
+def _test(report: Mapping[str, Any]) -> str:
+    """Where the data has a test split: what nothing was chosen by."""
+    test = report["test"]
+    if not test:
+        return ""
+    models = {role: found for role, found in test["models"].items() if role in ROLE_NAMES}
+    rows = [[ROLE_NAMES[role], *(ap(found[key]) for key in ("ap", "ap50", "ap75"))] for role, found in models.items()]
+    gain = f"\n\nGain on test: **{gain_words(test['gain'])}**." if test["gain"] else ""
+    return table([f"On test, {test['images']} images", "AP", "AP50", "AP75"], rows) + gain
+
+
+def _errors(report: Mapping[str, Any]) -> str:
+    """By kind: how many, and what they cost."""
+    rows = [
+        [entry.kind, *(DASH if found is None else f"{found[0]:,} ({ap(found[1])})" for found in entry.models.values())]
+        for entry in error_rows(report)
+    ]
+    note = "Number of errors at IoU 0.5, and the AP50 that mending this kind alone would add."
+    return f"{table(['Errors', *ROLE_NAMES.values()], rows)}\n\n{note}" if rows else ""
 
 
 def _artifacts(report: Mapping[str, Any]) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgekd.types import Detections, FloatArray, GroundTruth
+from edgekd.measure.boxes import areas_px2, intersections_px2, ious, share
+from edgekd.types import Detections, GroundTruth
 
 Flags = npt.NDArray[np.bool_]
 
@@ -45,10 +46,10 @@ def match_image(truth: GroundTruth, found: Detections, threshold: float, least_i
     order = order[found.scores[order] >= threshold]
     kept = Detections(found.boxes_px[order], found.scores[order], found.class_ids[order])
     same_class = kept.class_ids[:, None] == truth.class_ids
-    shared = _intersections_px2(kept.boxes_px, truth.boxes_px)
-    own, objects = _areas_px2(kept.boxes_px)[:, None], _areas_px2(truth.boxes_px)
-    free = _ratio(shared, own + objects - shared) * (same_class & ~truth.is_crowd)
-    in_crowd = _ratio(shared, np.broadcast_to(own, shared.shape)) * (same_class & truth.is_crowd)
+    free = ious(kept.boxes_px, truth.boxes_px) * (same_class & ~truth.is_crowd)
+    shared = intersections_px2(kept.boxes_px, truth.boxes_px)
+    own = np.broadcast_to(areas_px2(kept.boxes_px)[:, None], shared.shape)
+    in_crowd = share(shared, own) * (same_class & truth.is_crowd)
     right = np.zeros(len(order), np.bool_)
     missed = ~truth.is_crowd
     for row in range(len(order)):
@@ -59,19 +60,3 @@ def match_image(truth: GroundTruth, found: Detections, threshold: float, least_i
             free[:, nearest] = -1
     ignored = ~right & (in_crowd >= least_iou).any(axis=1)
     return Matched(kept, right, ignored, missed)
-
-
-def _intersections_px2(first: FloatArray, second: FloatArray) -> npt.NDArray[np.float64]:
-    a, b = np.asarray(first, np.float64)[:, None], np.asarray(second, np.float64)[None]
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    area: npt.NDArray[np.float64] = sides.clip(0).prod(-1)
-    return area
-
-
-def _areas_px2(boxes: FloatArray) -> npt.NDArray[np.float64]:
-    area: npt.NDArray[np.float64] = (np.asarray(boxes[:, 2:], np.float64) - boxes[:, :2]).prod(-1)
-    return area
-
-
-def _ratio(part: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

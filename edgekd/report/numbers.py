@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 DASH = "\u2014"
@@ -21,6 +22,14 @@ def signed(value: float | None) -> str:
         return DASH
     text = f"{abs(value):.3f}"
     return text if float(text) == 0 else f"{'+' if value > 0 else MINUS}{text}"
+
+
+def gain_words(gain: Mapping[str, Any]) -> str:
+    """A gain over seeds: +0.042 [+0.010, +0.074] AP over 3 seeds."""
+    count = len(gain["differences"])
+    if gain["low"] is None:
+        return f"{signed(gain['mean'])} AP of one seed, which has no interval"
+    return f"{signed(gain['mean'])} [{signed(gain['low'])}, {signed(gain['high'])}] AP over {count} seeds"
 
 
 def digits(value: float | None, significant: int = 3) -> str:

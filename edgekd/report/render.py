@@ -12,6 +12,7 @@ from edgekd.report import numbers, throughput
 from edgekd.report.artifacts import PERCENTILES, STAGES
 from edgekd.report.collect import ROLES, collect
 from edgekd.report.data_tables import data_tables
+from edgekd.report.errors import error_rows
 from edgekd.report.files import RunFiles
 from edgekd.report.markdown import markdown
 from edgekd.report.page import environment, filled
@@ -47,12 +48,15 @@ def render(run: Path, images: bool = True, examples: int = 6) -> dict[str, Any]:
 
 def html(run: Path, report: Mapping[str, Any], examples: int) -> str:
     """The page: one file that loads nothing. Everything from the run is escaped; only our own SVG is markup."""
+    from edgekd.report.gains import gain_over_seeds, seed_rows
     from edgekd.report.gallery import gallery
     from edgekd.report.plots import ap_over_epochs, latency_histograms, loss_terms
     from edgekd.report.scatter import accuracy_against_latency
 
     files = RunFiles(run)
-    templates = environment(("ap", "signed", "digits", "percent", "megabytes", "count", "seconds", "of_metric"))
+    templates = environment(
+        ("ap", "signed", "digits", "percent", "megabytes", "count", "seconds", "of_metric", "gain_words")
+    )
     templates.filters |= {
         "load": throughput.load,
         "alone": throughput.alone,
@@ -73,6 +77,9 @@ def html(run: Path, report: Mapping[str, Any], examples: int) -> str:
         classes=per_class(report),
         data=data_tables(report["data"]),
         quantised=quantised(report),
+        seeds=seed_rows(report),
+        seeds_figure=gain_over_seeds(report),
+        errors=error_rows(report),
         gain_range=_gain_range(report),
         environment=_environment(report),
     )

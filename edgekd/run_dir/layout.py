@@ -14,10 +14,10 @@ from edgekd.run_dir.manifest import LOCKED_RECIPE, MANIFEST
 LOCK = ".lock"
 
 WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors")  # of the files that families save a trained student in
-_TRAINED = ("baseline", "control", "student", "student_qat")
+_TRAINED = ("baseline", "control", "student", "student_qat", "seeds/*/control", "seeds/*/student")
 # As glob patterns below the run directory. What the manifest lists comes on top.
 _FILES = (
-    LOCKED_RECIPE, "verdict.json", "report.html", "report.md", "report.json", ".token-*",
+    LOCKED_RECIPE, "seeds.json", "test.json", "verdict.json", "report.html", "report.md", "report.json", ".token-*",
     "data/split.json", "data/ground_truth-val.json", "data/image_facts.json",
     "data/packs/*-*.npy", "data/packs/*-*.json", "teacher/teacher.json",
     *(f"{name}/student{suffix}" for name in _TRAINED for suffix in WEIGHTS_SUFFIXES),
@@ -26,8 +26,10 @@ _FILES = (
     *(f"{name}/first_steps.json" for name in _TRAINED),
     *(f"export/*/{file}" for file in ("edgekd.json", "parity.json", "quantization.json", "bisect.json")),
     *(f"{folder}/*@*.{end}" for folder in ("validate", "profile") for end in ("json", "jsonl", "jsonl.partial")),
+    *(f"{root}/validate/*@*.{end}" for root in ("seeds/*", "test", "test/seeds/*") for end in ("json", "jsonl")),
 )  # fmt: skip
 # Folders that edgekd replaces as a whole whenever it needs them -> the file that marks them, where there is one.
+# Glob patterns, too.
 _FOLDERS = {
     ".engine": "", "data/train_view": "view.json", "data/digits": "digits.json",
     **{f"{name}/{folder}": "" for name in _TRAINED for folder in ("engine", "logs")},
@@ -42,8 +44,7 @@ def empty(path: Path) -> list[str]:
     """
     with disk_faults(path):
         remove_leftovers(path)
-        for name, marker in _FOLDERS.items():
-            folder = path / name
+        for folder, marker in ((found, marker) for name, marker in _FOLDERS.items() for found in path.glob(name)):
             if _is_within(folder, path) and folder.is_dir() and (not marker or (folder / marker).is_file()):
                 shutil.rmtree(folder)
                 _remove_empty(folder.parent, path)

@@ -20,8 +20,9 @@ from edgekd.detectors.contract import Detector
 from edgekd.detectors.spec import Branch
 from edgekd.errors import InputError
 from edgekd.measure.average_precision import evaluate, operating_point
+from edgekd.measure.error_breakdown import error_breakdown
 from edgekd.progress import progress
-from edgekd.recipe.schema import ValidateRecipe
+from edgekd.recipe.sections import ValidateRecipe
 from edgekd.types import Detections, Split
 
 _BATCH = 16
@@ -103,7 +104,7 @@ def _in_data_classes(raw: list[np.ndarray[Any, Any]], columns: np.ndarray[Any, A
 def summarise(
     split: Split, found: Sequence[Detections], class_names: tuple[str, ...], settings: ValidateRecipe, head: str | None
 ) -> dict[str, Any]:
-    """AP overall, by size and per class, and precision and recall at the operating threshold."""
+    """AP overall, by size and per class, precision and recall at the operating threshold, and errors by kind."""
     if len(found) != len(split.images):
         raise InputError(f"{split.name}: {len(found)} images were detected on, the split has {len(split.images)}")
     by_image = {truth.image_id: detections for truth, detections in zip(split.images, found, strict=True)}
@@ -111,6 +112,7 @@ def summarise(
     return {
         **asdict(evaluate(split.images, by_image, class_names)),
         "operating_point": asdict(point),
+        "errors": asdict(error_breakdown(split.images, by_image, len(class_names))),
         "images": len(found),
         "settings": {"conf": settings.conf, "iou": settings.iou, "max_det": settings.max_det, "head": head},
     }

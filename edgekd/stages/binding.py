@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,18 @@ from edgekd.devices import catalog
 from edgekd.devices.contract import DeviceSpec
 from edgekd.devices.tools.spec import fixed_shape_problem, missing_programs
 from edgekd.distill.config import DistillerConfig
-from edgekd.distill.contract import distiller_type
+from edgekd.distill.contract import distiller_names, distiller_type
 from edgekd.errors import InputError
 from edgekd.export.contract import Suppression, TargetSpec
 from edgekd.export.targets import load_target
 from edgekd.gate.policy import GateConfig
 from edgekd.recipe.load import bind, read_recipe, sound_parts
 from edgekd.recipe.lookup import find
-from edgekd.recipe.schema import DetectorRecipe, DistillEnvelope, Recipe, ThroughputRecipe
+from edgekd.recipe.schema import DetectorRecipe, Recipe
+from edgekd.recipe.sections import ThroughputRecipe
 from edgekd.recipe.yaml_text import dump
 from edgekd.stages import schedules
+from edgekd.stages.distillers import bind_methods, long_form, refuse_hidden_methods
 from edgekd.stages.families import weights_path, with_families
 
 DataConfig = DigitsData | YoloData | CocoData
@@ -69,9 +71,9 @@ class Bound:
         """The recipe with every default filled in, as YAML; a recipe itself, from which a stage can be done again."""
         content: dict[str, Any] = self.recipe.model_dump(mode="json", by_alias=True)
         content["data"] = self.data.model_dump(mode="json")
-        content["distill"] = _long(self.distillers)
+        content["distill"] = long_form(self.distillers)
         if self.recipe.quantize.mode == "qat":
-            content["quantize"]["distill"] = _long(self.quantize_distillers)
+            content["quantize"]["distill"] = long_form(self.quantize_distillers)
         content["export"] = [
             {"target": entry.target, **target.model_dump(mode="json")}
             for entry, target in zip(self.recipe.export, self.targets, strict=True)
@@ -113,11 +115,12 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
     base = base or path.parent
     recipe = attempt(partial(with_families, recipe, base, where)) or recipe
     data = attempt(lambda: _data(recipe, where)) if "data" in recipe.model_fields_set else None
-    distillers = [attempt(one) for one in _distillers(recipe.distill, where, "distill")]
-    quantize_distillers = [attempt(one) for one in _distillers(recipe.quantize.distill, where, "quantize.distill")]
+    distillers = [attempt(one) for one in bind_methods(recipe.distill, where, "distill")]
+    quantize_distillers = [attempt(one) for one in bind_methods(recipe.quantize.distill, where, "quantize.distill")]
     targets = [attempt(partial(_target, recipe, index, where)) for index in range(len(recipe.export))]
     devices = [attempt(partial(_device, recipe, index, where)) for index in range(len(recipe.devices))]
     gate = attempt(lambda: bind(GateConfig, recipe.gate, where, "gate"))
+    attempt(lambda: refuse_hidden_methods(where))
     attempt(lambda: check_arguments(recipe.train, bool(recipe.distill), where))
     attempt(lambda: check_quantization_arguments(recipe.train, recipe.quantize, where))
     for key, methods, epochs in (
@@ -151,7 +154,6 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
 
 def recipe_json_schema() -> dict[str, Any]:
     """JSON Schema of a recipe for editors, with every method's and layout's own keys."""
-    from edgekd.distill.contract import distiller_names
     from edgekd.training.arguments import json_schemas
 
     schema = Recipe.model_json_schema(by_alias=True)
@@ -185,26 +187,6 @@ def recipe_json_schema() -> dict[str, Any]:
 def _data(recipe: Recipe, where: str) -> DataConfig:
     model = _DATA_TYPES[recipe.data.format]
     return bind(model, {"format": recipe.data.format, **recipe.data.rest}, where, "data")  # type: ignore[type-var]
-
-
-def _distillers(
-    entries: Sequence[DistillEnvelope], where: str, key: str
-) -> Iterator[Callable[[], tuple[str, DistillerConfig]]]:
-    """What binds each entry, or tells what is wrong with it."""
-    for index, entry in enumerate(entries):
-        yield partial(_distiller, entry, where, f"{key}[{index}]")
-
-
-def _distiller(entry: DistillEnvelope, where: str, place: str) -> tuple[str, DistillerConfig]:
-    try:
-        kind = distiller_type(entry.method)
-    except KeyError as error:
-        raise InputError(f"{where}: {place}.method: {error.args[0]}") from None
-    return entry.method, bind(kind.config_type, entry.rest, where, place)
-
-
-def _long(methods: Sequence[tuple[str, DistillerConfig]]) -> list[dict[str, Any]]:
-    return [{"method": name, **config.model_dump(mode="json")} for name, config in methods]
 
 
 def _target(recipe: Recipe, index: int, where: str) -> TargetSpec:

@@ -18,7 +18,7 @@ from edgekd.export.targets import run_steps
 from edgekd.stages.context import Context
 from edgekd.stages.export import measured_size, source_for
 from edgekd.stages.quantize import student_for
-from edgekd.stages.train import load_trained
+from edgekd.stages.train import Trained, load_trained
 
 BISECT_NAME = "bisect.json"
 
@@ -37,7 +37,7 @@ def bisect_target(context: Context, name: str, *, everything: bool = False) -> t
     """
     target = _target(context, name)
     artifact = open_artifact(context.path / "export" / target.name)
-    source = source_for(context, target, load_trained(context, student_for(context, target)))
+    source = source_for(context, target, load_trained(context, Trained(student_for(context, target))))
     if artifact.sidecar.parent_sha256 != source.sha256:
         raise InputError(f"{artifact.folder}: was made from another student; export it again with 'edgekd export'")
     images = np.asarray(context.pack(measured_size(target, context)).arrays()[:1])

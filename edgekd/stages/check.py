@@ -26,7 +26,7 @@ from edgekd.stages.context import Context
 from edgekd.stages.models import Pair, build_pair, quantization_pair
 from edgekd.stages.ready import check_measurable, check_ready
 from edgekd.stages.teachers import Side, make_teachers
-from edgekd.stages.train import fit_plan
+from edgekd.stages.train import Trained, fit_plan
 from edgekd.terminal import cell, print_lines, print_table
 from edgekd.training.arguments import quantization_arguments, split_arguments
 from edgekd.training.distillation import DistillationModule
@@ -278,7 +278,7 @@ def _dry_step(context: Context) -> dict[str, Any]:
     """One real training step (an epoch of one batch) on the CPU; returns the first-steps report."""
     import torch
 
-    plan = fit_plan(context, "student")
+    plan = fit_plan(context, Trained("student"))
     images = max(int(plan.train.get("batch", 16)), 2)  # 1 would mean all of them
     one_batch = {"epochs": 1, "fraction": images, "device": "cpu", "amp": False, "cache": False}
     plan = replace(plan, train={**plan.train, **one_batch}, validated=False)

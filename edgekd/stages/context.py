@@ -23,16 +23,18 @@ from edgekd.training.engines.process import prepare
 # Raise a stage's number when its code changes what it writes: finished stages of older code are then done again.
 CODE_VERSIONS = {
     "data": 2,
-    "teacher": 2,
+    "teacher": 3,
     "control": 1,
     "student": 1,
     "student_qat": 1,
-    "accuracy": 1,
+    "accuracy": 2,
+    "seeds": 1,
+    "test": 2,
     "export": 3,
-    "validate": 2,
+    "validate": 3,
     "profile": 3,
     "gate": 4,
-    "report": 7,
+    "report": 8,
 }
 
 
@@ -111,12 +113,12 @@ class Context:
         """[H, W] of validation."""
         return self.bound.recipe.imgsz_px, self.bound.recipe.imgsz_px
 
-    def pack(self, size_px: tuple[int, int] | None = None) -> Pack:
-        """Letterboxed validation images."""
+    def pack(self, size_px: tuple[int, int] | None = None, split: str = "val") -> Pack:
+        """Letterboxed images of a split."""
         from edgekd.data import pack
 
         folder = self.path / "data" / "packs"
-        return pack.build(self.data.splits["val"], size_px or self.size_px, self.data.channels, folder)
+        return pack.build(self.data.splits[split], size_px or self.size_px, self.data.channels, folder)
 
     def stage(
         self, name: str, inputs: Mapping[str, Any], action: Callable[[], Sequence[str]], *, together: bool = False

@@ -12,7 +12,8 @@ from edgekd.run_dir import remedy
 from edgekd.stages.context import Context
 from edgekd.stages.export import export_inputs
 from edgekd.stages.on_device import pairs, profile_inputs, validate_inputs
-from edgekd.stages.train import accuracy_inputs
+from edgekd.stages.seeds import roles, seeds_inputs, trained_models
+from edgekd.stages.train import Trained, accuracy_inputs
 
 
 def require_sound(context: Context) -> None:
@@ -40,8 +41,13 @@ def measured(context: Context, stage: str, name: str) -> Path | None:
 
 
 def _stages(context: Context) -> Iterator[str]:
-    for name in _trained(context):
-        yield from (name, f"accuracy/{name}")
+    recipe = context.bound.recipe
+    for role in reversed(roles(recipe)):
+        yield from (role, f"accuracy/{role}")
+        if recipe.seeds:
+            yield from (f"accuracy/{model.stage}" for model in trained_models(recipe, role))
+    if recipe.seeds:
+        yield "seeds"
     for target, device in pairs(context):
         pair = f"{target.name}@{device.name}"
         yield from (f"export/{target.name}", f"validate/{pair}", f"profile/{pair}")
@@ -50,9 +56,12 @@ def _stages(context: Context) -> Iterator[str]:
 def _inputs(context: Context) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """What each finished stage would be done from now."""
     done = context.run.manifest["stages"]
-    for name in _trained(context):
-        if f"accuracy/{name}" in done:
-            yield f"accuracy/{name}", accuracy_inputs(context, name)
+    recipe = context.bound.recipe
+    for role in reversed(roles(recipe)):
+        if f"accuracy/{role}" in done:
+            yield f"accuracy/{role}", accuracy_inputs(context, Trained(role))
+    if recipe.seeds and "seeds" in done:
+        yield "seeds", seeds_inputs(context)
     for target, device in pairs(context):
         pair, exported = f"{target.name}@{device.name}", f"export/{target.name}" in done
         if exported:
@@ -61,7 +70,3 @@ def _inputs(context: Context) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield f"validate/{pair}", validate_inputs(context, target, device)
         if exported and f"profile/{pair}" in done:
             yield f"profile/{pair}", profile_inputs(context, target, device)
-
-
-def _trained(context: Context) -> list[str]:
-    return ["student", *(["control"] if context.bound.recipe.control else [])]

@@ -16,7 +16,7 @@ from edgekd.progress import say
 from edgekd.stages.context import Context
 from edgekd.stages.material import material_for
 from edgekd.stages.quantize import student_for
-from edgekd.stages.train import load_trained, weights_name
+from edgekd.stages.train import Trained, load_trained, weights_name
 
 
 def export_stage(context: Context) -> None:
@@ -31,7 +31,7 @@ def export_stage(context: Context) -> None:
 def export_inputs(context: Context, target: TargetSpec) -> dict[str, Any]:
     """What decides an artifact."""
     student = student_for(context, target)
-    student_hash = context.run.output_hash(student, weights_name(context, student))
+    student_hash = context.run.output_hash(student, weights_name(context, Trained(student)))
     head, size = context.bound.recipe.student.head, list(measured_size(target, context))
     return {"target": target.model_dump(mode="json"), "student": student_hash, "head": head, "size_px": size}
 
@@ -44,7 +44,10 @@ def measured_size(target: TargetSpec, context: Context) -> tuple[int, int]:
 def source_for(context: Context, target: TargetSpec, detector: Detector) -> Source:
     """What the first step of a target starts from: a trained student, loaded."""
     return source_of(
-        context, target, detector, sha256_file(context.path / weights_name(context, student_for(context, target)))
+        context,
+        target,
+        detector,
+        sha256_file(context.path / weights_name(context, Trained(student_for(context, target)))),
     )
 
 
@@ -64,10 +67,10 @@ def source_of(context: Context, target: TargetSpec, detector: Detector, sha256: 
 
 def _export(context: Context, target: TargetSpec) -> list[str]:
     student = student_for(context, target)
-    detector = load_trained(context, student)
+    detector = load_trained(context, Trained(student))
     size = measured_size(target, context)
     source = source_for(context, target, detector)
-    reference = detector if student == "student" else load_trained(context, "student")
+    reference = detector if student == "student" else load_trained(context, Trained("student"))
     material = material_for(context, reference, size)
     artifact = run_steps(source, target, context.path / "export" / target.name, material)
     images = np.asarray(context.pack(size).arrays()[: target.parity_images])

@@ -10,10 +10,12 @@ from edgekd.atomic import as_written, read_json, sha256_file, write_json
 from edgekd.export.contract import SIDECAR_NAME
 from edgekd.gate import baseline as releases
 from edgekd.gate import detects
-from edgekd.gate.verdict import ArtifactFacts, Check, Facts, Verdict, judge
+from edgekd.gate.facts import ArtifactFacts, Facts
+from edgekd.gate.verdict import Check, Verdict, judge
 from edgekd.measure.throughput import best
 from edgekd.progress import say
 from edgekd.run_dir import LOCKED_RECIPE, Written
+from edgekd.stages import seeds
 from edgekd.stages.baseline import of_run
 from edgekd.stages.context import Context
 from edgekd.stages.evidence import measured, require_sound
@@ -87,6 +89,7 @@ def _measurements(context: Context) -> list[Path]:
         for folder in ("validate", "profile")
     ]
     found += [measured(context, f"accuracy/{name}", f"{name}/metrics.json") for name in ("student", "control")]
+    found += [measured(context, "seeds", seeds.FILE)] if context.bound.recipe.seeds else []
     return [path for path in found if path]
 
 
@@ -117,10 +120,11 @@ def _judge(context: Context) -> Verdict:
         ))  # fmt: skip
     student = _read(context, "accuracy/student", "student/metrics.json")
     control = _read(context, "accuracy/control", "control/metrics.json")
+    over_seeds = _read(context, "seeds", seeds.FILE) if context.bound.recipe.seeds else None
     assert student is not None
     facts = Facts(
         student_ap=student["ap"], control_ap=control["ap"] if control and context.bound.recipe.control else None,
-        per_class=student["per_class"], artifacts=tuple(artifacts),
+        per_class=student["per_class"], artifacts=tuple(artifacts), gain=(over_seeds or {}).get("gain"),
     )  # fmt: skip
     return judge(context.bound.gate, facts, [*detects.checks(context.bound.gate, facts), *_against(context)])
 

@@ -10,9 +10,14 @@ from edgekd.distill.config import DistillerConfig, FeatureConfig
 from edgekd.distill.contract import Distiller, distiller_names, distiller_type
 from edgekd.errors import InputError
 from edgekd.plugins import package_of
+from edgekd.recipe.lookup import SUFFIXES, find
+from edgekd.recipe.presets import load_preset, preset_files
+from edgekd.recipe.schema import DistillEnvelope
+from edgekd.recipe.yaml_text import dump
 from edgekd.run_dir import RunDir
 from edgekd.stages.binding import bind_recipe
 from edgekd.stages.context import Context
+from edgekd.stages.distillers import bind_method, near_preset
 from edgekd.stages.models import method_problems
 
 
@@ -31,6 +36,44 @@ def list_methods() -> list[dict[str, Any]]:
             "keys": ", ".join(f"{key}={value}" for key, value in defaults.items() if value is not None),
         })  # fmt: skip
     return rows
+
+
+def list_presets() -> list[dict[str, Any]]:
+    """One row per preset, in the form of `list_methods`; its keys are the methods that it stands for."""
+    rows = []
+    for name in sorted(preset_files()):
+        preset = load_preset(name)
+        rows.append({
+            "method": name, "level": "preset", "about": preset["about"], "package": "",
+            "keys": ", ".join(entry["method"] for entry in preset["distill"]),
+        })  # fmt: skip
+    return rows
+
+
+def preset_card(name: str) -> dict[str, Any] | None:
+    """What a preset, by name or path, stands for; None where the name is a method's or nobody's.
+
+    Raises:
+        InputError: its file is faulty, or a method in it.
+    """
+    if name in distiller_names() or (name not in preset_files() and Path(name).suffix not in SUFFIXES):
+        return None
+    preset = load_preset(name)
+    entries = [DistillEnvelope.model_validate(entry) for entry in preset["distill"]]
+    bound = [bind_method(entry, str(find("presets", name))) for entry in entries]
+    return {
+        "preset": name, "about": preset["about"],
+        "distill": [
+            {"method": method, **config.model_dump(mode="json", exclude_defaults=True), "weight": config.weight}
+            for method, config in bound
+        ],
+    }  # fmt: skip
+
+
+def shown_preset(card: dict[str, Any]) -> list[str]:
+    """Lines for people: as it would stand in a recipe."""
+    written = dump({"distill": card["distill"]}).rstrip().split("\n")
+    return [f"{card['preset']}: {card['about']}", "", *written]
 
 
 def method_card(name: str) -> dict[str, Any]:
@@ -89,7 +132,7 @@ def _kind(name: str) -> type[Distiller]:
     try:
         return distiller_type(name)
     except KeyError as error:
-        raise InputError(str(error.args[0])) from None
+        raise InputError(f"{error.args[0]}{near_preset(name)}") from None
 
 
 def _keys(config: type[DistillerConfig]) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from edgekd.measure.latency_events import summarise_events
 from edgekd.measure.throttling import Conditions
 from edgekd.measure.withheld import is_lasting
 from edgekd.progress import say
-from edgekd.recipe.schema import ValidateRecipe
+from edgekd.recipe.sections import ValidateRecipe
 from edgekd.stages import by_tool
 from edgekd.stages.accuracy import Stopwatch, summarise, write_accuracy
 from edgekd.stages.context import Context

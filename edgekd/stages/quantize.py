@@ -12,7 +12,7 @@ from edgekd.progress import say
 from edgekd.stages.context import Context
 from edgekd.stages.models import check_runtime, quantization_pair
 from edgekd.stages.teachers import make_teachers, teacher_inputs
-from edgekd.stages.train import Training, fit_plan, load_trained, train_stage, weights_name
+from edgekd.stages.train import Trained, Training, fit_plan, load_trained, train_stage, weights_name
 from edgekd.training.arguments import quantization_arguments
 from edgekd.training.fake_quantization import Grid
 from edgekd.training.teacher import AnyTeacher, Teacher
@@ -29,7 +29,7 @@ def quantize_stage(context: Context) -> None:
         say("warning: quantize: no target of the recipe is int8; the others are exported from the float student")
     inputs: dict[str, Any] = {
         "student": recipe.student.model_dump(),
-        "initial": context.run.output_hash("student", weights_name(context, "student")),
+        "initial": context.run.output_hash("student", weights_name(context, Trained("student"))),
         "train": quantization_arguments(recipe.train, recipe.quantize),
         "grid": vars(_grid(context)),
         "seed": recipe.seed,
@@ -38,7 +38,7 @@ def quantize_stage(context: Context) -> None:
     }
     if recipe.quantize.teacher == "teacher":
         inputs |= teacher_inputs(bound, bound.quantize_distillers, context.pair.teachers)
-    train_stage(context, NAME, inputs, lambda: _prepare(context))
+    train_stage(context, Trained(NAME), inputs, lambda: _prepare(context))
 
 
 def student_for(context: Context, target: TargetSpec) -> str:
@@ -50,7 +50,7 @@ def student_for(context: Context, target: TargetSpec) -> str:
 def _prepare(context: Context) -> Training:
     recipe = context.bound.recipe
     check_runtime(context.bound)
-    pair = quantization_pair(context.bound, context.pair, load_trained(context, "student"))
+    pair = quantization_pair(context.bound, context.pair, load_trained(context, Trained("student")))
     teachers: dict[str, AnyTeacher] = {}
     if context.bound.quantize_distillers and recipe.quantize.teacher == "student":
         assert pair.teacher is not None
@@ -59,7 +59,7 @@ def _prepare(context: Context) -> Training:
     elif context.bound.quantize_distillers:
         teachers = make_teachers(context.bound.quantize_distillers, pair.teachers)
     plan = replace(
-        fit_plan(context, NAME),
+        fit_plan(context, Trained(NAME)),
         student=pair.student,
         initialised=True,
         train=quantization_arguments(recipe.train, recipe.quantize),

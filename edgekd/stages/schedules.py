@@ -21,15 +21,14 @@ def never_full(methods: Sequence[tuple[str, DistillerConfig] | None], epochs: An
     epochs = _number(epochs, "epochs")
     if epochs is None:
         return []
-    rising = {
-        index: method[1].schedule.warmup_epochs
-        for index, method in enumerate(methods)
-        if method and method[1].schedule.warmup_epochs >= epochs
-    }
+    schedules = {index: method[1].schedule for index, method in enumerate(methods) if method}
+    ends = {index: min(schedule.until(epochs) or epochs, epochs) for index, schedule in schedules.items()}
     return [
-        f"{where}: {key}[{index}].schedule.warmup_epochs: got {given:g}, but the training has {epochs:g} epochs: the "
-        f"weight never rises to what it is set to; write less than {epochs:g}, or train longer"
-        for index, given in rising.items()
+        f"{where}: {key}[{index}].schedule.warmup_epochs: got {schedule.warmup_epochs:g}, but "
+        f"{'the training has' if ends[index] == epochs else 'the method acts for'} {ends[index]:g} epochs: the "
+        f"weight never rises to what it is set to; write less than {ends[index]:g}, or train longer"
+        for index, schedule in schedules.items()
+        if schedule.warmup_epochs >= ends[index]
     ]
 
 
@@ -40,11 +39,12 @@ def in_the_warm_up(methods: Sequence[tuple[str, DistillerConfig]], train: Mappin
         return
     warm_up = min(warm_up, epochs - 1)  # the engine leaves at least the last epoch
     for index, (name, config) in enumerate(methods):
-        until = config.schedule.until_epoch
+        until = config.schedule.until(epochs)
         if until is not None and until <= warm_up:
+            key = "a later until_epoch" if config.schedule.until_share is None else "a larger until_share"
             yield (
                 f"distill[{index}]: {name} acts until epoch {until:g}, while the learning rate still warms up "
-                f"(train.warmup_epochs: {warm_up:g}): it hardly teaches anything; choose a later until_epoch"
+                f"(train.warmup_epochs: {warm_up:g}): it hardly teaches anything; choose {key}"
             )
 
 

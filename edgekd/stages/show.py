@@ -6,17 +6,20 @@ What earlier recipes of the run left of other targets and devices is not shown.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgekd import plain
 from edgekd.atomic import as_written, read_json
 from edgekd.detectors.families import family
+from edgekd.measure.paired_gain import paired_gain
 from edgekd.measure.withheld import without_figures
 from edgekd.recipe.yaml_text import read_mapping
 from edgekd.report import throughput
 from edgekd.report.artifacts import device_names, target_names
 from edgekd.report.lanes import words as _inference
+from edgekd.report.numbers import gain_words
 from edgekd.run_dir import LOCKED_RECIPE
 
 
@@ -35,7 +38,18 @@ def _student(run: Path) -> tuple[Any, str]:
         f"{name:<11} {content['name']:<10} AP {content['ap']:.3f}  AP50 {content['ap50']:.3f}"
         for name, content in models.items()
     ]
+    if _recipe(run).get("control") and {"control", "student"} <= models.keys():
+        models["gain"] = _gain(run, models)
+        lines.append(f"gain        {gain_words(models['gain'])} on val")
     return models, plain.lines([*lines, f"student weights: {run / 'student' / _weights_of(recipe)}"])
+
+
+def _gain(run: Path, models: Mapping[str, Any]) -> dict[str, Any]:
+    """Over the recipe's seeds; of one it has no interval."""
+    if _recipe(run).get("seeds"):
+        found: dict[str, Any] = read_json(run / "seeds.json")["gain"]
+        return found
+    return asdict(paired_gain([models["student"]["ap"]], [models["control"]["ap"]]))
 
 
 def _export(run: Path) -> tuple[Any, str]:

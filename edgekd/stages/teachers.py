@@ -10,10 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from edgekd.detectors import families
 from edgekd.detectors.class_map import ClassMap, columns_of
 from edgekd.detectors.class_matching import ClassMatch, match_classes
 from edgekd.detectors.contract import Asked, Detector
+from edgekd.detectors.spec import Branch
 from edgekd.distill.config import MAIN, DistillerConfig
 from edgekd.distill.requirements import some
 from edgekd.errors import EdgekdError, InputError
@@ -39,6 +42,17 @@ class Side:
     recipe: TeacherRecipe | None
     detector: Detector
     classes: tuple[ClassMatch, ...] = ()
+
+    @property
+    def columns(self) -> np.ndarray[Any, Any] | None:
+        """(K,) its class column per class of the data, -1 for one that it does not know; None where all are equal."""
+        same = ClassMap.of(self.classes).is_identity(len(self.detector.spec.class_names))
+        return None if same else np.array(columns_of(self.classes))
+
+    @property
+    def head(self) -> Branch | None:
+        """The branch by which its own AP is measured: its first."""
+        return next(iter(self.detector.spec.branches), None)
 
     @property
     def runtime(self) -> RuntimeName:

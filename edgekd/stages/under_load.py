@@ -15,7 +15,7 @@ from edgekd.measure.latency import Protocol
 from edgekd.measure.throttling import Conditions
 from edgekd.measure.throughput import summarise_throughput
 from edgekd.progress import say
-from edgekd.recipe.schema import ThroughputRecipe
+from edgekd.recipe.sections import ThroughputRecipe
 from edgekd.report.throughput import batch_of, words
 
 

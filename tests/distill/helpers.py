@@ -22,11 +22,13 @@ def spec(
     name: str = "yolo11n",
     channels: tuple[int, ...] = (4, 6),
     strides: tuple[int, ...] = (8, 16),
+    backbone: tuple[int, ...] = (),
     **changes: object,
 ) -> Spec:
     """A dense detector with a neck of `channels` at `strides`; paths are neck.8, neck.16 ...
 
-    Keys of the dense head (`bins`, `branches`, `point_offset` ...) stand beside those of the spec.
+    `backbone`: channels of its backbone's stages at the first of these strides; paths are backbone.8 ... Keys of the
+    dense head (`bins`, `branches`, `point_offset` ...) stand beside those of the spec.
     """
     own = {key: changes.pop(key) for key in ("bins", "branches", "point_offset", "anchors_per_cell") if key in changes}
     facts: dict[str, Any] = {"bins": 5, **own}
@@ -36,7 +38,7 @@ def spec(
         class_names=CLASSES,
         input_channels=3,
         size_multiple=32,
-        taps=taps("neck", channels, strides),
+        taps=(*taps("backbone", backbone, strides[: len(backbone)]), *taps("neck", channels, strides)),
         head=DenseHead(strides, **facts),
         parameters=1,
     )

@@ -28,7 +28,7 @@ class _Connector(nn.Module):
         return self.forward_train(*inputs)
 
 
-def of_mmrazor(file: str, name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+def of_mmrazor(file: str, name: str) -> Any:
     """The class `name` of mmrazor's `models/<file>`; the test is skipped where mmrazor is not installed.
 
     Only that file is run: the package itself needs mmengine, mmcv and older versions of torch.
@@ -36,16 +36,21 @@ def of_mmrazor(file: str, name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     found = importlib.util.find_spec("mmrazor")
     if found is None or not found.submodule_search_locations:
         pytest.skip("mmrazor is not installed (pip install --no-deps mmrazor==1.0.0)")
-    registry, base = ModuleType("mmrazor.registry"), ModuleType("mmrazor_alone.base_connector")
-    registry.MODELS, base.BaseConnector = _Registry(), _Connector  # type: ignore[attr-defined]
-    package = ModuleType("mmrazor_alone")
-    package.__path__ = []
-    stubs = {"mmrazor": ModuleType("mmrazor"), registry.__name__: registry, "mmrazor_alone": package}
-    for path, module in {**stubs, base.__name__: base}.items():
-        monkeypatch.setitem(sys.modules, path, module)
     path = Path(next(iter(found.submodule_search_locations))) / "models" / file
     spec = importlib.util.spec_from_file_location(f"mmrazor_alone.{path.stem}", path)
     assert spec is not None and spec.loader is not None
     alone = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(alone)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in _surroundings():
+            patch.setitem(sys.modules, module.__name__, module)
+        spec.loader.exec_module(alone)
     return getattr(alone, name)
+
+
+def _surroundings() -> list[ModuleType]:
+    """What its files import: a registry that registers nothing, and the base class."""
+    registry, base = ModuleType("mmrazor.registry"), ModuleType("mmrazor_alone.base_connector")
+    registry.MODELS, base.BaseConnector = _Registry(), _Connector  # type: ignore[attr-defined]
+    package = ModuleType("mmrazor_alone")
+    package.__path__ = []
+    return [ModuleType("mmrazor"), registry, package, base]

@@ -40,6 +40,9 @@ from .helpers import pair_of, random_output, spec
         ({"until_epoch": 40}, 39.999, 1.0),
         ({"until_epoch": 40}, 40, 0.0),
         ({"until_epoch": 200}, 100, 1.0),
+        ({"until_share": 0.4}, 39.999, 1.0),
+        ({"until_share": 0.4}, 40, 0.0),
+        ({"decay": "linear", "final": 0.0, "until_share": 0.4}, 20, 0.5),
         ({"decay": "linear", "final": 0.3, "until_epoch": 200}, 100, 0.3),
         ({"warmup_epochs": 200}, 50, 0.25),
     ],
@@ -58,6 +61,8 @@ def test_schedule_equals_damo_yolo_cosine() -> None:
 def test_schedule_that_ends_before_it_begins_is_refused() -> None:
     with pytest.raises(ValidationError, match="until_epoch=3 ends before warmup_epochs=5 is over"):
         Schedule(warmup_epochs=5, until_epoch=3)
+    with pytest.raises(ValidationError, match="each say when it ends; keep one"):
+        Schedule(until_epoch=3, until_share=0.5)
 
 
 @pytest.mark.parametrize("bad", [{"tua": 1}, {"weight": -1}, {"weight": float("inf")}, {"weight": float("nan")}])

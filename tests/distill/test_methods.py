@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.outputs import Batch, DetectorOutput
-from edgekd.distill.contract import Distiller, distiller_names
+from edgekd.distill.contract import Distiller, distiller_names, distiller_type
 
 from . import helpers
 from .helpers import batch_of, build, moment, random_output, scene, spec
@@ -22,8 +22,12 @@ METHODS: dict[str, dict[str, object]] = {
     **{name: {} for name in distiller_names()},
     "cwd normalised": {"normalise": "channel"},
     "fitnet mlp": {"adapter": "mlp"},
+    "fbkd mean": {"reduction": "mean"},
     "logit focal": {"beta": 2.0},
     "ld foreground": {"region": "foreground"},
+    "mgd channel": {"mask": "channel"},
+    "mkd plain": {"normalise": "none"},
+    "mkd_frequency generating": {"generate": True},
     "mimic": {"canonical_px": 16.0},  # images here have 32 px: some boxes of either level
     "mimic teacher": {"canonical_px": 16.0, "regions": "teacher"},
     "gid": {"canonical_px": 24.0, "nms_iou": 0.9},
@@ -31,15 +35,21 @@ METHODS: dict[str, dict[str, object]] = {
     "gdetkd": {"canonical_px": 16.0},
     "head_assistant": {"canonical_px": 16.0, "width": 32},
     "defeat all": {"boxes": "all", "adapter": "conv1x1"},
-    "fgd": {"context": 1.0},  # its own factor leaves gradients that no comparison with 0 tells from rounding
+    "fbkd": {"relation": 1.0},  # the published factors of these two leave gradients that no comparison with 0 tells
+    "fgd": {"context": 1.0},  # from rounding
     "fgfi": {"psi": 0.0},  # cells on every level: else the one box of the batch belongs to one
 }
 LOOKS_ONLY = ("head_assistant",)  # at the student's predictions, to choose regions by them
 
 
+def of(variant: str) -> Distiller:
+    """One of `METHODS`."""
+    return build(variant.split(maxsplit=1)[0], STUDENT, TEACHER, **METHODS[variant])
+
+
 @pytest.fixture(params=METHODS)
 def method(request: pytest.FixtureRequest) -> Distiller:
-    return build(request.param.split()[0], STUDENT, TEACHER, **METHODS[request.param])
+    return of(request.param)
 
 
 def leaves(output: DetectorOutput, method: Distiller) -> list[Tensor]:
@@ -165,7 +175,10 @@ def test_half_precision_inputs_give_the_same_value(name: str, config: dict[str, 
         assert value.item() == pytest.approx(wide[key].item(), rel=1e-5)
 
 
-MEANS_OVER_IMAGES = ["cskd", "cwd", "defeat", "fgd", "fgfi", "fitnet", "frs", "ld", "logit", "score_l2", "ssim"]
+MEANS_OVER_IMAGES = [
+    *("cskd", "cwd", "defeat", "dmkd", "fgd", "fgfi", "fitnet", "frs", "gankd", "ld", "logit", "mkd_align", "mkd_pool"),
+    *("reviewkd", "score_l2", "ssim"),
+]
 
 
 @pytest.mark.parametrize("name", MEANS_OVER_IMAGES)
@@ -214,6 +227,69 @@ def test_classes_that_the_teacher_does_not_know_have_no_say(name: str) -> None:
     clean = terms(method, student, mapped)
     dirty = terms(method, student, DetectorOutput(mapped.taps, {"one2many": spoilt}))
     assert {key: value.item() for key, value in clean.items()} == {key: value.item() for key, value in dirty.items()}
+
+
+FEATURE_METHODS = [name for name in distiller_names() if distiller_type(name).card.level in ("backbone", "neck")]
+STAGES = spec("small", (4, 6), backbone=(3, 5)), spec("large", (5, 6), backbone=(8, 5))
+
+
+@pytest.mark.parametrize("name", FEATURE_METHODS)
+def test_feature_methods_take_stages_of_the_backbone(name: str) -> None:
+    """`taps: backbone` reads them on both sides, and the neck no more."""
+    method = build(name, *STAGES, taps="backbone")
+    assert [tap.key for tap in method.wiring.student.taps] == ["backbone.8", "backbone.16"]
+    assert [tap.key for tap in method.wiring.teacher.taps] == ["backbone.8", "backbone.16"]
+    student, teacher = (random_output(side, seed=seed) for seed, side in enumerate(STAGES))
+    sum(terms(method, student, teacher).values()).backward()  # type: ignore[union-attr]
+    touched = {key for key, tap in student.taps.items() if tap.grad is not None and tap.grad.abs().sum() > 0}
+    assert touched and touched <= {"backbone.8", "backbone.16"}
+
+
+@pytest.mark.parametrize("name", FEATURE_METHODS)
+def test_the_neck_may_learn_from_the_backbone(name: str) -> None:
+    """Taps of both sides are chosen apart from each other."""
+    method = build(name, *STAGES, teacher_taps="backbone")
+    assert [tap.key for tap in method.wiring.student.taps] == ["neck.8", "neck.16"]
+    assert [tap.key for tap in method.wiring.teacher.taps] == ["backbone.8", "backbone.16"]
+    student, teacher = (random_output(side, seed=seed) for seed, side in enumerate(STAGES))
+    assert all(value.isfinite() for value in terms(method, student, teacher).values())
+
+
+def test_a_batch_without_any_object_gives_finite_terms(method: Distiller) -> None:
+    empty = replace(
+        batch_of(2),
+        image_index=torch.zeros(0, dtype=torch.int64),
+        class_ids=torch.zeros(0, dtype=torch.int64),
+        boxes_px=torch.zeros(0, 4),
+    )
+    student, teacher = random_output(STUDENT), random_output(TEACHER, seed=1)
+    result = terms(method, student, teacher, empty)
+    sum(result.values()).backward()  # type: ignore[union-attr]
+    assert all(value.isfinite() for value in result.values())
+    grads = [tensor.grad for tensor in [*leaves(student, method), *method.parameters()] if tensor.grad is not None]
+    assert all(grad.isfinite().all() for grad in grads)
+
+
+def reads_maps_alone(variant: str) -> bool:
+    """Whether a method needs nothing of a head, whose points would have to fit the maps."""
+    wiring = of(variant).wiring
+    return not wiring.student.parts and not wiring.teacher.parts
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (5, 3)])
+@pytest.mark.parametrize("variant", filter(reads_maps_alone, METHODS))
+def test_one_image_of_odd_maps_gives_finite_terms(variant: str, size: tuple[int, int]) -> None:
+    """Down to a single cell, where there is no variance."""
+    method = of(variant)
+    outputs = [
+        DetectorOutput({tap.key: torch.randn(1, tap.channels, *size, requires_grad=True) for tap in side.taps}, {})
+        for side in (STUDENT, TEACHER)
+    ]
+    result = terms(method, outputs[0], outputs[1], batch_of(1, 16 * max(size)))
+    sum(result.values()).backward()  # type: ignore[union-attr]
+    assert all(value.isfinite() for value in result.values())
+    grads = [tensor.grad for tensor in [*leaves(outputs[0], method), *method.parameters()]]
+    assert all(grad is None or grad.isfinite().all() for grad in grads)
 
 
 def test_adapters_are_the_only_state() -> None:

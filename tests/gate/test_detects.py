@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from edgekd.gate import detects
+from edgekd.gate.facts import ArtifactFacts, Facts
 from edgekd.gate.policy import GateConfig
-from edgekd.gate.verdict import ArtifactFacts, Facts, Verdict, judge
+from edgekd.gate.verdict import Verdict, judge
 
 GOOD = ArtifactFacts("onnx-fp32", "local", ap=0.6, p90_ms=8.0)
 FACTS = Facts(0.6, 0.6, per_class={"cat": 0.6, "dog": None}, artifacts=[GOOD])

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from edgekd.gate.ci_output import github, markdown
+from edgekd.gate.facts import ArtifactFacts, Facts
 from edgekd.gate.policy import GateConfig
-from edgekd.gate.verdict import ArtifactFacts, Check, Facts, Verdict, judge
+from edgekd.gate.verdict import Check, Verdict, judge
 from tests.gate.test_verdict import ONNX
 
 NOTE = "the processes' medians differ by 22.0% (8 to 9.76 ms); differences below that mean nothing here"

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from edgekd.gate.facts import ArtifactFacts, Facts
 from edgekd.gate.policy import GateConfig, check_names
-from edgekd.gate.verdict import ArtifactFacts, Check, Facts, judge
+from edgekd.gate.verdict import Check, judge
 
 CONFIG = GateConfig(min_images_per_second={"onnx-fp32@local": 100.0})
 

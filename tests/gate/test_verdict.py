@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from edgekd.gate.facts import ArtifactFacts, Facts
 from edgekd.gate.policy import GateConfig
-from edgekd.gate.verdict import ArtifactFacts, Facts, judge
+from edgekd.gate.verdict import judge
 
 ONNX = ArtifactFacts("onnx-fp32", "local", ap=0.60, p90_ms=8.0)
 FACTS = Facts(student_ap=0.60, control_ap=0.55, per_class={"cat": 0.7, "dog": None}, artifacts=[ONNX])
@@ -188,3 +189,17 @@ def test_json_form():
         "status": "fail",
         "detail": "max_p90_ms: onnx-fp32@local: p90 8 ms, must be <= 7.5 ms: missed by 0.5 ms",
     }
+
+
+def test_of_several_seeds_the_lower_end_of_the_interval_is_judged() -> None:
+    """A mean of 0.03 is not enough where the interval reaches down to 0.004."""
+    gain = {"mean": 0.03, "low": 0.004, "high": 0.056, "level": 0.95, "differences": [0.02, 0.03, 0.04]}
+    (check,) = judge(GateConfig(min_gain=0.01), replace(FACTS, gain=gain)).checks
+    assert (check.status, check.value) == ("fail", 0.004)
+    assert check.detail == (
+        "min_gain: student: AP above the control's, lower end of its 95 % interval over 3 seeds 0.004, "
+        "must be >= 0.01: missed by 0.006"
+    )
+    alone = {**gain, "low": None, "high": None, "differences": [0.05]}
+    (check,) = judge(GateConfig(min_gain=0.01), replace(FACTS, gain=alone)).checks
+    assert check.status == "pass" and check.value == pytest.approx(0.05)

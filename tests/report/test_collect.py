@@ -29,6 +29,8 @@ def test_the_promised_keys_and_values(run: Path) -> None:
     assert (report["student"]["ap"], report["student"]["ap50"]) == (0.4973, 0.7873)
     assert report["gain"]["ap"] == pytest.approx(0.0382)
     assert report["gain"]["gap_closed"] == pytest.approx(0.0382 / 0.1533)
+    assert report["gain"]["normalised"] == pytest.approx(0.0382 / 0.4591)
+    assert report["teacher"]["errors"]["counts"]["missed"] == 96
     assert report["verdict"]["status"] == "pass"
     assert report["verdict"]["reasons"] == []
     assert [(a["target"], a["device"]) for a in report["artifacts"]] == [
@@ -80,7 +82,7 @@ def test_stages_that_were_not_run_are_null_and_never_zero(run: Path) -> None:
     assert report["control"]["ap"] is None
     assert report["student"]["ap"] == 0.4973
     assert report["student"]["source"] == "student/metrics.json"
-    assert report["gain"] == {"ap": None, "gap_closed": None}
+    assert report["gain"] == {"ap": None, "gap_closed": None, "normalised": None}
     assert report["artifacts"] == []
     assert report["best"] is None
     assert report["verdict"] == {"status": None, "reasons": [], "checks": []}

@@ -178,7 +178,9 @@ def test_markdown_tables(run: Path) -> None:
     assert lines[0] == "## edgekd: quickstart: ❌ fail"
     assert lines[2] == r"- a\|b: AP \`0.3\`, ask @&#8203;someone"
     assert "| Student | yolo11p | 0.497 | 0.787 | 0.527 |" in lines
-    assert "Gain over the control: **+0.038 AP**, 25 % of the gap to the teacher." in lines
+    gain = "Gain over the control: **+0.038 AP**, 8.3 % of its AP, 25 % of the gap to the teacher"
+    assert f"{gain} (one run, without an interval)." in lines
+    assert "| background | 12,345 (0.031) | 12,345 (0.031) | 12,345 (0.031) |" in lines
     assert "| onnx-fp32@local | 0.497 | 0.787 | 0.000 | 0.000140 | 2.18 | 2.41 | — | 1.64 MB |" in lines
     assert any(line.startswith("| **openvino-fp32@local** |") for line in lines)
     assert r"| max\_p90\_ms, onnx-fp32@local | 2.41 ms | ≤ 10.0 ms | ✅ pass |" in lines

@@ -193,7 +193,7 @@ class TestOneStage:
     def test_distill_goes_up_to_the_student(self, whole: Whole) -> None:
         ended = edgekd("distill", whole.recipe, "--out", whole.run, "--json")
         assert (ended.code, ended.kept) == (0, STAGES[: STAGES.index("accuracy/student") + 1])
-        assert set(ended.json) == {"teacher", "control", "student"}
+        assert set(ended.json) == {"teacher", "control", "student", "gain"}
 
     def test_data_is_the_first_stage(self, whole: Whole) -> None:
         ended = edgekd("data", whole.recipe, "--out", whole.run, "--json")

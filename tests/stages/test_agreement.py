@@ -24,7 +24,7 @@ from edgekd.devices import catalog, run_agent
 from edgekd.export.contract import Source
 from edgekd.export.targets import load_target, run_steps
 from edgekd.measure.average_precision import evaluate
-from edgekd.recipe.schema import ValidateRecipe
+from edgekd.recipe.sections import ValidateRecipe
 from edgekd.stages.accuracy import detect_in_torch
 from edgekd.types import AveragePrecision, Detections, GroundTruth
 from tests.data.odd_images import make_odd_set

@@ -133,8 +133,9 @@ def test_a_program_that_keeps_no_samples_has_no_p90(run: Path, tmp_path: Path) -
     stand_ins.write_artifact(folder, "litert", "model.tflite", parent_sha256="0" * 64, tools={})
     from edgekd.devices.tools.drive import profile_by_tool
     from edgekd.devices.tools.record import summarise_lanes
+    from edgekd.gate.facts import ArtifactFacts, Facts
     from edgekd.gate.policy import GateConfig
-    from edgekd.gate.verdict import ArtifactFacts, Facts, judge
+    from edgekd.gate.verdict import judge
     from edgekd.measure.throttling import Conditions
     from edgekd.report.lanes import words
 

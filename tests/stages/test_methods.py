@@ -8,6 +8,9 @@ import pytest
 
 from edgekd.distill.contract import distiller_names, distiller_type
 from edgekd.errors import InputError
+from edgekd.recipe.lookup import find
+from edgekd.recipe.presets import preset_files
+from edgekd.stages.binding import bind_recipe
 from edgekd.stages.methods import list_methods, method_card, methods_for, shown_card
 from tests.stages.tiny import edgekd, weights, write_recipe
 
@@ -36,6 +39,45 @@ def test_the_card_of_ld() -> None:
     ]
     region = next(row for row in card["keys"] if row["key"] == "region")
     assert (region["default"], region["allowed"]) == ("confidence", "confidence, foreground")
+
+
+def test_presets_are_listed_and_shown() -> None:
+    rows = {row["method"]: row for row in edgekd("methods", "--json").json}
+    assert (rows["quickstart"]["level"], rows["quickstart"]["keys"]) == ("preset", "logit, ld, score_l2")
+    assert edgekd("methods", "damo-yolo", "--json").json["distill"] == [
+        {"method": "cwd", "weight": 1.0, "schedule": {"decay": "cosine"}, "normalise": "channel"}
+    ]
+    shown = edgekd("methods", "rtmdet-mmyolo")
+    assert shown.out.startswith("rtmdet-mmyolo: normalised channel-wise") and "until_share: 0.93" in shown.out
+    with pytest.raises(InputError, match="did you mean the preset 'damo-yolo'"):
+        method_card("damo-yol")
+
+
+def test_the_preset_of_the_quickstart_is_its_recipe() -> None:
+    bound = bind_recipe(find("recipes", "quickstart"))
+    again = bind_recipe(find("recipes", "quickstart"), ("distill=quickstart",))
+    assert again.distillers == bound.distillers
+    assert again.locked() == bound.locked(), "a locked recipe holds methods, wherever they come from"
+
+
+def test_no_preset_has_the_name_of_a_method(folder: Path) -> None:
+    assert not set(preset_files()) & set(distiller_names())
+    (Path.cwd() / "presets").mkdir()
+    (Path.cwd() / "presets" / "logit.yaml").write_text("about: x\ndistill: [pkd]\n")
+    ended = edgekd("check", write_recipe(folder / "tiny.yaml"), "--architecture-only")
+    assert ended.code == 2 and ended.problems[0].endswith(
+        "presets/logit.yaml has the name of a method; rename the file"
+    )
+
+
+def test_a_mistake_inside_a_preset_names_preset_and_key(folder: Path) -> None:
+    (folder / "mine.yaml").write_text("about: x\ndistill: [{method: cwd, tauu: 2}, {method: pdk}]\n")
+    recipe = write_recipe(folder / "tiny.yaml", distill=["logit", str(folder / "mine.yaml")])
+    ended = edgekd("check", recipe)
+    place = f"{recipe}: preset {folder / 'mine.yaml'}: distill"
+    assert ended.code == 2
+    assert ended.problems[0].startswith(f"{place}[0].tauu: unknown key 'tauu'")
+    assert ended.problems[1].startswith(f"{place}[1].method: unknown method 'pdk'")
 
 
 def test_an_unknown_method_names_the_nearest() -> None:

@@ -29,6 +29,7 @@ CAP_SECONDS = 0.05
 TARGETS = ("onnx-fp32", "openvino-fp32")
 STAGES = [
     "data", "teacher", "control", "accuracy/control", "student", "accuracy/student",
+    *(f"test/{model}" for model in ("teacher", "control", "student")), "test",
     *(f"export/{target}" for target in TARGETS),
     *(f"{stage}/{target}@local" for stage in ("validate", "profile") for target in TARGETS), "gate", "report",
 ]  # fmt: skip

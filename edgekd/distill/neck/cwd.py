@@ -21,25 +21,23 @@ the normalisation is per image, where batch statistics are noise; maps must have
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from functools import partial
 
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
-from edgekd.distill.adapters import Levels, fp32_island, standardise
-from edgekd.distill.config import FeatureConfig, Weight
+from edgekd.distill.adapters import Levels, fp32_island
+from edgekd.distill.config import StandardisedConfig, Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 
 
-class CWDConfig(FeatureConfig):
+class CWDConfig(StandardisedConfig):
     """Keys of `cwd`."""
 
     weight: Weight = Field(10.0, description="factor on the sum over levels; with 'normalise: channel' 1 is usual")
     tau: float = Field(1.0, gt=0, description="temperature of the softmax over positions")
-    normalise: Literal["none", "channel"] = "none"
-    per_image_below: int = Field(8, ge=0, description="batches smaller than this are normalised per image")
 
 
 @fp32_island
@@ -72,17 +70,13 @@ class CWD(Distiller):
     def build(self, pair: Pair) -> Wiring:
         """See `Distiller.build`."""
         plain = self.config.normalise == "none"
-        self.levels = Levels.of(pair, self.config, self.name, "conv1x1_norm", only_if_needed=plain, resize=False)
+        self.levels = Levels.of(
+            pair, self.config, self.name, "conv1x1_norm", only_if_needed=plain, resize=False, standardised=self.config
+        )
         return self.levels.wiring()
 
     def terms(
         self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment
     ) -> dict[str, Tensor]:
         """`feature`."""
-        return {"feature": self.levels.total(self._level, student, knowledge)}
-
-    def _level(self, student: Tensor, teacher: Tensor) -> Tensor:
-        if self.config.normalise == "channel":
-            per_image = student.shape[0] < self.config.per_image_below
-            student, teacher = (standardise(feature, per_image=per_image) for feature in (student, teacher))
-        return cwd_loss(student, teacher, self.config.tau)
+        return {"feature": self.levels.total(partial(cwd_loss, tau=self.config.tau), student, knowledge)}

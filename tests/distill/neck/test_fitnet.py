@@ -44,3 +44,15 @@ def test_no_adapter_needs_equal_channels() -> None:
     assert str(caught.value) == (
         "fitnet: student a, teacher b: adapter 'none' needs equal channels, given 4 and 5; choose 'conv1x1'"
     )
+
+
+def test_hints_on_stages_of_the_backbone() -> None:
+    """The paper's own use: `taps: backbone`. Each stage by its own 1x1 convolution, mean squares summed."""
+    student, teacher = spec("small", (4, 6), backbone=(3, 5)), spec("large", (5, 6), backbone=(8, 5))
+    method = build("fitnet", student, teacher, taps="backbone")
+    ours, theirs = random_output(student), random_output(teacher, seed=1)
+    adapters = dict(zip(("backbone.8", "backbone.16"), method.levels.adapters, strict=True))  # type: ignore[union-attr, arg-type]
+    expected = sum(
+        (adapter(ours.taps[key]) - theirs.taps[key]).square().mean().item() for key, adapter in adapters.items()
+    )
+    assert terms(method, ours, theirs)["feature"].item() == pytest.approx(expected, rel=1e-5)

@@ -92,7 +92,7 @@ def _average() -> float:
 def _detect(data_yaml: Path, scratch: Path) -> list[Any]:
     """Detections of one detector on 36 images: three batches, which two ranks cannot share evenly."""
     from edgekd.data import config, pack
-    from edgekd.recipe.schema import ValidateRecipe
+    from edgekd.recipe.sections import ValidateRecipe
     from edgekd.stages.accuracy import detect_in_torch
     from tests.stages import tiny
 

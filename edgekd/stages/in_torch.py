@@ -1,0 +1,49 @@
+"""AP of a detector in torch on this machine, on one split, by all ranks together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgekd import ranks
+from edgekd.detectors.contract import Detector
+from edgekd.detectors.spec import Branch
+from edgekd.ranks import agreement
+from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise, write_accuracy
+from edgekd.stages.context import Context
+from edgekd.training.engines.placement import torch_device
+
+
+def measure_in_torch(
+    context: Context,
+    detector: Detector,
+    head: Branch | None,
+    name: str,
+    *,
+    columns: np.ndarray[Any, Any] | None = None,
+    split: str = "val",
+    root: str = "",
+) -> tuple[dict[str, Any], list[str]]:
+    """AP of a detector, and the files that hold it.
+
+    All ranks take part; rank 0 writes, and the others have nothing to say.
+
+    Args:
+        head: branch to use; None where there is none.
+        name: of the model, in files.
+        columns: see `detect_in_torch`.
+        root: folder below the run, with a slash, below which the files go.
+    """
+    watch, settings, images = Stopwatch(), context.bound.recipe.validate_, context.data.splits[split]
+    title = f"{'validating' if split == 'val' else 'testing'} the {name}"
+    pack = ranks.on_main(lambda: context.pack(split=split))
+    device = torch_device(context.bound.recipe.train.get("device"))
+    agreement.await_file(pack.npy_path, pack.sha256)
+    found = detect_in_torch(detector, head, pack=pack, columns=columns, settings=settings, title=title, device=device)
+    if not ranks.is_main():
+        return {}, []
+    summary = summarise(images, found, context.data.class_names, settings, head)
+    folder, seconds = context.path / root, watch.seconds()
+    written = write_accuracy(folder, f"{name}@host", summary, split=images, found=found, seconds=seconds)
+    return summary, [f"{root}{file}" for file in written]
