@@ -171,9 +171,9 @@ def install(trainer: StudentTrainer, grid: Grid) -> None:
     """Switch it on for the batches that the engine's trainer trains; the trainer's validation takes it from there."""
     part = trainer.fake_quantization = FakeQuantization(grid)
 
-    def start(engine: Any) -> None:
-        limit = grid.range_epochs * len(engine.train_loader)
-        part.on(engine.student, observing=part.batches < limit)
+    def start(_: Any) -> None:
+        limit = grid.range_epochs * len(trainer.train_loader)
+        part.on(trainer.student, observing=part.batches < limit)
 
     trainer.add_callback("on_train_batch_start", start)
     trainer.add_callback("on_train_batch_end", lambda _: part.end_batch())

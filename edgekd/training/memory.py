@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def install(trainer: StudentTrainer) -> None:
     """Switch it on for the batches that the engine's trainer trains; its EMA and its checkpoints never meet it."""
     switch = Checkpointing()
-    trainer.add_callback("on_train_batch_start", lambda engine: switch.on(engine.student.layers()))
+    trainer.add_callback("on_train_batch_start", lambda _: switch.on(trainer.student.layers()))
     trainer.add_callback("on_train_batch_end", lambda _: switch.off())
 
 

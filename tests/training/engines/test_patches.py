@@ -6,7 +6,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
@@ -15,6 +15,7 @@ from edgekd.errors import EnvironmentFault
 from edgekd.training.engines import patches
 from edgekd.training.engines.build import make_trainer
 from edgekd.training.engines.precision import amp_is_sound
+from edgekd.training.engines.protocol import EngineTrainer
 from tests.training.helpers import plan
 
 guard()
@@ -24,6 +25,12 @@ from ultralytics.engine import trainer as engine_trainer  # noqa: E402
 from ultralytics.utils import callbacks, checks, downloads  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
+
+
+class Plain(Protocol):
+    """What every protocol has."""
+
+
 # Every name of every module of the engine, before and after: what differs was changed by edgekd.
 UNTOUCHED = """
     import sys
@@ -78,6 +85,11 @@ def test_while_a_training_runs(tiny_digits: Path, tmp_path: Path) -> None:
     assert "enumerate" not in vars(engine_trainer)
     assert downloads.attempt_download_asset.__module__ == "ultralytics.utils.downloads"
     assert callbacks.add_integration_callbacks is callbacks.base.add_integration_callbacks
+    used = {*EngineTrainer.__annotations__, *vars(EngineTrainer)} - {*vars(Protocol), *vars(Plain)}
+    assert [name for name in used if not hasattr(trainer, name)] == [], (
+        "the engine's trainer has all that is used of it"
+    )
+    assert {"optimizer", "tloss", "_setup_train", "validate"} < used
 
 
 def test_a_training_that_fails_leaves_the_engine_as_it_was(tiny_digits: Path, tmp_path: Path) -> None:
