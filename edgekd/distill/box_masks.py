@@ -13,23 +13,36 @@ import torch
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch
+from edgekd.distill.adapters import fp32_island
 
 CELLS_PER_BOX = 14  # FPN's rule: the level whose stride is 1 / 14 to 1 / 28 of the box (56 to 112 px at stride 4)
 
 
-def box_mask(batch: Batch, size: tuple[int, int], chosen: Tensor | None = None, *, last: bool = False) -> Tensor:
-    """Where a level's cells lie in a box: those from floor(start) up to floor(end), (B, H, W) float of 0 and 1.
+def box_mask(batch: Batch, size: tuple[int, int], weight: Tensor | None = None, *, last: bool = False) -> Tensor:
+    """Where a level's cells lie in a box: those from floor(start) up to floor(end), (B, H, W) float.
 
     Args:
         size: (H, W) of the level.
-        chosen: (M,) bool, the boxes that are painted; None: all.
+        weight: (M,), what a box is painted with, the most where they overlap, and 0 or False for none; None: 1.
         last: whether the cell in which a box ends belongs to it.
     """
     cells = boxes_in_cells(batch, size)
-    painted = _paint(cells[:, :2].floor(), cells[:, 2:].floor() + last, size)
-    if chosen is not None:
-        painted = painted & chosen[:, None, None]
-    return _most(painted.to(batch.boxes_px.dtype), batch)
+    painted = _paint(cells[:, :2].floor(), cells[:, 2:].floor() + last, size).to(batch.boxes_px.dtype)
+    return _most(painted if weight is None else painted * weight[:, None, None], batch)
+
+
+@fp32_island
+def pooled(feature: Tensor, batch: Batch) -> Tensor:
+    """Mean of a map (B, C, H, W) over each box, (M, C): its cells are those of `box_mask` with the last one."""
+    size = (feature.shape[2], feature.shape[3])
+    cells = boxes_in_cells(batch, size)
+    down, across = _spans(cells[:, :2].floor(), cells[:, 2:].floor() + 1, size)
+    rows, columns = (span.to(feature.dtype) / span.sum(1, keepdim=True) for span in (down, across))
+    filled = batch.rows >= 0  # (B, most boxes)
+    rows, columns = (torch.cat([span, span.new_zeros(1, span.shape[1])])[batch.rows] for span in (rows, columns))
+    means = torch.einsum("bnch,bnh->bnc", torch.einsum("bchw,bnw->bnch", feature, columns), rows)
+    order = torch.argsort(batch.rows[filled])
+    return means[filled][order]
 
 
 def scale_mask(batch: Batch, size: tuple[int, int]) -> Tensor:
@@ -123,14 +136,25 @@ def _indices(count: int, batch: Batch) -> Tensor:
 
 
 def _paint(low: Tensor, high: Tensor, size: tuple[int, int]) -> Tensor:
-    """Cells of each box, (M, H, W) bool; `low` (M, 2) x y is the first cell and `high` the one behind the last."""
+    """Cells of each box, (M, H, W) bool; see `_spans`."""
+    down, across = _spans(low, high, size)
+    return down[:, :, None] & across[:, None, :]
+
+
+def _spans(low: Tensor, high: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Rows (M, H) and columns (M, W) of each box, bool, at least one of either inside the map.
+
+    Args:
+        low: (M, 2), x and y of the first cell.
+        high: the one behind the last.
+    """
     limit = low.new_tensor([size[1], size[0]])
     first = low.clamp_min(0).minimum(limit - 1)
     behind = torch.maximum(high.minimum(limit), first + 1)
     x, y = (torch.arange(count, dtype=low.dtype, device=low.device) for count in reversed(size))
     across = (x >= first[:, :1]) & (x < behind[:, :1])
     down = (y >= first[:, 1:]) & (y < behind[:, 1:])
-    return down[:, :, None] & across[:, None, :]
+    return down, across
 
 
 def _overlap(low: Tensor, high: Tensor, other_low: Tensor, other_high: Tensor) -> Tensor:

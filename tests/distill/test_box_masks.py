@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from edgekd.distill.box_masks import (
     box_mask,
     gaussian_mask,
     level_of_boxes,
+    pooled,
     scale_mask,
 )
 
@@ -101,6 +103,25 @@ def test_overlaps_with_anchors_by_hand() -> None:
 def test_boxes_belong_to_the_level_of_their_size(side: float, level: int) -> None:
     """FPN's rule: 112 to 224 px at stride 8, twice that at 16; beyond, the level at the end."""
     assert level_of_boxes(boxes_of([[0.0, 0, side, side]]), (8, 16, 32)).tolist() == [level]
+
+
+def test_weights_are_painted_and_the_most_wins() -> None:
+    batch = boxes_of([[0.0, 0, 16, 16], [8.0, 8, 16, 16]])
+    drawn = box_mask(batch, (4, 4), torch.tensor([0.5, 0.75]))
+    assert drawn[0, :2, :2].tolist() == [[0.5, 0.5], [0.5, 0.75]] and drawn.sum() == 2.25
+
+
+def test_pooling_is_the_mean_over_a_boxes_cells() -> None:
+    """In the order of the boxes, each from its own image, whatever the order of images."""
+    feature = torch.arange(2 * 3 * 4 * 4.0).reshape(2, 3, 4, 4).requires_grad_()
+    batch = boxes_of([[0.0, 0, 7, 15], [9.0, 9, 10, 10]], [[0.0, 0, 31, 31]])
+    swapped = replace(batch, image_index=torch.tensor([1, 0, 0]))
+    found = pooled(feature, swapped)
+    expected = [feature[1, :, :2, :1].mean((1, 2)), feature[0, :, 1, 1], feature[0].mean((1, 2))]
+    torch.testing.assert_close(found, torch.stack(expected))
+    found.sum().backward()
+    assert feature.grad is not None and feature.grad.sum().item() == pytest.approx(3 * 3)
+    assert pooled(feature, boxes_of([], [])).shape == (0, 3)
 
 
 def test_a_batch_without_boxes_has_empty_masks() -> None:

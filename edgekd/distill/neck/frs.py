@@ -39,11 +39,11 @@ from edgekd.distill.score_maps import ScoreMaps
 
 
 class FRSConfig(FeatureConfig):
-    """Keys of `frs`. The factors are those that the authors published for GFL."""
+    """Keys of `frs`. The factors are those that the authors published for FCOS."""
 
     weight: Weight = Field(1.0, description="factor on both terms")
-    feature: float = Field(0.1, ge=0, description="of the feature term: 0.01 FCOS, 0.005 RetinaNet")
-    classes: float = Field(0.05, ge=0, description="of the class term: 0.05 FCOS, 0.02 RetinaNet")
+    feature: float = Field(0.01, ge=0, description="of the feature term: 0.1 GFL, 0.005 RetinaNet")
+    classes: float = Field(0.05, ge=0, description="of the class term: 0.05 GFL, 0.02 RetinaNet")
     adapter: Literal["conv1x1", "conv3x3"] = Field("conv1x1", description="conv3x3 is the published one")
 
 
@@ -81,7 +81,7 @@ class FRS(Distiller):
         arxiv="2111.00674",
         code="github.com/duzhixing/FRS",
         gain="GFL R101 to R50 on COCO 40.2 to 43.6 AP, RetinaNet 37.4 to 39.7, FCOS 38.5 to 40.9",
-        weight_at="1333x800 px (GFL), five levels of 256 channels; grows with the channels, not with the size",
+        weight_at="1333x800 px (FCOS), five levels of 256 channels; grows with the channels, not with the size",
     )
     requires = (dense_heads, shared_points, shared_classes)
     config: FRSConfig

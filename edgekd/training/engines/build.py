@@ -38,6 +38,7 @@ def make_trainer(
     """
     assert not plan.unlabelled or plan.distillers, "the engine alone takes images without labels for background"
     prepare(work / "config")
+    from edgekd.training.engines.shell import is_engines
     from edgekd.training.engines.shell_trainer import trainer_type
 
     try:
@@ -66,7 +67,7 @@ def make_trainer(
         plan.student,
         plan.initialised,
         wrap if plan.distillers else None,
-        plan.compared or bool(plan.distillers),
+        plan.compared or bool(plan.distillers) or not is_engines(plan.student),
         resume,
         plan.validated,
         plan.unlabelled,

@@ -29,7 +29,7 @@ _CALLS = {
         "_handle_nan_recovery", "save_model", "final_eval",
     ),
     "_setup_train": ("setup_model", "set_model_attributes", "_build_train_pipeline", "get_validator", "ModelEMA"),
-    "_build_train_pipeline": ("get_dataloader", "build_optimizer"),
+    "_build_train_pipeline": ("get_dataloader", "build_optimizer", "_setup_scheduler"),
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from edgekd.training.engines.loader import ResumableLoader
 from edgekd.training.engines.protocol import EngineTrainer
 from edgekd.training.engines.release import changed
 from edgekd.training.engines.shell import network_of, student_of
+from edgekd.training.engines.style import Styled
 from edgekd.training.engines.train_images import train_images
 from edgekd.training.fake_quantization import FakeQuantization
 from edgekd.training.resume import Resume
@@ -277,11 +278,11 @@ class StudentTrainer(_Base):
         return bool(self._engine._handle_nan_recovery(epoch))
 
 
-class YoloTrainer(StudentTrainer, DetectionTrainer):  # type: ignore[misc]
+class YoloTrainer(Styled, StudentTrainer, DetectionTrainer):  # type: ignore[misc]
     """For YOLO heads."""
 
 
-class RtdetrTrainer(StudentTrainer, RTDETRTrainer):  # type: ignore[misc]
+class RtdetrTrainer(Styled, StudentTrainer, RTDETRTrainer):  # type: ignore[misc]
     """For RT-DETR."""
 
 

@@ -145,7 +145,7 @@ class TestAnotherRelease:
 
     def test_a_method_that_is_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         found = self.refused(monkeypatch, "_build_train_pipeline", None)
-        assert "BaseTrainer._build_train_pipeline no longer uses build_optimizer, get_dataloader" in found
+        assert "BaseTrainer._build_train_pipeline no longer uses _setup_scheduler, build_optimizer, get_" in found
 
     def test_a_loop_that_numbers_batches_by_other_means(
         self, tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
