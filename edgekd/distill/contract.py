@@ -56,6 +56,8 @@ class Pair:
         known: per class of the data set, whether the teacher knows it.
         head_tail: (part, level, cut, branch) -> the last layers of the teacher's tower, frozen; see
             `Detector.head_tail`. Gradients pass through it, and nothing ever changes it.
+        columns: per class of the data set, the teacher's own column of logits, -1 where it does not know the class;
+            empty: the same order.
     """
 
     student: Spec
@@ -63,15 +65,17 @@ class Pair:
     class_names: tuple[str, ...] = ()
     known: tuple[bool, ...] = ()
     head_tail: Callable[[Part, int, int, Branch], Frozen] = no_parts
+    columns: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, student: Spec, teacher: Detector, known: Sequence[bool], class_names: tuple[str, ...] = ()) -> Pair:
+    def of(cls, student: Spec, teacher: Detector, columns: Sequence[int], class_names: tuple[str, ...] = ()) -> Pair:
         """A student's spec and a teacher that parts can be taken of."""
 
         def head_tail(part: Part, level: int, cut: int, branch: Branch) -> Frozen:
             return Frozen(teacher.head_tail(part, level, cut, branch))
 
-        return cls(student, teacher.spec, class_names, tuple(known), head_tail)
+        known = tuple(column >= 0 for column in columns)
+        return cls(student, teacher.spec, class_names, known, head_tail, tuple(columns))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgekd.detectors import families
+from edgekd.detectors.class_map import columns_of
 from edgekd.detectors.class_matching import ClassMatch
 from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.detectors.spec import Branch, Spec
@@ -13,6 +14,7 @@ from edgekd.distill.adapters import named_paths
 from edgekd.distill.config import EMA, MAIN, DistillerConfig, FeatureConfig
 from edgekd.distill.contract import Distiller, distiller_type
 from edgekd.distill.contract import Pair as MethodPair
+from edgekd.distill.frozen import no_parts
 from edgekd.distill.requirements import unmet
 from edgekd.errors import EdgekdError, InputError, unknown
 from edgekd.export import foresee
@@ -63,11 +65,11 @@ class Pair:
         return self.teachers[MAIN].classes if MAIN in self.teachers else ()
 
     def of_methods(self, teacher: str = MAIN) -> MethodPair:
-        """The student and a teacher as methods see them."""
+        """The student and a teacher as methods see them; nothing can be taken of the student's own average."""
         side = self.teachers[teacher]
         names = tuple(match.name for match in side.classes)
-        known = [match.column is not None for match in side.classes]
-        return MethodPair.of(self.student.spec, side.detector, known, names)
+        pair = MethodPair.of(self.student.spec, side.detector, columns_of(side.classes), names)
+        return replace(pair, head_tail=no_parts) if teacher == EMA else pair
 
 
 def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, architecture_only: bool = False) -> Pair:

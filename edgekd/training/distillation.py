@@ -159,7 +159,7 @@ class DistillationModule(nn.Module):
         student, _ = self._holder
         facts = batch_of(batch)
         factors = [part.config.schedule.factor(self._epoch, self.epochs) for part in self._parts()]
-        acting = [factor > 0 or not self._names.get(label) for factor, label in zip(factors, self._labels, strict=True)]
+        acting = [factor > 0 or label not in self._names for factor, label in zip(factors, self._labels, strict=True)]
         knowledge = self.source.of(list(self._parts()), facts, acting)
         found = student.training_pass(facts, self._needs, self._guidance(knowledge, facts))
         scale = student.loss_scale(facts.size)
@@ -167,7 +167,8 @@ class DistillationModule(nn.Module):
         if self.step < REPORT_STEPS or self.step % _log_every(self.steps_per_epoch) == 0:
             self.balance.observe(self.step, self._epoch, [Term(DETECTION, found.loss.sum()), *terms], found.anchors)
         self.step += 1
-        distillation = torch.stack([term.weighted for term in terms]).sum()
+        weighted = [term.weighted for term in terms]  # none of a method that only decides who is positive
+        distillation = torch.stack(weighted).sum() if weighted else facts.images.new_zeros(())
         logged = {f"kd/{term.name}": (term.weighted / scale).detach() for term in terms}
         return torch.cat([found.loss.reshape(-1), distillation.reshape(1)]), {**found.items, **logged}
 
@@ -215,7 +216,10 @@ class DistillationModule(nn.Module):
         if part.config.weight != "auto":
             return part.config.weight
         auto, detection = self._auto[label], student.loss.sum() / scale
-        taught = torch.stack([value for name, value in values.items() if name not in part.auxiliary]).sum()
+        own = [value for name, value in values.items() if name not in part.auxiliary]
+        if not own:  # of a method that only decides who is positive
+            return 1.0
+        taught = torch.stack(own).sum()
         if part.config.share_of == "loss":
             return auto.of(detection, taught)
         if auto.is_known and self.step % GRADIENT_STEPS:

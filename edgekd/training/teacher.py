@@ -66,7 +66,7 @@ class Teacher:
 
     def pair(self, student: Spec) -> Pair:
         """With a student that learns from it."""
-        return Pair.of(student, self.detector, self.class_map.known.tolist())
+        return Pair.of(student, self.detector, self.class_map.columns)
 
     def to(self, device: torch.device) -> Teacher:
         """Move to the student's device.

@@ -99,6 +99,13 @@ def is_engines(detector: Trainable) -> bool:
     return isinstance(detector.module, BaseModel)
 
 
+def introduce(network: Any, class_names: Sequence[str]) -> None:
+    """Tell a network what the engine tells it before a training: classes, and arguments, here the engine's defaults."""
+    from ultralytics.cfg import get_cfg
+
+    network.args, network.nc, network.names = get_cfg(), len(class_names), dict(enumerate(class_names))
+
+
 def detector_in(model: nn.Module) -> Trainable:
     """The detector of what the engine trains, averages or is given, inside all its wrappers."""
     inner = unwrapped(model)
