@@ -60,6 +60,7 @@ def test_meant_by_weights(tmp_path: Path) -> None:
     (tmp_path / "damaged.safetensors").write_bytes(b"\xff" * 100)
     assert families.meant(None, tmp_path / "damaged.safetensors") == "ultralytics"
     assert families.meant(None, tmp_path / "best.pt") == "ultralytics"
+    assert families.meant(None, tmp_path / "best.bin") == "ultralytics"
 
 
 def test_opened() -> None:
@@ -75,6 +76,12 @@ def test_a_model_of_no_family_is_told_with_the_models_of_all() -> None:
     (told,) = caught.value.problems
     assert told.startswith("r.yaml: student.model: unknown model 'toy-t' (known: ")
     assert told.endswith("did you mean 'toy-s'?)")
+
+
+def test_weights_of_no_family_are_told_by_the_first(tmp_path: Path) -> None:
+    (tmp_path / "best.bin").touch()
+    with pytest.raises(InputError, match=r"student.weights: .*best.bin: unknown suffix '.bin' \(allowed: "):
+        families.open_detector(None, asked(weights=tmp_path / "best.bin"))
 
 
 def test_nothing_given() -> None:
