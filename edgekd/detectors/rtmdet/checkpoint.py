@@ -25,7 +25,7 @@ from edgekd.detectors.rtmdet.scales import PREFIX, SCALES, Scale, model_names
 from edgekd.errors import InputError, unknown
 from edgekd.files import open_regular
 
-FILES = ("student.safetensors", "student.json", "student.pth")
+FILES = tuple(f"student{suffix}" for suffix in (".safetensors", ".json", ".pth"))
 _CLASS_LAYERS = "bbox_head.rtm_cls."
 _REMEDY = "give an RTMDet checkpoint of mmdetection or mmyolo (.pth), or the student of an edgekd run"
 _MANY = 3  # names that a message shows

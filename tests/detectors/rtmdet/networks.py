@@ -17,8 +17,11 @@ from edgekd.detectors.rtmdet.scales import SCALES
 CLASSES = ("cat", "dog", "owl")
 
 
-def lively(network: nn.Module, seed: int = 0) -> None:
-    """Statistics of batch norms, and a head, as a trained network has: scores and boxes differ from point to point."""
+def lively(network: nn.Module, seed: int = 0, spread: float = 0.3) -> None:
+    """Statistics of batch norms, and a head, as a trained network has: scores and boxes differ from point to point.
+
+    `spread`: of the weights that give both.
+    """
     generator = torch.Generator().manual_seed(seed)
     state = network.state_dict()
     for name, value in state.items():
@@ -29,7 +32,7 @@ def lively(network: nn.Module, seed: int = 0) -> None:
         elif name.endswith("bn.weight"):
             value.uniform_(0.8, 1.6, generator=generator)
         elif "rtm_" in name and name.endswith("weight"):
-            value.normal_(0, 0.3, generator=generator)
+            value.normal_(0, spread, generator=generator)
         elif "rtm_reg" in name and name.endswith("bias"):
             value.uniform_(1, 2, generator=generator)
         elif "rtm_cls" in name and name.endswith("bias"):
