@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from edgekd.detectors.contract import Trainable
 from edgekd.testing.detectors import NAMES
 from edgekd.testing.training import TrainableContract
-
 from tests.detectors.rtmdet.networks import lively
 
 
