@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import resource
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import edgekd
 
 ROOT = Path(edgekd.__file__).parent
 ROOMS = [
-    "__main__",
+    "testing", "__main__",
     "cli", "pipeline", "stages", "training", "report", "distill", "export", "gate", "detectors", "data", "devices",
     "measure", "recipe", "run_dir", "former_runs", "agent",
 ]  # fmt: skip
@@ -98,6 +99,56 @@ def test_every_module_can_be_imported(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_files_are_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+
+
+FAMILIES = {path.name for path in (ROOT / "detectors").iterdir() if (path / "family.py").is_file()}
+# What names Ultralytics outside its family and the engine, or looks into its networks, and why it may.
+NAMES_ULTRALYTICS = re.compile(r"(?i:ultralytics)|RTDETR|model\[-1\]|\.dfl\.|student\.(pt|safetensors)\b")
+MAY_NAME_IT = {
+    "detectors/families.py": "registers the built-in families",
+    "agent/postprocess.py": "reads the output layout that bears this name",
+    "export/contract.py": "the target's key `layout` has a value of this name",
+    "export/graph_ends.py": "folds that layout into the graph",
+    "export/outputs.py": "the output layout that bears this name",
+    "export/onnx_layout.py": "makes that layout",
+    "export/engine_metadata.py": "what an artifact says to Ultralytics, for users who open it there",
+    "export/mobile.py": "which artifacts Ultralytics opens as folders",
+    "data/letterbox.py": "says whose pixels it gives, with the functions that it follows",
+    "distill/neck/score_l2.py": "says where the method comes from",
+    "devices/bundle.py": "says whose licence weights may have",
+    "run_dir/directory.py": "versions of installed packages, written down for people",
+    "cli/habits.py": "help for people who come from there",
+}
+
+
+def room_or_family(path: Path) -> str:
+    parts = path.relative_to(ROOT).parts
+    return "/".join(parts[:2])
+
+
+def test_nothing_outside_names_ultralytics() -> None:
+    inside = {"detectors/ultralytics", "training/engines"}
+    named = {
+        path.relative_to(ROOT).as_posix()
+        for path in MODULES
+        if room_or_family(path) not in inside and NAMES_ULTRALYTICS.search(path.read_text(encoding="utf-8"))
+    }
+    assert named == set(MAY_NAME_IT), "ask the detector or its family instead; or an entry that is not needed any more"
+
+
+def test_families_are_imported_by_their_registry_alone() -> None:
+    """The training engine is that of one family, and may import it."""
+    assert "ultralytics" in FAMILIES
+    foreign = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in MODULES
+        for line, module in imports_of(path)
+        for family in FAMILIES
+        if module.startswith(f"edgekd.detectors.{family}")
+        and room_or_family(path) not in (f"detectors/{family}", "detectors/families.py")
+        and not (family == "ultralytics" and room_or_family(path) == "training/engines")
+    ]
+    assert foreign == []
 
 
 def test_the_command_line_imports_nothing_heavy() -> None:

@@ -174,7 +174,7 @@ class Family(Protocol):
         ...
 
     def open(self, asked: Asked) -> Detector:
-        """A detector on the CPU, fp32, in eval mode.
+        """A detector on the CPU, in fp32.
 
         Raises:
             InputError: nothing given, unreadable, or of another family.

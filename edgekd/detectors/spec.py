@@ -97,7 +97,7 @@ class Spec:
     """What a detector is, without its weights: printed by `edgekd check`, and what distillers decide by.
 
     Attributes:
-        family: registry name, e.g. `ultralytics`.
+        family: that opened it, by its name.
         name: e.g. `yolo26n`; used in messages.
         class_names: index = class id of the logits.
         input_channels: C of the input images.

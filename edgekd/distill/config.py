@@ -88,12 +88,17 @@ class DistillerConfig(BaseModel):
     share: float | None = Field(
         None, gt=0, le=1, description="with 'weight: auto': the method's part, relative to the detection loss"
     )
+    share_of: Literal["loss", "gradient"] = Field(
+        "loss",
+        description="with 'weight: auto': share of the detection loss, or of its gradient at the student",
+    )
     schedule: Schedule = Schedule()
 
     @model_validator(mode="after")
     def _share_of_auto(self) -> DistillerConfig:
-        if self.share is not None and self.weight != "auto":
-            raise ValueError("share: only with 'weight: auto'; set it, or leave share out")
+        if self.weight != "auto" and (self.share is not None or self.share_of != "loss"):
+            key = "share" if self.share is not None else "share_of"
+            raise ValueError(f"{key}: only with 'weight: auto'; set it, or leave {key} out")
         return self
 
     @property

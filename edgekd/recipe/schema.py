@@ -114,6 +114,21 @@ class TeacherRecipe(DetectorRecipe):
     )
 
 
+class EnsembleRecipe(Strict):
+    """Several teachers whose predictions are averaged, point by point."""
+
+    of: tuple[str, ...] = Field(min_length=2, max_length=MOST_ENTRIES, description="names of teachers")
+    by: Literal["mean", "confidence"] = Field(
+        "mean", description="mean: all count alike; confidence: each by its best score at the point"
+    )
+
+    @model_validator(mode="after")
+    def _members_differ(self) -> EnsembleRecipe:
+        if len(set(self.of)) < len(self.of):
+            raise ValueError("of: the same teacher twice; leave one out")
+        return self
+
+
 class StudentRecipe(DetectorRecipe):
     """The student. `head` governs checkpoint selection, validation, export and report alike."""
 
@@ -190,6 +205,9 @@ class Recipe(Strict):
     teachers: dict[str, TeacherRecipe] = Field(
         default_factory=dict, description="more teachers by name; a method names its own by 'teacher'"
     )
+    ensembles: dict[str, EnsembleRecipe] = Field(
+        default_factory=dict, description="several of these teachers as one, by a name that methods use as 'teacher'"
+    )
     student: StudentRecipe
     distill: tuple[DistillEnvelope, ...] = Field((), max_length=MOST_ENTRIES)
     control: bool = Field(False, description="train the control: same student, seed and batches, no teacher")
@@ -228,10 +246,16 @@ class Recipe(Strict):
 
     def _check_teachers(self) -> None:
         allowed = "choose another one, of letters, digits, '.', '_' and '-'"
-        for name in self.teachers:
-            if name in _RESERVED or not re.fullmatch(_NAME, name):
-                raise ValueError(f"teachers: '{name}' cannot be a name; {allowed}")
-        known = [*(["teacher"] if self.teacher else []), *self.teachers, "ema"]
+        names = [("teachers", name) for name in self.teachers] + [("ensembles", name) for name in self.ensembles]
+        for key, name in names:
+            if name in _RESERVED or not re.fullmatch(_NAME, name) or (key == "ensembles" and name in self.teachers):
+                raise ValueError(f"{key}: '{name}' cannot be a name; {allowed}")
+        single = [*(["teacher"] if self.teacher else []), *self.teachers]
+        for name, ensemble in self.ensembles.items():
+            for member in ensemble.of:
+                if member not in single:
+                    raise ValueError(f"ensembles.{name}.of: {unknown('teacher', member, single)}")
+        known = [*single, *self.ensembles, "ema"]
         for index, entry in enumerate(self.distill):
             asked = entry.rest.get("teacher", "teacher")
             if asked == "teacher" and self.teacher is None:

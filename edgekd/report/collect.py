@@ -80,9 +80,9 @@ def _model(files: RunFiles, role: str | None) -> dict[str, Any]:
 
 
 def _further_teachers(files: RunFiles, recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Those under `teachers`, from whom single methods learn."""
+    """Those under `teachers` and `ensembles`, from whom single methods learn."""
     found = []
-    for name in recipe.get("teachers") or ():
+    for name in (*(recipe.get("teachers") or ()), *(recipe.get("ensembles") or ())):
         own = files.json(f"teacher/{name}.json") or {}
         figures = files.json(f"validate/teacher.{name}@host.json") or own
         found.append({"teacher": name, "name": own.get("name"), **{key: figures.get(key) for key in _ACCURACY[:3]}})

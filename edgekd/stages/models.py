@@ -19,9 +19,20 @@ from edgekd.export import foresee
 from edgekd.export.targets import check_size
 from edgekd.recipe.schema import DetectorRecipe
 from edgekd.stages.binding import Bound
-from edgekd.stages.teachers import Methods, Side, average_of, learns_from, matched, open_teacher, place_of, recipes_of
+from edgekd.stages.teachers import (
+    Methods,
+    Side,
+    average_of,
+    ensemble,
+    learns_from,
+    matched,
+    open_teacher,
+    place_of,
+    recipes_of,
+)
 from edgekd.training.engines.placement import torch_device
 from edgekd.training.engines.precision import require_amp
+from edgekd.training.engines.shell import unservable
 from edgekd.training.teacher_runtime import RUNTIMES, RuntimeName
 
 
@@ -75,10 +86,13 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
     student = families.trainable(families.open_detector(recipe.student.family, asked), asked.where)
     found = {name: open_teacher(bound, name, class_names, channels, architecture_only) for name in recipes_of(recipe)}
     _require_channels(channels, where, student=student, **{place_of(name): one for name, one in found.items()})
+    if reasons := unservable(student, recipe.train):
+        raise InputError(*(f"{where}: {reason}" for reason in reasons))
     sides = {place_of(name): (recipes_of(recipe)[name], one) for name, one in found.items()}
     _require_model(where, student=(recipe.student, student), **sides)
     student, found = _with_taps(bound.distillers, student, found)
     teachers = {name: matched(bound, name, one, class_names) for name, one in found.items()}
+    teachers |= {name: ensemble(bound, name, teachers, class_names) for name in recipe.ensembles}
     if learns_from(bound.distillers, EMA):
         teachers[EMA] = average_of(student, class_names)
     pair = Pair(student, _head(bound, student.spec), student_path is not None, teachers)

@@ -150,7 +150,7 @@ def _measured(run: Path, folder: str, key: str) -> list[dict[str, Any]]:
 def _in_torch(recipe: dict[str, Any]) -> list[str]:
     """Models that are measured in torch."""
     trained_on = ["student_qat"] if recipe.get("quantize", {}).get("mode") == "qat" else []
-    further = [f"teacher.{name}" for name in recipe.get("teachers") or ()]
+    further = [f"teacher.{name}" for key in ("teachers", "ensembles") for name in recipe.get(key) or ()]
     return ["teacher", *further, "control", "student", *trained_on]
 
 

@@ -14,7 +14,7 @@ from edgekd.progress import say
 from edgekd.stages.binding import file_hash
 from edgekd.stages.context import Context
 from edgekd.stages.in_torch import measure_in_torch
-from edgekd.stages.teachers import recipes_of
+from edgekd.stages.teachers import recipes_of, teacher_inputs
 
 
 def teacher_stage(context: Context) -> None:
@@ -32,6 +32,13 @@ def teacher_stage(context: Context) -> None:
         stage = "teacher" if name == MAIN else f"teacher/{name}"
         action = partial(_validate_teacher, context, name, weights_hash)
         context.stage(stage, inputs, action, together=True)
+    for name in recipe.ensembles:
+        inputs = {
+            **teacher_inputs(context.bound, (), context.pair.teachers, (name,)),
+            "validate": recipe.validate_.model_dump(),
+            "size": list(context.size_px),
+        }
+        context.stage(f"teacher/{name}", inputs, partial(_validate_teacher, context, name, None), together=True)
 
 
 def _validate_teacher(context: Context, name: str, weights_hash: str | None) -> list[str]:

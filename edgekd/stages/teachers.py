@@ -1,13 +1,13 @@
 """The teachers of a recipe: opened, matched with the classes of the data, and as they run while they teach.
 
 `teacher` is the first, whose AP the student is held against. `teachers` names more, and `ema` stands for the student's
-own average: a method says by `teacher:` whom it learns from.
+own average: a method says by `teacher:` whom it learns from. `ensembles` makes one of several.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from edgekd.detectors import families
 from edgekd.detectors.class_map import ClassMap, columns_of
 from edgekd.detectors.class_matching import ClassMatch, match_classes
 from edgekd.detectors.contract import Asked, Detector
+from edgekd.detectors.ensemble import Ensemble, Member
 from edgekd.detectors.spec import Branch
 from edgekd.distill.config import MAIN, DistillerConfig
 from edgekd.distill.requirements import some
@@ -34,7 +35,7 @@ class Side:
     """A teacher, opened.
 
     Attributes:
-        recipe: None for the student's own average.
+        recipe: None for the student's own average, and for several as one.
         classes: those of the data, matched with its own; empty without data.
     """
 
@@ -104,6 +105,34 @@ def matched(bound: Bound, name: str, detector: Detector, class_names: tuple[str,
     return Side(recipe, detector, matches)
 
 
+def ensemble(bound: Bound, name: str, sides: Mapping[str, Side], class_names: tuple[str, ...]) -> Side:
+    """Several teachers as one, which knows the classes that any of them knows.
+
+    Raises:
+        InputError: they do not predict at the same points.
+    """
+    asked = bound.recipe.ensembles[name]
+    names = class_names or sides[asked.of[0]].detector.spec.class_names
+    members = [
+        Member(side.detector, ClassMap.of(side.classes) if side.classes else ClassMap.by_name(_names(side), names))
+        for side in (sides[member] for member in asked.of)
+    ]
+    made = Ensemble(members, asked.by, names, f"{bound.where}: ensembles.{name}")
+    known = [any(bool(member.classes.known[index]) for member in members) for index in range(len(names))]
+    matches = match_classes(names, names) if class_names else ()
+    return Side(
+        None,
+        made,
+        tuple(
+            one if knows else replace(one, column=None, how="none") for one, knows in zip(matches, known, strict=False)
+        ),
+    )
+
+
+def _names(side: Side) -> tuple[str, ...]:
+    return side.detector.spec.class_names
+
+
 def make_teachers(methods: Methods, sides: Mapping[str, Side], here: Any = None) -> dict[str, AnyTeacher]:
     """The teachers that methods learn from, frozen, as they run while they teach.
 
@@ -114,6 +143,8 @@ def make_teachers(methods: Methods, sides: Mapping[str, Side], here: Any = None)
 
 
 def _make(side: Side, here: Any) -> AnyTeacher:
+    if isinstance(side.detector, Ensemble):
+        return Teacher(side.detector.frozen(), ClassMap.of(side.classes))
     if side.recipe is None:
         return EmaTeacher(side.detector.spec)
     runtime, precision = side.recipe.runtime, side.recipe.precision
@@ -126,17 +157,37 @@ def _make(side: Side, here: Any) -> AnyTeacher:
     return Teacher(side.detector.frozen(), ClassMap.of(side.classes), runtime, precision)
 
 
-def teacher_inputs(bound: Bound, methods: Methods, sides: Mapping[str, Side]) -> dict[str, Any]:
-    """What decides what the methods' teachers say: weights, how they are run, and which of their classes is which."""
+def teacher_inputs(
+    bound: Bound, methods: Methods, sides: Mapping[str, Side], more: Iterable[str] = ()
+) -> dict[str, Any]:
+    """What decides what teachers say: weights, how they are run, and which of their classes is which.
+
+    Args:
+        methods: whose teachers these are.
+        more: names of others.
+    """
     inputs: dict[str, Any] = {}
-    for name in dict.fromkeys(config.teacher for _, config in methods):
+    for name in dict.fromkeys((*(config.teacher for _, config in methods), *more)):
         side = sides[name]
+        if name in bound.recipe.ensembles:
+            asked = bound.recipe.ensembles[name]
+            inputs[name] = [asked.model_dump(mode="json"), _inputs_of(bound, asked.of, sides)]
+            continue
         if side.recipe is None:
             continue  # the average is the training's own
         weights = file_hash(bound.weights_path(side.recipe))
         own = {"teacher": [side.recipe.model_dump(exclude={"classes"}), weights], "columns": columns_of(side.classes)}
         inputs |= own if name == MAIN else {f"{name} {key}": value for key, value in own.items()}
     return inputs
+
+
+def _inputs_of(bound: Bound, names: Iterable[str], sides: Mapping[str, Side]) -> dict[str, Any]:
+    found = {}
+    for name in names:
+        recipe = sides[name].recipe
+        assert recipe is not None
+        found[name] = [file_hash(bound.weights_path(recipe)), columns_of(sides[name].classes)]
+    return found
 
 
 def learns_from(methods: Methods, name: str) -> Methods:

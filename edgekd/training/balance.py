@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from edgekd.errors import InputError
 from edgekd.report.warn import DETECTION, SHARE_LIMITS
+from edgekd.training.weighting import gradient_norm
 
 REPORT_STEPS = 3
 _STATE = ("rows", "_norms", "_shares", "_values", "_weights")
@@ -113,7 +113,7 @@ class Balance:
         full = {term.name: float(term.value.detach()) * float(term.weight) * term.scale for term in terms}  # no warm-up
         total = sum(full[term.name] for term in terms if not term.auxiliary)
         for term in (term for term in terms if not term.ended):
-            norm = _gradient_norm(term.value, list(anchors.values()))
+            norm = gradient_norm(term.value, list(anchors.values()))
             if term.auxiliary:
                 if norm is not None:
                     raise InputError(
@@ -126,23 +126,10 @@ class Balance:
                     f"distill: term '{term.name}' has no gradient at the student ({', '.join(anchors)}); "
                     f"a distiller must not detach the student's outputs"
                 )
-            self._norms.setdefault(term.name, []).append(norm * float(term.weight) * term.scale)
+            self._norms.setdefault(term.name, []).append(float(norm) * float(term.weight) * term.scale)
             self._values.setdefault(term.name, []).append(float(term.value.detach()))
             self._shares.setdefault(term.name, []).append(full[term.name] / total if total else 0.0)
             self._weights[term.name] = float(term.weight)
-
-
-def _gradient_norm(value: Tensor, anchors: list[Tensor]) -> float | None:
-    """L2 norm of d value / d anchors over all anchors together; None if no anchor is connected to the value.
-
-    Zero is no error: a student that starts from its teacher's weights has nothing to learn in the first step.
-    """
-    usable = [anchor for anchor in anchors if anchor.requires_grad]
-    if not value.requires_grad or not usable:
-        return None
-    gradients = torch.autograd.grad(value, usable, retain_graph=True, allow_unused=True)
-    connected = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
-    return float(torch.stack(connected).sum().sqrt()) if connected else None
 
 
 def _warning(name: str, share: float) -> str | None:

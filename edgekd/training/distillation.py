@@ -19,7 +19,7 @@ from edgekd.report.warn import DETECTION
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
 from edgekd.training.knowledge import Knowledge, Online
 from edgekd.training.teacher import AnyTeacher, EmaTeacher
-from edgekd.training.weighting import AutoWeight
+from edgekd.training.weighting import GRADIENT_STEPS, auto_weight, gradient_norm
 
 
 class DistillationModule(nn.Module):
@@ -59,7 +59,7 @@ class DistillationModule(nn.Module):
         self._labels = _labels(distillers)
         self._names: dict[str, list[str]] = {}  # label -> names of its terms
         self._auto = {
-            label: AutoWeight(part.config.wanted_share)
+            label: auto_weight(part.config.wanted_share, part.config.share_of)
             for part, label in zip(distillers, self._labels, strict=True)
             if part.config.weight == "auto"
         }
@@ -166,7 +166,7 @@ class DistillationModule(nn.Module):
                 terms += [Term(name, batch.images.new_zeros(()), 0.0, ended=True) for name in self._names[label]]
                 continue
             values = part.terms(student.output, kept, batch, self._moment(index, batch))
-            weight = self._weight(part, label, student.loss.sum() / scale, values)
+            weight = self._weight(part, label, student, scale, values)
             own = [
                 Term(f"{label}.{name}", value, 1.0, 1.0, scale, auxiliary=True)
                 if name in part.auxiliary
@@ -177,11 +177,21 @@ class DistillationModule(nn.Module):
             terms += own
         return terms
 
-    def _weight(self, part: Distiller, label: str, detection: Tensor, values: Mapping[str, Tensor]) -> float | Tensor:
+    def _weight(
+        self, part: Distiller, label: str, student: TrainingPass, scale: float, values: Mapping[str, Tensor]
+    ) -> float | Tensor:
+        """The recipe's, or the one that holds the method's share of the student's own loss or of its gradient."""
         if part.config.weight != "auto":
             return part.config.weight
+        auto, detection = self._auto[label], student.loss.sum() / scale
         taught = torch.stack([value for name, value in values.items() if name not in part.auxiliary]).sum()
-        return self._auto[label].of(detection, taught)
+        if part.config.share_of == "loss":
+            return auto.of(detection, taught)
+        if auto.is_known and self.step % GRADIENT_STEPS:
+            return auto.latest(detection.device)
+        anchors = list(student.anchors.values())
+        norms = [gradient_norm(value, anchors) for value in (detection, taught)]
+        return auto.of(*(detection.new_zeros(()) if norm is None else norm for norm in norms))
 
     def _moment(self, index: int, batch: Batch) -> Moment:
         """Seeded anew in each step, so that there is no state to keep."""

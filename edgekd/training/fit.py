@@ -149,6 +149,7 @@ def make_trainer(plan: FitPlan, teachers: Mapping[str, AnyTeacher], work: Path, 
     """
     prepare(work / "config")
     from edgekd.training.distillation import DistillationModule
+    from edgekd.training.engines.shell import is_engines
     from edgekd.training.engines.shell_trainer import trainer_type
 
     overrides = {
@@ -184,7 +185,7 @@ def make_trainer(plan: FitPlan, teachers: Mapping[str, AnyTeacher], work: Path, 
         tutors = [teachers[config.teacher] for _, config in plan.distillers]
         return DistillationModule(student, network, parts, tutors, epochs, plan.seed)
 
-    compared = plan.compared or bool(plan.distillers)
+    compared = plan.compared or bool(plan.distillers) or not is_engines(plan.student)
     trainer.prepare(plan.student, plan.initialised, wrap if plan.distillers else None, compared, resume)
     return trainer
 
@@ -219,7 +220,7 @@ def _run(trainer: Any, resume: Resume, data: Path) -> None:
 
 def _watch(trainer: Any, resume: Resume, stack: ExitStack, title: str) -> None:
     """A progress bar over all batches, and one row per epoch."""
-    from ultralytics.utils.torch_utils import unwrap_model
+    from edgekd.training.engines.shell import unwrapped
 
     rows: list[dict[str, Any]] = resume.log.setdefault("epochs", [])
     bar: list[Any] = []
@@ -240,7 +241,7 @@ def _watch(trainer: Any, resume: Resume, stack: ExitStack, title: str) -> None:
         scores = {name: float(engine.metrics.get(key, 0.0)) for name, key in SCORES.items()}
         validated = {key.replace("/", "_"): float(value) for key, value in engine.metrics.items() if key[:4] == "val/"}
         rows.append({"epoch": engine.epoch + 1, **scores, **losses, **validated, "lr": _learning_rate(engine)})
-        balance = getattr(unwrap_model(engine.model), "balance", None)
+        balance = getattr(unwrapped(engine.model), "balance", None)
         if balance is not None:
             balance.flush()
             resume.log |= {"terms": balance.rows, "first_steps": balance.report()}

@@ -48,7 +48,7 @@ def memories(_: Path) -> Any:
     """Vectors of former steps: one of rank 0, two of rank 1, and one of rank 1 that is not finite."""
     import torch
 
-    from edgekd.distill.region.memory import Memory
+    from edgekd.distill.region.contrast import Memory
 
     own, memory = join(), Memory(4, 1)
     given = torch.tensor([[1.0]] if own.rank == 0 else [[2.0], [float("nan")], [3.0]])

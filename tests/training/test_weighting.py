@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from edgekd.distill.contract import distiller_type
-from edgekd.training.weighting import DECAY, AutoWeight
+from edgekd.training.weighting import DECAY, GRADIENT_STEPS, AutoWeight, gradient_norm
 from tests.training.steps import batch_of, module_of
 
 
@@ -69,3 +69,35 @@ def test_what_is_no_weight_is_refused(given: object) -> None:
 def test_a_share_without_auto_is_refused() -> None:
     with pytest.raises(ValidationError, match="share: only with 'weight: auto'"):
         distiller_type("cwd").config_type.model_validate({"share": 0.1})
+
+
+def test_a_share_of_the_gradient(tiny_digits: Path) -> None:
+    """Measured again as the first-steps report does; where the gradients are not looked at, the weight stays."""
+    batch = batch_of(tiny_digits)
+    given = {"weight": "auto", "share": 0.3, "share_of": "gradient"}
+    module = module_of({"logit": given, "pkd": {**given, "share": 0.1}})
+    for _ in range(GRADIENT_STEPS):
+        module(batch)
+    module.balance.flush()
+    first, second, *_ = (
+        {row["term"]: row["weight"] for row in module.balance.rows if row["step"] == step} for step in (0, 1)
+    )
+    assert first == second
+    norms = module.balance._norms
+    for name, share in (("logit.class", 0.3), ("pkd.feature", 0.1)):
+        assert norms[name][0] / norms["detection"][0] == pytest.approx(share, rel=1e-3)
+    assert module._auto["logit"].state()["mass"] == pytest.approx(1 - DECAY**GRADIENT_STEPS)
+    module(batch)
+    assert module._auto["logit"].state()["mass"] == pytest.approx(1 - DECAY ** (2 * GRADIENT_STEPS))
+
+
+def test_gradient_norm_by_hand() -> None:
+    """d/dx of 3 x y at (2, 5) is 15, d/dy is 6; what is not connected counts for nothing."""
+    x, y, other = (torch.tensor(value, requires_grad=True) for value in (2.0, 5.0, 1.0))
+    assert float(gradient_norm(3 * x * y, [x, y, other])) == pytest.approx((15**2 + 6**2) ** 0.5)
+    assert gradient_norm(x * 2, [other]) is None
+
+
+def test_share_of_without_auto_is_refused() -> None:
+    with pytest.raises(ValidationError, match="share_of: only with 'weight: auto'"):
+        distiller_type("cwd").config_type.model_validate({"share_of": "gradient"})

@@ -37,9 +37,9 @@ from edgekd.detectors.spec import Needs
 from edgekd.distill.adapters import find_taps, fp32_island
 from edgekd.distill.config import Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
-from edgekd.distill.region.memory import Memory
+from edgekd.distill.region.contrast import Memory, ckd_loss, too_near
 from edgekd.distill.region.shared import DETECTIONS, RegionConfig, cut_of, region_knowledge
-from edgekd.distill.regions import Regions, overlaps, roi_align
+from edgekd.distill.regions import Regions, roi_align
 
 
 class GDetKDConfig(RegionConfig):
@@ -62,25 +62,6 @@ class GDetKDConfig(RegionConfig):
         if not self.imitation and not self.contrast:
             raise ValueError("imitation and contrast are both 0; leave one above 0")
         return self
-
-
-@fp32_island
-def ckd_loss(student: Tensor, teacher: Tensor, excluded: Tensor, former: Tensor, gamma: float = 0.07) -> Tensor:
-    """InfoNCE between regions.
-
-    Args:
-        student, teacher: (M, D) of the same regions, of unit length.
-        excluded: (M, M) bool, pairs of regions that are no negatives of each other.
-        former: (Q, D), further negatives.
-        gamma: temperature.
-    """
-    if not len(student):
-        return student.sum() * 0
-    itself = torch.eye(len(student), dtype=torch.bool, device=student.device)
-    likeness = student @ teacher.T / gamma
-    negatives = likeness.masked_fill(excluded & ~itself, float("-inf"))  # the positive stands on the diagonal
-    everything = torch.cat([negatives, student @ former.T / gamma], 1)
-    return F.cross_entropy(everything, torch.arange(len(student), device=student.device))
 
 
 @register("gdetkd")
@@ -163,7 +144,7 @@ class GDetKD(Distiller):
     def _contrast(self, ours: Tensor, theirs: Tensor, regions: Regions, step: int) -> Tensor:
         x, y = (F.normalize(self.project(side.mean((2, 3))).float(), dim=-1, eps=1e-6) for side in (ours, theirs))
         former, usable = self.memory.before(step)
-        loss = ckd_loss(x, y, _too_near(regions, self.config.negative_iou), former[usable], self.config.gamma)
+        loss = ckd_loss(x, y, too_near(regions, self.config.negative_iou), former[usable], self.config.gamma)
         self.memory.add(y, step)
         return loss
 
@@ -178,10 +159,3 @@ def sgfi_loss(student: Tensor, teacher: Tensor, real: Tensor) -> Tensor:
     """
     distance = (student - teacher).square().mean((2, 3)) * real  # (M, C)
     return (distance.sum(1) / real.sum(1).clamp_min(1)).sum() / max(len(distance), 1)
-
-
-def _too_near(regions: Regions, most_iou: float) -> Tensor:
-    """(M, M) bool: regions of one image that overlap by more."""
-    image, place = regions.valid.nonzero().unbind(1)
-    near = overlaps(regions, regions) > most_iou  # (B, R, R)
-    return (image[:, None] == image) & near[image[:, None], place[:, None], place]

@@ -6,7 +6,7 @@ images for predictions. Networks of its own are trained as they are; any other i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,6 +25,12 @@ guard()
 from ultralytics.nn.tasks import BaseModel  # noqa: E402
 from ultralytics.utils.torch_utils import unwrap_model  # noqa: E402
 
+# Arguments that look into the network, or the loss, of the engine.
+_OF_ITS_OWN = {
+    "freeze": "counts layers of the engine's own networks",
+    "compile": "is for the engine's own networks",
+    "cls_pw": "weighs classes in the engine's own losses",
+}
 _PREDICTIONS = Needs(parts=frozenset({"class_logits", "boxes"}))
 
 
@@ -72,14 +78,36 @@ def network_of(detector: Trainable, class_names: Sequence[str]) -> nn.Module:
     return detector.module if is_engines(detector) else EngineShell(detector, class_names)
 
 
+def unservable(detector: Trainable, train: Mapping[str, Any]) -> list[str]:
+    """Why the engine cannot train a detector with these arguments: some are of its own networks; empty if it can."""
+    if is_engines(detector):
+        return []
+    family = detector.spec.family
+    reasons = [
+        f"train.{key}: {why}, and the student is of family {family}; leave it out"
+        for key, why in _OF_ITS_OWN.items()
+        if train.get(key)
+    ]
+    optimizer = str(train.get("optimizer", "auto"))
+    if optimizer.lower() in ("auto", "musgd"):
+        reasons.append(f"train.optimizer: {optimizer} is for the engine's own networks; write AdamW or SGD")
+    return reasons
+
+
 def is_engines(detector: Trainable) -> bool:
     """Whether its network is one of the engine's."""
     return isinstance(detector.module, BaseModel)
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """What the engine trains, inside the wrappers of DDP and torch.compile."""
+    inner: nn.Module = unwrap_model(model)
+    return inner
+
+
 def detector_in(model: nn.Module) -> Trainable:
     """The detector of what the engine trains, averages or is given, inside all its wrappers."""
-    inner: Any = unwrap_model(model)
+    inner = unwrapped(model)
     if isinstance(inner, DistillationModule):
         return inner.detector
     return inner.detector if isinstance(inner, EngineShell) else UltralyticsDetector(inner, "student")
@@ -87,7 +115,7 @@ def detector_in(model: nn.Module) -> Trainable:
 
 def student_of(model: nn.Module) -> nn.Module:
     """The student's own network inside the engine's, DDP's and the distillation wrapper, and inside the shell."""
-    inner: Any = unwrap_model(model)
+    inner = unwrapped(model)
     inner = inner.student if isinstance(inner, DistillationModule) else inner
     network: nn.Module = inner.network if isinstance(inner, EngineShell) else inner
     return network

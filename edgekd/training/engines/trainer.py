@@ -21,6 +21,7 @@ from edgekd.training.engines import parallel
 from edgekd.training.engines.loader import ResumableLoader
 from edgekd.training.engines.precision import amp_is_sound
 from edgekd.training.engines.shell import network_of, student_of
+from edgekd.training.engines.style import Styled
 from edgekd.training.fake_quantization import FakeQuantization
 from edgekd.training.resume import Resume
 
@@ -217,11 +218,11 @@ class _Distilling:
         return bool(super()._handle_nan_recovery(epoch))  # type: ignore[misc]
 
 
-class YoloTrainer(_Distilling, DetectionTrainer):  # type: ignore[misc]
+class YoloTrainer(Styled, _Distilling, DetectionTrainer):  # type: ignore[misc]
     """For YOLO heads."""
 
 
-class RtdetrTrainer(_Distilling, RTDETRTrainer):  # type: ignore[misc]
+class RtdetrTrainer(Styled, _Distilling, RTDETRTrainer):  # type: ignore[misc]
     """For RT-DETR."""
 
 

@@ -8,7 +8,8 @@ from torch import nn
 from edgekd.detectors.outputs import Batch
 from edgekd.detectors.spec import QueryHead
 from edgekd.distill.contract import distiller_type
-from edgekd.distill.region.gdetkd import ckd_loss, sgfi_loss
+from edgekd.distill.region.contrast import ckd_loss
+from edgekd.distill.region.gdetkd import sgfi_loss
 
 from ..helpers import batch_of, build, moment, random_output, scene, spec, terms
 

@@ -6,7 +6,7 @@ import torch
 
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import QueryHead
-from edgekd.distill.region.gid import gid_box_loss, gid_class_loss, gid_feature_loss, gid_relation_loss
+from edgekd.distill.region.gid_losses import gid_box_loss, gid_class_loss, gid_feature_loss, gid_relation_loss
 from edgekd.distill.requirements import unmet
 
 from ..helpers import batch_of, build, dense, pair_of, random_output, spec, terms, wave

@@ -1,14 +1,43 @@
-"""Vectors of former steps, as negatives of a contrast."""
+"""The contrast between regions of G-DetKD, and the vectors of former steps that it has as negatives."""
 
 from __future__ import annotations
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekd import ranks
+from edgekd.distill.adapters import fp32_island
+from edgekd.distill.regions import Regions, overlaps
 
 PER_STEP = 80  # vectors that a rank gives at most
+
+
+@fp32_island
+def ckd_loss(student: Tensor, teacher: Tensor, excluded: Tensor, former: Tensor, gamma: float = 0.07) -> Tensor:
+    """InfoNCE between regions.
+
+    Args:
+        student, teacher: (M, D) of the same regions, of unit length.
+        excluded: (M, M) bool, pairs of regions that are no negatives of each other.
+        former: (Q, D), further negatives.
+        gamma: temperature.
+    """
+    if not len(student):
+        return student.sum() * 0
+    itself = torch.eye(len(student), dtype=torch.bool, device=student.device)
+    likeness = student @ teacher.T / gamma
+    negatives = likeness.masked_fill(excluded & ~itself, float("-inf"))  # the positive stands on the diagonal
+    everything = torch.cat([negatives, student @ former.T / gamma], 1)
+    return F.cross_entropy(everything, torch.arange(len(student), device=student.device))
+
+
+def too_near(regions: Regions, most_iou: float) -> Tensor:
+    """(M, M) bool: regions of one image that overlap by more."""
+    image, place = regions.valid.nonzero().unbind(1)
+    near = overlaps(regions, regions) > most_iou  # (B, R, R)
+    return (image[:, None] == image) & near[image[:, None], place[:, None], place]
 
 
 class Memory(nn.Module):

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgekd.distill.region import memory as module
-from edgekd.distill.region.memory import PER_STEP, Memory
+from edgekd.distill.region import contrast as module
+from edgekd.distill.region.contrast import PER_STEP, Memory
 
 
 def rows(*values: float) -> Tensor:

@@ -1,0 +1,38 @@
+"""The engine's trainer with the habits of a family whose students are trained in another way."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch.optim.lr_scheduler import LambdaLR
+
+from edgekd.detectors.contract import Trainable
+from edgekd.detectors.families import family
+from edgekd.detectors.style import TrainingStyle
+
+_RUN_IN = 2000  # updates, as in the engine's average: its decay is d * (1 - exp(-updates / 2000))
+
+
+class Styled:
+    """Mixed into trainers of the engine; a family without habits gets the engine's own code."""
+
+    student: Trainable
+
+    @property
+    def style(self) -> TrainingStyle:
+        """Of the student's family."""
+        return family(self.student.spec.family).style
+
+    def _setup_scheduler(self) -> None:
+        super()._setup_scheduler()  # type: ignore[misc]
+        trainer: Any = self
+        if (schedule := self.style.schedule) is not None:
+            trainer.lf = lambda epoch: schedule(epoch, trainer.epochs, trainer.args.lrf)
+            trainer.scheduler = LambdaLR(trainer.optimizer, lr_lambda=trainer.lf)
+
+    def _setup_train(self) -> None:
+        super()._setup_train()  # type: ignore[misc]
+        trainer: Any = self
+        if (decay := self.style.ema_decay) is not None:
+            trainer.ema.decay = lambda updates: decay * (1 - math.exp(-updates / _RUN_IN))
