@@ -114,7 +114,8 @@ def _with_edgekd(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path
     from edgekd.detectors.contract import Asked
     from edgekd.detectors.ultralytics.detector import UltralyticsDetector
     from edgekd.distill.contract import distiller_type
-    from edgekd.training.fit import FitPlan, fit
+    from edgekd.training.fit import fit
+    from edgekd.training.plan import FitPlan
     from edgekd.training.teacher import Teacher
 
     weights = COMBINED.get(row.method, {row.method: 1.0})
@@ -127,7 +128,7 @@ def _with_edgekd(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path
     student = UltralyticsDetector.opened(Asked("yolo11p", None, CLASS_NAMES, 3, "student"))
     plan = FitPlan(
         student=student, initialised=False, data_yaml=Path(data_yaml), train=_arguments(setting), head="one2many",
-        seed=row.seed, threads=threads, distillers=methods, class_names=CLASS_NAMES,
+        seed=row.seed, threads=threads, distillers=methods,
     )  # fmt: skip
     teachers = {"teacher": Teacher(teacher.frozen(), ClassMap.identity(len(CLASS_NAMES)))} if methods else {}
     return fit(plan, teachers, folder, str(row.key)).weights

@@ -40,6 +40,12 @@ class ClassMap:
         """Of a teacher that was trained on the data itself."""
         return cls(torch.arange(classes), torch.ones(classes, dtype=torch.bool))
 
+    @property
+    def columns(self) -> list[int]:
+        """The teacher's column per class of the data, -1 where it does not know the class."""
+        columns: list[int] = self.index.masked_fill(~self.known, -1).tolist()
+        return columns
+
     def is_identity(self, teacher_classes: int) -> bool:
         """Whether a teacher of so many classes has those of the data, all of them in their order and no others."""
         same = len(self.index) == teacher_classes and bool(self.known.all())

@@ -52,6 +52,9 @@ class Detector(Protocol):
     def head_tail(self, part: Part, level: int, cut: int, branch: Branch) -> nn.Module:
         """The last layers of a dense head's tower: from the (B, C, H, W) behind its first `cut` layers to its output.
 
+        The output is (B, K, H, W) class logits, in the detector's own order of classes, or (B, 4 * bins, H, W) logits
+        of left, top, right, bottom; without a distribution (B, 4, H, W) distances in strides.
+
         Raises:
             InputError: the head has no such tower, or is not that deep.
         """

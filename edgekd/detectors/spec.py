@@ -40,6 +40,23 @@ class Tap:
 
 
 @dataclass(frozen=True)
+class Tower:
+    """Layers of a dense head from a level's map to one kind of its predictions.
+
+    Attributes:
+        part: what it predicts.
+        level: index of the level, finest first.
+        branch: whose it is.
+        taps: behind its first layer, behind its first two, and so on; none behind the last.
+    """
+
+    part: Part
+    level: int
+    branch: Branch
+    taps: tuple[Tap, ...]
+
+
+@dataclass(frozen=True)
 class DenseHead:
     """A head that predicts at the points of grids, one grid per level.
 
@@ -53,6 +70,7 @@ class DenseHead:
     """
 
     kind: ClassVar[str] = "dense"
+    ranks: ClassVar[bool] = False  # all predictions are given, in the order of the points
     strides: tuple[int, ...]
     point_offset: float = 0.5
     bins: int = 1
@@ -81,6 +99,7 @@ class QueryHead:
     """
 
     kind: ClassVar[str] = "query"
+    ranks: ClassVar[bool] = True  # the best of many become queries; near-equal scores may be ordered either way
     layers: int
     queries: int
     width: int
@@ -105,6 +124,7 @@ class Spec:
         taps: every tap, by role then stride.
         head: its kind, and what that kind has.
         parameters: number of weights.
+        towers: of a dense head whose layers can be told apart; see `Detector.head_tail`.
     """
 
     family: str
@@ -115,6 +135,12 @@ class Spec:
     taps: tuple[Tap, ...]
     head: Head
     parameters: int
+    towers: tuple[Tower, ...] = ()
+
+    def tower(self, part: Part, level: int, branch: str) -> Tower | None:
+        """The one of a level; None where the head has none, or is not known from inside."""
+        wanted = (part, level, branch)
+        return next((one for one in self.towers if (one.part, one.level, one.branch) == wanted), None)
 
     def taps_of(self, role: str) -> tuple[Tap, ...]:
         """Taps of one role, by stride."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 
 import torch
@@ -21,6 +22,38 @@ def confidence(*branches: DensePredictions) -> Tensor:
     if known is not None:
         logits = logits.masked_fill(~known, float("-inf"))
     return (logits.amax(-1).float() / len(branches)).sigmoid()
+
+
+def taught(batch: Batch, known: Tensor | None) -> Batch:
+    """The batch with the objects of classes that the teacher knows alone; `known` is (K,) bool, None: all."""
+    if known is None:
+        return batch
+    kept = known[batch.class_ids]
+    return replace(
+        batch, image_index=batch.image_index[kept], class_ids=batch.class_ids[kept], boxes_px=batch.boxes_px[kept]
+    )
+
+
+def cell_centres(feature: Tensor, stride: int) -> Tensor:
+    """Where the cells of a (N, C, H, W) map lie in the image: (H * W, 2) x, y in px."""
+    y, x = (((torch.arange(size, device=feature.device) + 0.5) * stride) for size in feature.shape[-2:])
+    grid = torch.meshgrid(y, x, indexing="ij")
+    return torch.stack([grid[1], grid[0]], -1).reshape(-1, 2)
+
+
+def gaussian_masks(points_px: Tensor, batch: Batch, sigma: float) -> Tensor:
+    """A bell over each ground-truth box, 1 in its centre and 0 outside of it; the highest counts: (B, A).
+
+    Args:
+        points_px: (A, 2).
+        sigma: its standard deviation, in sides of the box.
+    """
+    boxes = batch.boxes_px.unsqueeze(1)  # (M, 1, 4)
+    centres, sides = (boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]
+    offsets = (points_px - centres) / sides.clamp_min(1e-6)
+    bells = (-0.5 * (offsets / sigma).square().sum(-1)).exp() * (offsets.abs() < 0.5).all(-1)  # (M, A)
+    masks = bells.new_zeros(batch.size, len(points_px))
+    return masks.scatter_reduce(0, batch.image_index.unsqueeze(1).expand_as(bells), bells, "amax")
 
 
 def inside_boxes(points_px: Tensor, batch: Batch) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 from edgekd.detectors.spec import DenseHead, Spec
 from edgekd.distill.contract import Pair, Requirement
+from edgekd.distill.frozen import no_parts
 from edgekd.distill.points import SharedPoints
 
 
@@ -41,6 +42,15 @@ def box_distributions(pair: Pair) -> str | None:
     return "needs a box distribution of equal bins on both sides; " + _sides(pair, lambda s: f"reg_max={s.head.bins}")
 
 
+def equal_bins(pair: Pair) -> str | None:
+    """Both heads have a box distribution of the same number of bins, or both have none."""
+    if not _both_dense(pair) or pair.student.head.bins == pair.teacher.head.bins:
+        return None
+    return "needs as many bins of the box distribution on both sides; " + _sides(
+        pair, lambda s: f"reg_max={s.head.bins}"
+    )
+
+
 def shared_points(pair: Pair) -> str | None:
     """Both heads predict at the same points, as often at each, on one level at least."""
     student, teacher = pair.student.head, pair.teacher.head
@@ -49,6 +59,50 @@ def shared_points(pair: Pair) -> str | None:
     if SharedPoints.of(student, teacher).student_levels:
         return None
     return "needs the same points on both sides; " + _sides(pair, _points)
+
+
+def single_anchors(pair: Pair) -> str | None:
+    """Both heads predict once at each point."""
+    student, teacher = pair.student.head, pair.teacher.head
+    if not isinstance(student, DenseHead) or not isinstance(teacher, DenseHead):
+        return None
+    if student.anchors_per_cell == teacher.anchors_per_cell == 1:
+        return None
+    return "needs one prediction at each point; " + _sides(pair, _points)
+
+
+def all_points_shared(pair: Pair) -> str | None:
+    """The teacher predicts at every point of the student, as often at each."""
+    student, teacher = pair.student.head, pair.teacher.head
+    if not isinstance(student, DenseHead) or not isinstance(teacher, DenseHead):
+        return None
+    if len(SharedPoints.of(student, teacher).student_levels) == len(student.strides):
+        return None
+    return "needs all points of the student on the teacher; " + _sides(pair, _points)
+
+
+def all_classes_known(pair: Pair) -> str | None:
+    """The teacher knows every class of the data set."""
+    unknown = [name for name, known in zip(pair.class_names, pair.known, strict=False) if not known]
+    if not unknown:
+        return None
+    return (
+        f"needs a teacher that knows all classes of the data; teacher {pair.teacher.name} does not know {some(unknown)}"
+    )
+
+
+def head_towers(pair: Pair) -> str | None:
+    """Both heads have towers that can be cut behind their first layer."""
+    if not _both_dense(pair) or all(any(one.taps for one in side.towers) for side in (pair.student, pair.teacher)):
+        return None
+    return "needs heads whose towers can be cut; " + _sides(pair, lambda spec: f"{len(spec.towers)} such towers")
+
+
+def lasting_teacher(pair: Pair) -> str | None:
+    """The teacher stays the same, so that parts of it can be taken."""
+    if pair.head_tail is not no_parts:
+        return None
+    return f"needs a teacher that stays the same; the average of student {pair.student.name} changes in every step"
 
 
 def shared_classes(pair: Pair) -> str | None:

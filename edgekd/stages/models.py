@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from edgekd.detectors import families
+from edgekd.detectors.class_map import columns_of
 from edgekd.detectors.class_matching import ClassMatch
 from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.detectors.spec import Branch, Spec
@@ -13,6 +14,7 @@ from edgekd.distill.adapters import named_paths
 from edgekd.distill.config import EMA, MAIN, DistillerConfig, FeatureConfig
 from edgekd.distill.contract import Distiller, distiller_type
 from edgekd.distill.contract import Pair as MethodPair
+from edgekd.distill.frozen import no_parts
 from edgekd.distill.requirements import unmet
 from edgekd.errors import EdgekdError, InputError, unknown
 from edgekd.export import foresee
@@ -33,7 +35,8 @@ from edgekd.stages.teachers import (
 from edgekd.training.engines.placement import torch_device
 from edgekd.training.engines.precision import require_amp
 from edgekd.training.engines.shell import unservable
-from edgekd.training.teacher_runtime import RUNTIMES, RuntimeName
+from edgekd.training.teacher_network import RuntimeName
+from edgekd.training.teacher_runtime import RUNTIMES
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,11 @@ class Pair:
         return self.teachers[MAIN].classes if MAIN in self.teachers else ()
 
     def of_methods(self, teacher: str = MAIN) -> MethodPair:
-        """The student and a teacher as methods see them."""
+        """The student and a teacher as methods see them; nothing can be taken of the student's own average."""
         side = self.teachers[teacher]
         names = tuple(match.name for match in side.classes)
-        known = [match.column is not None for match in side.classes]
-        return MethodPair.of(self.student.spec, side.detector, known, names)
+        pair = MethodPair.of(self.student.spec, side.detector, columns_of(side.classes), names)
+        return replace(pair, head_tail=no_parts) if teacher == EMA else pair
 
 
 def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, architecture_only: bool = False) -> Pair:
@@ -173,17 +176,14 @@ def method_problems(pair: Pair, name: str, config: DistillerConfig | None = None
 
 def _unreadable(runtime: RuntimeName, part: Distiller, teacher: Spec) -> list[str]:
     """Why a method cannot read what it needs from the teacher as the recipe runs it."""
-    parts, kind = part.wiring.teacher.head, teacher.head.kind
-    if not parts or kind in RUNTIMES[runtime].heads:
+    parts, head = part.wiring.teacher.head, teacher.head
+    if not parts or RUNTIMES[runtime].gives(head):
         return []
+    others = " or ".join(name for name, other in RUNTIMES.items() if other.gives(head))
     return [
-        f"reads {', '.join(sorted(parts))} of the teacher; teacher {teacher.name} has a {kind} head, whose outputs "
-        f"runtime {runtime} cannot give; set teacher.runtime to {' or '.join(_runtimes_for(kind))}"
+        f"reads {', '.join(sorted(parts))} of the teacher; teacher {teacher.name} has a {head.kind} head, whose "
+        f"outputs runtime {runtime} cannot give; set teacher.runtime to {others}"
     ]
-
-
-def _runtimes_for(kind: str) -> list[str]:
-    return [name for name, runtime in RUNTIMES.items() if kind in runtime.heads]
 
 
 def check_runtime(bound: Bound) -> None:

@@ -23,9 +23,10 @@ from edgekd.detectors import families
 from edgekd.detectors.capture import run
 from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.contract import Asked, Detector
-from edgekd.detectors.outputs import DensePredictions, DetectorOutput
+from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import DenseHead, Needs, Part, Spec
 from edgekd.errors import InputError
+from edgekd.testing.predictions import all_logits, best_scores, check_dense, check_queries
 
 NAMES = ("cat", "dog", "traffic light", "bird")
 _OTHER_ORDER = ("bird", "owl", "cat", "dog")
@@ -150,9 +151,9 @@ class DetectorContract:
         if isinstance(detector.spec.head, DenseHead):
             assert tuple(output.dense) == detector.spec.branches
             for found in output.dense.values():
-                _check_dense(found, detector.spec.head, images)
+                check_dense(found, detector.spec.head, images, len(NAMES))
         else:
-            _check_queries(output, detector.spec, images)
+            check_queries(output, detector.spec, images, len(NAMES))
 
     def test_other_numbers_of_channels(self) -> None:
         for channels in (1, 4):
@@ -160,7 +161,7 @@ class DetectorContract:
             assert detector.spec.input_channels == channels
             with torch.no_grad():
                 output = run(detector, images_of(detector.spec, 1), Needs(parts=_WHOLE))
-            assert torch.isfinite(_best_scores(output, detector.spec)).all()
+            assert torch.isfinite(best_scores(output, detector.spec)).all()
 
     def test_it_can_be_traced(self) -> None:
         detector, parts = self.open(), _WHOLE
@@ -192,7 +193,7 @@ class DetectorContract:
         with torch.no_grad():
             expected, found = (run(one, images, Needs(parts=_WHOLE)) for one in (detector, teacher))
         torch.testing.assert_close(
-            _best_scores(found, detector.spec), _best_scores(expected, detector.spec), atol=1e-4, rtol=1e-3
+            best_scores(found, detector.spec), best_scores(expected, detector.spec), atol=1e-4, rtol=1e-3
         )
 
     def test_frozen_it_never_changes(self) -> None:
@@ -220,7 +221,7 @@ class DetectorContract:
         with torch.no_grad():
             output = run(detector, images_of(detector.spec, 1), Needs(parts=_WHOLE))
         mapped = ClassMap.by_name(NAMES, _OTHER_ORDER).apply(output)
-        for before, after in zip(_all_logits(output), _all_logits(mapped), strict=True):
+        for before, after in zip(all_logits(output), all_logits(mapped), strict=True):
             for column, name in enumerate(_OTHER_ORDER):
                 if name in NAMES:
                     assert torch.equal(after[..., column], before[..., NAMES.index(name)])
@@ -291,48 +292,3 @@ class DetectorContract:
                 torch.testing.assert_close(torch.cat(parts, 2).transpose(1, 2), dense.class_logits)
         with pytest.raises(InputError, match="cut 99"):
             detector.head_tail("boxes", 0, 99, detector.spec.branches[0])
-
-
-def _check_dense(found: DensePredictions, head: DenseHead, images: Tensor) -> None:
-    sizes = tuple(tuple(-(-side // stride) for side in images.shape[2:]) for stride in head.strides)
-    assert found.level_sizes == sizes
-    expected, strides = [], []
-    for (height, width), stride in zip(sizes, head.strides, strict=True):
-        cells = [(x, y) for y in range(height) for x in range(width) for _ in range(head.anchors_per_cell)]
-        expected += [[(x + head.point_offset) * stride, (y + head.point_offset) * stride] for x, y in cells]
-        strides += [float(stride)] * len(cells)
-    torch.testing.assert_close(found.points_px, torch.tensor(expected))
-    assert found.point_strides.tolist() == strides
-    assert found.class_logits.shape == (len(images), len(expected), len(NAMES))
-    assert found.boxes_px.shape == (len(images), len(expected), 4)
-    assert torch.isfinite(found.boxes_px).all()
-    if head.bins > 1:
-        assert found.box_logits is not None
-        assert found.box_logits.shape == (len(images), len(expected), 4, head.bins)
-    else:
-        assert found.box_logits is None
-    assert found.known_classes is None
-
-
-def _check_queries(output: DetectorOutput, spec: Spec, images: Tensor) -> None:
-    found = output.queries
-    assert found is not None
-    assert spec.head.kind == "query"
-    count = found.boxes_px.shape[2]
-    assert found.boxes_px.shape == (len(found.layers), len(images), count, 4)
-    assert found.class_logits.shape == (len(found.layers), len(images), count, len(NAMES))
-    sides = found.boxes_px[..., 2:] - found.boxes_px[..., :2]
-    assert bool((sides >= 0).all())
-    height, width = images.shape[2:]
-    assert bool((sides <= sides.new_tensor([width, height]) + 1e-3).all())
-
-
-def _all_logits(output: DetectorOutput) -> list[Tensor]:
-    queries = [output.queries.class_logits] if output.queries else []
-    return [*(found.class_logits for found in output.dense.values()), *queries]
-
-
-def _best_scores(output: DetectorOutput, spec: Spec) -> Tensor:
-    """Sorted, of every branch, since equal scores may change places."""
-    logits = torch.cat([one.flatten() for one in _all_logits(output)])
-    return (logits.sigmoid() if spec.head.activation == "sigmoid" else logits).sort().values

@@ -17,8 +17,8 @@ from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.detectors.outputs import Batch, Guidance, TrainingPass
 from edgekd.detectors.spec import NOTHING, DenseHead, Needs
 from edgekd.testing.detectors import NAMES, DetectorContract, images_of
-from edgekd.training.distillation import batch_of
-from edgekd.training.engines.shell import network_of
+from edgekd.training.engines.batch import batch_of
+from edgekd.training.engines.shell import introduce, network_of
 from edgekd.training.fake_quantization import FakeQuantization
 from edgekd.training.memory import checkpointed
 
@@ -48,12 +48,9 @@ class TrainableContract(DetectorContract):
 
     def student(self, names: Sequence[str] = NAMES, channels: int = 3) -> Trainable:
         """One of its own, as a training has it: in training mode, with the engine's arguments."""
-        from ultralytics.cfg import get_cfg
-
         torch.manual_seed(1)
         made = families.trainable(self.open(names, channels), "test").rebuilt(names, False)
-        network: Any = network_of(made, names)
-        network.args, network.nc, network.names = get_cfg(), len(names), dict(enumerate(names))
+        introduce(network_of(made, names), names)
         made.module.train().requires_grad_(True)
         return made
 

@@ -13,7 +13,8 @@ from edgekd.detectors.contract import Detector
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import Needs, Spec
 from edgekd.distill.contract import Pair
-from edgekd.training.teacher_runtime import RUNTIMES, PrecisionName, Program, RuntimeName, TeacherNetwork
+from edgekd.training.teacher_network import PrecisionName, Program, RuntimeName, TeacherNetwork
+from edgekd.training.teacher_runtime import RUNTIMES
 
 
 class AnyTeacher(Protocol):
@@ -65,7 +66,7 @@ class Teacher:
 
     def pair(self, student: Spec) -> Pair:
         """With a student that learns from it."""
-        return Pair.of(student, self.detector, self.class_map.known.tolist())
+        return Pair.of(student, self.detector, self.class_map.columns)
 
     def to(self, device: torch.device) -> Teacher:
         """Move to the student's device.

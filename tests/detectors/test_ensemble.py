@@ -97,7 +97,7 @@ def test_spec_of_a_pair_with_and_without_a_distribution() -> None:
 
 
 def test_other_points_are_refused() -> None:
-    with pytest.raises(InputError, match="rtdetr-l has a query head, yolo11p has strides 8, 16, 32 at offset 0.5"):
+    with pytest.raises(InputError, match=r"rtdetr-l has a query head, yolo11p has strides 8, 16, 32 at offset 0\.5"):
         ensemble("mean", "yolo11p", "rtdetr-l")
 
 

@@ -121,7 +121,7 @@ def test_a_fitting_pair_has_no_unmet_requirement() -> None:
     """Two dense detectors with box distributions, which everything that acts on CNN detectors can serve."""
     for name in distiller_names():
         if distiller_type(name).card.level in ("backbone", "neck", "head"):
-            assert unmet(of(name), pair_of(spec("yolo11n"), spec("yolo11x"))) == []
+            assert unmet(of(name), pair_of(spec("yolo11n", towers=True), spec("yolo11x", towers=True))) == []
 
 
 DETR = QueryHead(layers=6, queries=300, width=256)

@@ -10,21 +10,26 @@ import torch
 from torch import Tensor
 
 from edgekd.detectors.class_map import ClassMap
-from edgekd.detectors.outputs import Batch, DetectorOutput
+from edgekd.detectors.outputs import Assignment, Batch, DetectorOutput
+from edgekd.detectors.spec import QueryHead
 from edgekd.distill.contract import Distiller, distiller_names, distiller_type
+from edgekd.distill.requirements import unmet
 
 from . import helpers
-from .helpers import batch_of, build, moment, random_output, scene, spec
+from .helpers import assigned, batch_of, build, empty_batch, moment, pair_of, random_output, scene, spec
 
-STUDENT = spec("small", (4, 6))
-TEACHER = spec("large", (5, 6))  # wider on one level only
+STUDENT = spec("small", (4, 6), towers=True)
+TEACHER = spec("large", (5, 6), towers=True)  # wider on one level only
 METHODS: dict[str, dict[str, object]] = {
-    **{name: {} for name in distiller_names()},
+    **{name: {} for name in distiller_names() if name != "lad"},  # it has no term
     "cwd normalised": {"normalise": "channel"},
     "fitnet mlp": {"adapter": "mlp"},
     "fbkd mean": {"reduction": "mean"},
     "logit focal": {"beta": 2.0},
     "ld foreground": {"region": "foreground"},
+    "ld valuable": {"valuable": 0.25},
+    "dyolo plain": {"nms": False},
+    "solad": {"min_iou": 0.0},  # random boxes hardly overlap
     "mgd channel": {"mask": "channel"},
     "mkd plain": {"normalise": "none"},
     "mkd_frequency generating": {"generate": True},
@@ -39,7 +44,10 @@ METHODS: dict[str, dict[str, object]] = {
     "fgd": {"context": 1.0},  # from rounding
     "fgfi": {"psi": 0.0},  # cells on every level: else the one box of the batch belongs to one
 }
-LOOKS_ONLY = ("head_assistant",)  # at the student's predictions, to choose regions by them
+HEAD_METHODS = (
+    "aba", "bckd", "crosskd", "dkd", "dyolo", "kdhl", "pfi", "rank_mimicking", "solad", "tad",
+)  # fmt: skip
+LOOKS_ONLY = ("head_assistant", "pfi")  # at the student's predictions, to choose or to weigh by them
 
 
 def of(variant: str) -> Distiller:
@@ -77,10 +85,11 @@ def terms(
 
 
 def test_gradients_reach_student_and_adapters_but_not_the_teacher(method: Distiller) -> None:
-    student, teacher = random_output(STUDENT), random_output(TEACHER, seed=1)
+    seed = 3 if method.name == "tad" else 1  # by which the teacher has a better box
+    student, teacher = random_output(STUDENT), random_output(TEACHER, seed=seed)
     for parameter in method.parameters():
         if not parameter.any():  # a layer that starts at zero hides those before it
-            torch.nn.init.normal_(parameter)
+            torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
     sum(terms(method, student, teacher).values()).backward()  # type: ignore[union-attr]
     for tensor in leaves(student, method):
         assert tensor.grad is not None and tensor.grad.abs().sum() > 0
@@ -181,14 +190,19 @@ MEANS_OVER_IMAGES = [
 ]
 
 
-@pytest.mark.parametrize("name", MEANS_OVER_IMAGES)
+@pytest.mark.parametrize("name", [*MEANS_OVER_IMAGES, *HEAD_METHODS])
 def test_a_batch_twice_as_large_leaves_the_value_unchanged(name: str) -> None:
     """The reduction is a mean over images; multiplying by the batch size is the framework's business."""
-    method = build(name, STUDENT, TEACHER)
+    method = build(name, STUDENT, TEACHER, **METHODS.get(name, {}))
     student, teacher = random_output(STUDENT, batch=2), random_output(TEACHER, batch=2, seed=1)
     once, twice = terms(method, student, teacher), terms(method, doubled(student), doubled(teacher), batch_of(4))
     for key, value in once.items():
         assert twice[key].item() == pytest.approx(value.item(), rel=1e-5)
+
+
+def offset(box_index: Tensor) -> Tensor:
+    """The rows of the same boxes on the images after these, one box an image."""
+    return torch.where(box_index >= 0, box_index + len(box_index), box_index)
 
 
 def doubled(output: DetectorOutput) -> DetectorOutput:
@@ -197,6 +211,12 @@ def doubled(output: DetectorOutput) -> DetectorOutput:
             branch,
             logits=branch.class_logits.repeat(2, 1, 1),
             box_logits=branch.box_logits.repeat(2, 1, 1, 1),
+            decode=lambda branch=branch: branch.boxes_px.repeat(2, 1, 1),
+            assigned=Assignment(
+                branch.assignment.foreground.repeat(2, 1),
+                torch.cat([branch.assignment.box_index, offset(branch.assignment.box_index)]),
+                branch.assignment.class_targets.repeat(2, 1, 1),
+            ),
         )
         for name, branch in output.dense.items()
     }
@@ -214,7 +234,9 @@ def test_heads_that_methods_need() -> None:
     assert build("ld", STUDENT, TEACHER).wiring.teacher.head == {"class_logits", "boxes"}
 
 
-@pytest.mark.parametrize("name", ["score_l2", "frs", "logit", "ld", "gid", "dsig"])
+@pytest.mark.parametrize(
+    "name", ["score_l2", "frs", "logit", "ld", "gid", "dsig", *(name for name in HEAD_METHODS if name != "solad")]
+)
 def test_classes_that_the_teacher_does_not_know_have_no_say(name: str) -> None:
     """The same value whatever stands in the columns of unknown classes."""
     method = build(name, STUDENT, replace(TEACHER, class_names=("three", "other", "one")))
@@ -256,13 +278,9 @@ def test_the_neck_may_learn_from_the_backbone(name: str) -> None:
 
 
 def test_a_batch_without_any_object_gives_finite_terms(method: Distiller) -> None:
-    empty = replace(
-        batch_of(2),
-        image_index=torch.zeros(0, dtype=torch.int64),
-        class_ids=torch.zeros(0, dtype=torch.int64),
-        boxes_px=torch.zeros(0, 4),
-    )
+    empty = empty_batch()
     student, teacher = random_output(STUDENT), random_output(TEACHER, seed=1)
+    student.dense = {name: assigned(branch, empty) for name, branch in student.dense.items()}
     result = terms(method, student, teacher, empty)
     sum(result.values()).backward()  # type: ignore[union-attr]
     assert all(value.isfinite() for value in result.values())
@@ -274,6 +292,17 @@ def reads_maps_alone(variant: str) -> bool:
     """Whether a method needs nothing of a head, whose points would have to fit the maps."""
     wiring = of(variant).wiring
     return not wiring.student.parts and not wiring.teacher.parts
+
+
+@pytest.mark.parametrize("variant", filter(reads_maps_alone, METHODS))
+def test_methods_on_maps_serve_detectors_with_queries(variant: str) -> None:
+    """RT-DETR on either side."""
+    dense = of(variant)
+    query = QueryHead(layers=6, queries=300, width=256)
+    student, teacher = (replace(side, head=query) for side in (STUDENT, TEACHER))
+    for pair in ((student, TEACHER), (STUDENT, teacher), (student, teacher)):
+        assert unmet(dense.requires, pair_of(*pair)) == []
+        assert build(dense.name, *pair, **METHODS[variant]).wiring == dense.wiring
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3), (5, 3)])
@@ -290,6 +319,25 @@ def test_one_image_of_odd_maps_gives_finite_terms(variant: str, size: tuple[int,
     assert all(value.isfinite() for value in result.values())
     grads = [tensor.grad for tensor in [*leaves(outputs[0], method), *method.parameters()]]
     assert all(grad is None or grad.isfinite().all() for grad in grads)
+
+
+TWO = ("one2many", "one2one")
+
+
+@pytest.mark.parametrize("teacher", [TWO, ("one2many",)], ids=["two", "one"])
+@pytest.mark.parametrize("name", HEAD_METHODS)
+def test_a_student_with_two_branches_and_no_distribution_learns_in_both(name: str, teacher: tuple[str, ...]) -> None:
+    """As YOLO26 from YOLO26, and from a detector with one branch."""
+    pair = (
+        spec("yolo26n", towers=True, bins=1, branches=TWO),
+        spec("yolo26x", (5, 6), towers=True, bins=1, branches=teacher),
+    )
+    student, other = (random_output(side, seed=seed) for seed, side in enumerate(pair))
+    method = build(name, *pair, **METHODS[name])
+    sum(terms(method, student, other).values()).backward()  # type: ignore[union-attr]
+    read = [tensor for tensor in leaves(student, method) if tensor.requires_grad]
+    assert read or name == "aba"
+    assert all(tensor.grad is not None and tensor.grad.abs().sum() > 0 for tensor in read)
 
 
 def test_adapters_are_the_only_state() -> None:

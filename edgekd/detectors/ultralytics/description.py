@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from edgekd.detectors.spec import Branch, DenseHead, Head, Part, QueryHead, Role, Spec, Tap
+from edgekd.detectors.spec import Branch, DenseHead, Head, Part, QueryHead, Role, Spec, Tap, Tower
 
 _PROBE_SIZE_PX = 64
 _MOST_STRIDE = 256
@@ -22,15 +22,17 @@ def describe(module: Any, name: str, is_query: bool) -> Spec:
     if not all(1 <= stride <= _MOST_STRIDE for stride in module.stride.tolist()):
         raise ValueError(f"strides {module.stride.tolist()} are not in 1..{_MOST_STRIDE}")
     channels = int(module.yaml.get("channels", 3))
+    taps, towers = _discover(module, channels)
     return Spec(
         family="ultralytics",
         name=name,
         class_names=tuple(str(module.names[index]) for index in sorted(module.names)),
         input_channels=channels,
         size_multiple=int(module.stride.max()),
-        taps=_discover_taps(module, channels),
+        taps=taps,
         head=_query_head(module.model[-1]) if is_query else _dense_head(module.model[-1]),
         parameters=sum(parameter.numel() for parameter in module.parameters()),
+        towers=towers,
     )
 
 
@@ -54,26 +56,47 @@ def head_part(module: Any, path: str) -> Part | None:
     return "boxes" if "cv2" in path.split(".")[2] else "class_logits"
 
 
-def _discover_taps(module: Any, channels: int) -> tuple[Tap, ...]:
-    """Run once on a ramp of grey and read (stride, channels) of every layer that a role names."""
+def _discover(module: Any, channels: int) -> tuple[tuple[Tap, ...], tuple[Tower, ...]]:
+    """Run once on a ramp of grey and read (stride, channels) of every layer that a role names, and of the towers."""
     head = module.model[-1]
     roles: dict[str, Role] = {f"model.{index}": "neck" for index in head.f}
     backbone = [f"model.{index}" for index in range(len(module.yaml["backbone"]))]
     for level in range(len(getattr(head, "cv2", None) or ())):
         roles[f"model.{head.i}.cv3.{level}.1"] = "head_cls"
         roles[f"model.{head.i}.cv2.{level}.1"] = "head_box"
-    size, shapes = probe(module, channels, [*roles, *backbone])
-    taps = [
-        Tap(role, path, size // shapes[path][2], shapes[path][1], part=head_part(module, path))
-        for path, role in roles.items()
-    ]
+    towers = _tower_paths(head)
+    inside = {path: _TOWERS[part][1] for (part, _, _), paths in towers.items() for path in paths}
+    size, shapes = probe(module, channels, [*roles, *backbone, *inside])
+
+    def tap(path: str, role: Role) -> Tap:
+        return Tap(role, path, size // shapes[path][2], shapes[path][1], part=head_part(module, path))
+
+    taps = [tap(path, role) for path, role in roles.items()]
     deepest = {size // shapes[path][2]: path for path in backbone}  # the last layer of each stride wins
     taps += [
         Tap("backbone", path, stride, shapes[path][1])
         for stride, path in deepest.items()
         if stride in {tap.stride for tap in taps}
     ]
-    return tuple(sorted(taps, key=lambda tap: (tap.role, tap.stride)))
+    found = tuple(
+        Tower(part, level, branch, tuple(tap(path, inside[path]) for path in paths))
+        for (part, level, branch), paths in towers.items()
+    )
+    return tuple(sorted(taps, key=lambda tap: (tap.role, tap.stride))), found
+
+
+_TOWERS: dict[Part, tuple[str, Role]] = {"class_logits": ("cv3", "head_cls"), "boxes": ("cv2", "head_box")}
+
+
+def _tower_paths(head: Any) -> dict[tuple[Part, int, Branch], list[str]]:
+    """Paths of the layers before the last one, by what a tower predicts, its level and its branch."""
+    branches: dict[str, Branch] = {"": "one2many", "one2one_": "one2one"}
+    return {
+        (part, level, branch): [f"model.{head.i}.{prefix}{name}.{level}.{layer}" for layer in range(len(tower) - 1)]
+        for part, (name, _) in _TOWERS.items()
+        for prefix, branch in branches.items()
+        for level, tower in enumerate(getattr(head, f"{prefix}{name}", None) or ())
+    }
 
 
 def probe(module: Any, channels: int, paths: Sequence[str]) -> tuple[int, dict[str, tuple[int, ...]]]:

@@ -6,15 +6,18 @@ Code: github.com/HikariTJU/LD.
     KD(edge) = T^2 * sum over bins of q_T (log q_T - log q_S),   q = softmax(r / T)
     w_a = max over known k of sigmoid(z_T[a, k])
     L = sum over a in region of w_a * mean over 4 edges of KD / max(1, sum over a in region of w_a)
+    optionally + valuable * the same over the valuable localization region (distill/valuable.py), w_a its anchor's IoU
 
-**Reduction**: sum over bins, mean over edges, weighted mean over the points of the region, mean over the student's
+**Reduction**: sum over bins, mean over edges, weighted mean over the points of a region, mean over the student's
 branches.
 
 Differs from the official code: there bins are averaged (1 / (n + 1)), the region is what the student's assigner makes
 positive, the weight is the student's confidence and the sum is not divided, so the term grows with the batch. Here the
 main region is where the teacher is confident, which needs no assigner, optionally only inside ground-truth boxes. With
 this normalisation T = 10 and weight 0.25 would not mean what they mean there (T^2 = 100); the defaults are T = 1, as in
-CrossKD's variant, and weight 1.
+CrossKD's variant, and weight 1. The valuable region is the official one, for pseudo anchors where a head has none;
+there its sum is divided by 16 where the main one is divided by 4, so the factor to compare with is 0.25. It is not
+weighted by confidence: objects of classes that the teacher does not know are left out of it.
 """
 
 from __future__ import annotations
@@ -22,19 +25,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.detectors.spec import Needs
-from edgekd.distill.adapters import fp32_island, match_branches
+from edgekd.distill.adapters import fp32_island
 from edgekd.distill.config import DistillerConfig, Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
-from edgekd.distill.masks import confidence, inside_boxes
-from edgekd.distill.points import SharedPoints
-from edgekd.distill.requirements import box_distributions, dense_heads, shared_classes, shared_points
+from edgekd.distill.heads import Heads, Side
+from edgekd.distill.masks import inside_boxes, taught
+from edgekd.distill.requirements import box_distributions, dense_heads, shared_classes, shared_points, single_anchors
+from edgekd.distill.valuable import valuable_region
+from edgekd.errors import InputError
 
 
 class LDConfig(DistillerConfig):
@@ -46,6 +50,9 @@ class LDConfig(DistillerConfig):
         "confidence", description="where the teacher is confident, or only there inside ground-truth boxes"
     )
     min_confidence: float = Field(0.05, ge=0, lt=1, description="points below it are left out")
+    valuable: float = Field(
+        0.0, ge=0, le=10, description="factor on the valuable localization region, beside the main one; 0: left out"
+    )
 
 
 @fp32_island
@@ -82,33 +89,34 @@ class LD(Distiller):
 
     def build(self, pair: Pair) -> Wiring:
         """See `Distiller.build`."""
-        self.branches = match_branches(pair.student, pair.teacher)
-        self.points = SharedPoints.of_pair(pair)
+        self.heads = Heads(pair)
+        reason = single_anchors(pair)
+        if self.config.valuable > 0 and reason is not None:
+            raise InputError(f"ld: valuable {reason}; leave it out")
         return Wiring(Needs(parts=frozenset({"boxes"})), Needs(parts=frozenset({"class_logits", "boxes"})))
 
     def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
-        """Per teacher branch: `boxes:<branch>` (B, A, 4, bins) logits and `confidence:<branch>` (B, A)."""
-        kept = {}
-        for _, source in self.branches:
-            predictions = teacher.dense[source]
-            assert predictions.box_logits is not None
-            kept[f"boxes:{source}"] = self.points.of_teacher(predictions.box_logits, predictions)
-            kept[f"confidence:{source}"] = self.points.of_teacher(confidence(predictions), predictions)
-        return kept
+        """Per teacher branch: `box_logits:<branch>` (B, A, 4, bins) and `confidence:<branch>` (B, A)."""
+        return self.heads.knowledge(teacher, "box_logits", "confidence")
 
     def terms(
         self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment
     ) -> dict[str, Tensor]:
-        """`box`, the mean over the student's branches."""
-        losses = []
-        for branch, source in self.branches:
-            predictions, weight = student.dense[branch], knowledge[f"confidence:{source}"]
-            assert predictions.box_logits is not None
-            chosen = weight >= self.config.min_confidence
-            if self.config.region == "foreground":
-                chosen &= inside_boxes(self.points.of_student(predictions.points_px, predictions, dim=0), batch)
-            rows = chosen.nonzero(as_tuple=True)
-            ours = self.points.of_student(predictions.box_logits, predictions)[rows]
-            theirs = knowledge[f"boxes:{source}"][rows]
-            losses.append(ld_loss(ours, theirs, weight[rows], self.config.temperature))
-        return {"box": torch.stack(losses).mean()}
+        """`box`, and `valuable` if that region has a weight; means over the student's branches."""
+        return self.heads.mean(lambda side: self._of_branch(side, batch), student, knowledge)
+
+    def _of_branch(self, side: Side, batch: Batch) -> dict[str, Tensor]:
+        weight = side.theirs("confidence")
+        chosen = weight >= self.config.min_confidence
+        if self.config.region == "foreground":
+            chosen &= inside_boxes(side.points_px, batch)
+        found = {"box": self._at(chosen, weight, side)}
+        if self.config.valuable > 0:
+            region = valuable_region(side.points_px, side.strides, side.level_sizes, taught(batch, side.known))
+            found["valuable"] = self.config.valuable * self._at(region > 0, region, side)
+        return found
+
+    def _at(self, chosen: Tensor, weight: Tensor, side: Side) -> Tensor:
+        rows = chosen.nonzero(as_tuple=True)
+        ours, theirs = side.ours("box_logits")[rows], side.theirs("box_logits")[rows]
+        return ld_loss(ours, theirs, weight[rows], self.config.temperature)

@@ -20,18 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.detectors.spec import Needs
-from edgekd.distill.adapters import fp32_island, match_branches
+from edgekd.distill.adapters import fp32_island
 from edgekd.distill.config import DistillerConfig, Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
-from edgekd.distill.masks import confidence
-from edgekd.distill.points import SharedPoints
+from edgekd.distill.heads import Heads, Side
 from edgekd.distill.requirements import dense_heads, shared_classes, shared_points
 
 
@@ -79,37 +77,25 @@ class Logit(Distiller):
     )
     requires = (dense_heads, shared_points, shared_classes)
     config: LogitConfig
-    known: Tensor | None
 
     def build(self, pair: Pair) -> Wiring:
         """See `Distiller.build`."""
-        self.branches = match_branches(pair.student, pair.teacher)
-        self.points = SharedPoints.of_pair(pair)
-        known = None if all(pair.known) else torch.tensor(pair.known)
-        self.register_buffer("known", known, persistent=False)
+        self.heads = Heads(pair)
         return Wiring(Needs(parts=frozenset({"class_logits"})), Needs(parts=frozenset({"class_logits"})))
 
     def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
         """`logits:<branch>` (B, A, K) and `confidence:<branch>` (B, A) per branch, at the shared points."""
-        kept: dict[str, Tensor] = {}
-        for _, source in self.branches:
-            predictions = teacher.dense[source]
-            kept[f"logits:{source}"] = self.points.of_teacher(predictions.class_logits, predictions)
-            kept[f"confidence:{source}"] = self.points.of_teacher(confidence(predictions), predictions)
-        return kept
+        return self.heads.knowledge(teacher, "logits", "confidence")
 
     def terms(
         self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment
     ) -> dict[str, Tensor]:
         """`class`, the mean over the student's branches."""
-        losses = [
-            logit_loss(
-                self.points.of_student(student.dense[branch].class_logits, student.dense[branch]),
-                knowledge[f"logits:{source}"],
-                knowledge[f"confidence:{source}"],
-                self.known,
-                self.config.beta,
-            )
-            for branch, source in self.branches
-        ]
-        return {"class": torch.stack(losses).mean()}
+
+        def of_branch(side: Side) -> dict[str, Tensor]:
+            weight = side.theirs("confidence")
+            return {
+                "class": logit_loss(side.ours("logits"), side.theirs("logits"), weight, side.known, self.config.beta)
+            }
+
+        return self.heads.mean(of_branch, student, knowledge)

@@ -18,12 +18,12 @@ from edgekd.detectors.outputs import DetectorOutput, Guidance
 from edgekd.detectors.spec import NOTHING, DenseHead, Needs
 from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.detectors.ultralytics.guard import guard
-from edgekd.training.distillation import DistillationModule, batch_of
+from edgekd.training.distillation import DistillationModule, unwrapped
+from edgekd.training.engines.batch import batch_of
 
 guard()
 
 from ultralytics.nn.tasks import BaseModel  # noqa: E402
-from ultralytics.utils.torch_utils import unwrap_model  # noqa: E402
 
 # Arguments that look into the network, or the loss, of the engine.
 _OF_ITS_OWN = {
@@ -99,10 +99,11 @@ def is_engines(detector: Trainable) -> bool:
     return isinstance(detector.module, BaseModel)
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """What the engine trains, inside the wrappers of DDP and torch.compile."""
-    inner: nn.Module = unwrap_model(model)
-    return inner
+def introduce(network: Any, class_names: Sequence[str]) -> None:
+    """Tell a network what the engine tells it before a training: classes, and arguments, here the engine's defaults."""
+    from ultralytics.cfg import get_cfg
+
+    network.args, network.nc, network.names = get_cfg(), len(class_names), dict(enumerate(class_names))
 
 
 def detector_in(model: nn.Module) -> Trainable:

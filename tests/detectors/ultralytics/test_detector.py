@@ -210,3 +210,18 @@ def test_needs_merge_without_repeating() -> None:
     merged = Needs.merged([Needs((first,)), Needs((first, second), frozenset({"boxes"}))])
     assert merged == Needs((first, second), frozenset({"boxes"}))
     assert merged.head == {"boxes", "class_logits"}
+
+
+def test_towers_of_a_yolo() -> None:
+    """Behind the first of two blocks and behind both, for every level and branch."""
+    for name, branches in (("yolo11p", ["one2many"]), ("yolo26p", ["one2many", "one2one"])):
+        built = detector(name)
+        assert len(built.spec.towers) == 2 * 3 * len(branches)
+        for tower in built.spec.towers:
+            prefix = "one2one_" if tower.branch == "one2one" else ""
+            kind = "cv3" if tower.part == "class_logits" else "cv2"
+            start = f"model.{built.head.i}.{prefix}{kind}.{tower.level}"
+            assert [tap.path for tap in tower.taps] == [f"{start}.0", f"{start}.1"]
+            assert [tap.stride for tap in tower.taps] == [(8, 16, 32)[tower.level]] * 2
+            whole = built.head_tail(tower.part, tower.level, 1, tower.branch)
+            assert whole[0] is built.module.get_submodule(tower.taps[1].path)  # type: ignore[index]

@@ -5,6 +5,8 @@ import torch
 
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.distill.head.ld import ld_loss
+from edgekd.distill.valuable import valuable_region
+from edgekd.errors import InputError
 
 from ..helpers import batch_of, build, dense, random_output, spec, terms
 
@@ -91,3 +93,22 @@ def test_branches_are_averaged() -> None:
         assert branch.box_logits is not None
         losses.append(ld_loss(branch.box_logits.flatten(0, 1), target.box_logits.flatten(0, 1), weight).item())
     assert terms(method, student, teacher)["box"].item() == pytest.approx(sum(losses) / 2, rel=1e-5)
+
+
+def test_valuable_region_is_weighted_by_the_overlap_of_its_anchors() -> None:
+    side = spec("a")
+    student, teacher = random_output(side), random_output(side, seed=1)
+    ours, theirs = student.dense["one2many"], teacher.dense["one2many"]
+    region = valuable_region(ours.points_px, ours.point_strides, ours.level_sizes, batch_of())
+    rows = region > 0
+    assert ours.box_logits is not None and theirs.box_logits is not None and rows.any()
+    expected = ld_loss(ours.box_logits[rows], theirs.box_logits[rows], region[rows]).item()
+    found = terms(build("ld", side, side, valuable=0.25), student, teacher)
+    assert found["valuable"].item() == pytest.approx(0.25 * expected, rel=1e-5)
+    assert found["box"].item() == terms(build("ld", side, side), student, teacher)["box"].item()
+
+
+def test_heads_with_anchors_have_no_pseudo_anchors() -> None:
+    side = spec("a", anchors_per_cell=2)
+    with pytest.raises(InputError, match="ld: valuable needs one prediction at each point"):
+        build("ld", side, side, valuable=0.25)

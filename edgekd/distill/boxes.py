@@ -1,0 +1,56 @@
+"""Boxes against boxes, row by row: x1 y1 x2 y2 in pixels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torchvision.ops import complete_box_iou_loss, generalized_box_iou_loss
+
+from edgekd.detectors.outputs import Batch
+from edgekd.distill.adapters import fp32_island
+
+BoxLoss = Literal["giou", "ciou"]
+LEAST_SIDE_PX = 0.1
+_LOSSES = {"giou": generalized_box_iou_loss, "ciou": complete_box_iou_loss}
+
+
+@fp32_island
+def box_loss(ours: Tensor, theirs: Tensor, kind: BoxLoss = "giou") -> Tensor:
+    """1 - GIoU or 1 - CIoU of two (..., 4), without reduction: (...).
+
+    A young student's boxes may be turned inside out; they count as boxes of the least side, with finite gradients.
+    """
+    loss: Tensor = _LOSSES[kind](_upright(ours), _upright(theirs))
+    return loss
+
+
+@fp32_island
+def iou(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Intersection over union of two (..., 4) that broadcast, detached: (...)."""
+    ours, theirs = _upright(ours.detach()), _upright(theirs.detach())
+    shared = (torch.minimum(ours[..., 2:], theirs[..., 2:]) - torch.maximum(ours[..., :2], theirs[..., :2])).clamp_min(
+        0
+    )
+    both = shared.prod(-1)
+    union = (ours[..., 2:] - ours[..., :2]).prod(-1) + (theirs[..., 2:] - theirs[..., :2]).prod(-1) - both
+    return both / union
+
+
+def best_iou(boxes_px: Tensor, batch: Batch) -> Tensor:
+    """Of every box (B, A, 4), the largest IoU with a ground truth of its image: (B, A), 0 on images without any."""
+    overlaps = iou(boxes_px[batch.image_index], batch.boxes_px.unsqueeze(1))  # (M, A)
+    best = overlaps.new_zeros(boxes_px.shape[:2])
+    return best.scatter_reduce(0, batch.image_index.unsqueeze(1).expand_as(overlaps), overlaps, "amax")
+
+
+def from_distances(points_px: Tensor, strides: Tensor, distances: Tensor) -> Tensor:
+    """Boxes (B, A, 4) of distances left, top, right, bottom in strides from points (A, 2)."""
+    reach = distances * strides.unsqueeze(-1)
+    return torch.cat([points_px - reach[..., :2], points_px + reach[..., 2:]], -1)
+
+
+def _upright(boxes: Tensor) -> Tensor:
+    top_left = boxes[..., :2]
+    return torch.cat([top_left, torch.maximum(boxes[..., 2:], top_left + LEAST_SIDE_PX)], -1)

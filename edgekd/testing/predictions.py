@@ -1,0 +1,57 @@
+"""What must hold of predictions, whoever gave them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edgekd.detectors.outputs import DensePredictions, DetectorOutput
+from edgekd.detectors.spec import DenseHead, Spec
+
+
+def check_dense(found: DensePredictions, head: DenseHead, images: Tensor, classes: int) -> None:
+    """Points where the head says, one prediction or more at each."""
+    sizes = tuple(tuple(-(-side // stride) for side in images.shape[2:]) for stride in head.strides)
+    assert found.level_sizes == sizes
+    expected, strides = [], []
+    for (height, width), stride in zip(sizes, head.strides, strict=True):
+        cells = [(x, y) for y in range(height) for x in range(width) for _ in range(head.anchors_per_cell)]
+        expected += [[(x + head.point_offset) * stride, (y + head.point_offset) * stride] for x, y in cells]
+        strides += [float(stride)] * len(cells)
+    torch.testing.assert_close(found.points_px, torch.tensor(expected))
+    assert found.point_strides.tolist() == strides
+    assert found.class_logits.shape == (len(images), len(expected), classes)
+    assert found.boxes_px.shape == (len(images), len(expected), 4)
+    assert torch.isfinite(found.boxes_px).all()
+    if head.bins > 1:
+        assert found.box_logits is not None
+        assert found.box_logits.shape == (len(images), len(expected), 4, head.bins)
+    else:
+        assert found.box_logits is None
+    assert found.known_classes is None
+
+
+def check_queries(output: DetectorOutput, spec: Spec, images: Tensor, classes: int) -> None:
+    """Layers of boxes that are no larger than the image."""
+    found = output.queries
+    assert found is not None
+    assert spec.head.kind == "query"
+    count = found.boxes_px.shape[2]
+    assert found.boxes_px.shape == (len(found.layers), len(images), count, 4)
+    assert found.class_logits.shape == (len(found.layers), len(images), count, classes)
+    sides = found.boxes_px[..., 2:] - found.boxes_px[..., :2]
+    assert bool((sides >= 0).all())
+    height, width = images.shape[2:]
+    assert bool((sides <= sides.new_tensor([width, height]) + 1e-3).all())
+
+
+def all_logits(output: DetectorOutput) -> list[Tensor]:
+    """Of every branch, or of the queries."""
+    queries = [output.queries.class_logits] if output.queries else []
+    return [*(found.class_logits for found in output.dense.values()), *queries]
+
+
+def best_scores(output: DetectorOutput, spec: Spec) -> Tensor:
+    """Sorted, of every branch, since equal scores may change places."""
+    logits = torch.cat([one.flatten() for one in all_logits(output)])
+    return (logits.sigmoid() if spec.head.activation == "sigmoid" else logits).sort().values
