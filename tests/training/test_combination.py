@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +38,25 @@ def module_of(*methods: str) -> DistillationModule:
     return module
 
 
-def counted(module: nn.Module, calls: Counter[str], side: str) -> None:
-    """Count every call of every layer."""
-    for path, layer in module.named_modules():
-        layer.register_forward_hook(lambda *_, key=f"{side}:{path}": calls.update([key]))
+@contextmanager
+def counted(**sides: nn.Module) -> Iterator[Counter[str]]:
+    """Count every call of every layer, by `side:path`."""
+    calls: Counter[str] = Counter()
+    with ExitStack() as stack:
+        for side, module in sides.items():
+            for path, layer in module.named_modules():
+                hook = layer.register_forward_hook(lambda *_, key=f"{side}:{path}": calls.update([key]))
+                stack.callback(hook.remove)
+        yield calls
 
 
 def test_five_methods_run_each_model_once_and_read_each_tap_once(tiny_digits: Path) -> None:
     module = module_of(*METHODS)
     teacher: Any = module.source.teachers[0]
-    calls: Counter[str] = Counter()
-    counted(module.student, calls, "student")
-    counted(teacher.detector.module, calls, "teacher")
     taps = [tap.key for part in module.distillers for tap in part.wiring.teacher.taps]
     assert len(taps) == 4 * len(set(taps)) == 12, "four of the five read the three levels of the neck"
-    module(batch_of(tiny_digits))
+    with counted(student=module.student, teacher=teacher.detector.module) as calls:
+        module(batch_of(tiny_digits))
     for side in ("student", "teacher"):
         own = {key: count for key, count in calls.items() if key.startswith(f"{side}:")}
         assert all(own[f"{side}:{tap}"] == 1 for tap in set(taps))
