@@ -1,4 +1,4 @@
-"""Methods of other packages: found by entry points, named with their package, and never in the way."""
+"""Methods and families of other packages: found by entry points, named with their package, and never in the way."""
 
 from __future__ import annotations
 
@@ -37,6 +37,7 @@ class MeanScore(Distiller):
 '''
 ENTRIES = (
     "[edgekd.methods]\nmean = other_methods.mean_score\nbroken = other_methods.broken\nabsent = other_methods.absent\n"
+    "[edgekd.families]\ntoy = other_methods.toy\nbroken = other_methods.broken\n"
 )
 
 
@@ -48,6 +49,9 @@ def installed(tmp_path: Path) -> dict[str, str]:
     facts.mkdir()
     (package / "__init__.py").write_text("")
     (package / "mean_score.py").write_text(METHOD)
+    family = (Path(__file__).parent / "detectors" / "toy.py").read_text()
+    registered = "\nfrom edgekd.detectors.families import register\n\nregister(ToyFamily())\n"
+    (package / "toy.py").write_text(family + registered)
     (package / "broken.py").write_text("raise RuntimeError('not today')\n")
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: other-methods\nVersion: 1.0\n")
     (facts / "entry_points.txt").write_text(ENTRIES)
@@ -77,6 +81,17 @@ def test_a_broken_plugin_is_one_line_and_nothing_else(installed: dict[str, str])
     ]
 
 
+def test_a_family_of_another_package_is_one(installed: dict[str, str]) -> None:
+    done = edgekd(
+        installed, "check", "quickstart", "--architecture-only", "--json", "--set", "student.model=toy-s", "--set",
+        "distill=[pkd]",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["student"]["family"] == "toy"
+    broken = "warning: plugin 'broken' of package other-methods is left out: RuntimeError: not today"
+    assert broken in done.stderr.splitlines()
+
+
 def test_help_does_not_load_plugins(installed: dict[str, str]) -> None:
     done = edgekd(installed, "--help")
     assert done.returncode == 0 and done.stderr == ""
@@ -94,3 +109,19 @@ def test_the_whole_road_runs_with_it(installed: dict[str, str], tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     terms = (tmp_path / "run" / "student" / "terms.csv").read_text()
     assert "mean_score.mean" in terms
+
+
+@pytest.mark.slow
+def test_the_whole_road_runs_with_a_student_of_such_a_family(installed: dict[str, str], tmp_path: Path) -> None:
+    """Data to report: trained, distilled, trained for int8, exported, measured on a device."""
+    changes = {
+        "data.train": 32, "data.val": 4, "data.test": 4, "train.epochs": 1, "train.batch": 8, "threads": 1,
+        "student.model": "toy-s", "distill": "[pkd]", "quantize": "{mode: qat, epochs: 1}",
+        "export": "[onnx-fp32, onnx-int8]", "profile.protocol": "quick", "gate": "{min_ap: 0}",
+    }  # fmt: skip
+    options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+    run = tmp_path / "run"
+    done = edgekd(installed, "run", "quickstart", "--out", str(run), *options)
+    assert done.returncode == 0, done.stderr
+    assert (run / "student_qat" / "student.safetensors").is_file()
+    assert {path.name for path in run.glob("export/*/parity.json")} == {"parity.json"}

@@ -37,9 +37,13 @@ def family_names() -> list[str]:
 
 
 def meant(model: str | None, weights: Path | None) -> str | None:
-    """The family that a recipe without `family` means: the first that accepts what is given; None if none does."""
+    """The family that a recipe without `family` means: the first that accepts what is given; None if none does.
+
+    Weights that none accepts are the first family's, which tells what is wrong with them.
+    """
     _load()
-    return next((name for name, one in _REGISTRY.items() if one.accepts(model, weights)), None)
+    found = next((name for name, one in _REGISTRY.items() if one.accepts(model, weights)), None)
+    return next(iter(_REGISTRY)) if found is None and model is None and weights is not None else found
 
 
 def open_detector(name: str | None, asked: Asked) -> Detector:
@@ -76,16 +80,10 @@ def trainable(detector: Detector, where: str) -> Trainable:
 
 
 def _refused(asked: Asked) -> InputError:
-    if asked.model is None and asked.weights is None:
-        return InputError(f"{asked.where}: give 'model' (a name such as yolo26n) or 'weights' (a file)")
     if asked.model is None:
-        return InputError(f"{asked.where}.weights: no family opens {asked.weights}; name one under family: {_listed()}")
+        return InputError(f"{asked.where}: give 'model' (a name such as yolo26n) or 'weights' (a file)")
     models = [model for one in _REGISTRY.values() for model in one.models()]
     return InputError(f"{asked.where}.model: {unknown('model', asked.model, models)}")
-
-
-def _listed() -> str:
-    return ", ".join(_REGISTRY)
 
 
 def _load() -> None:

@@ -17,7 +17,7 @@ from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.detectors.outputs import Batch, Guidance, TrainingPass
 from edgekd.detectors.spec import NOTHING, DenseHead, Needs
 from edgekd.testing.detectors import NAMES, DetectorContract, images_of
-from edgekd.training.distillation import batch_of
+from edgekd.training.engines.batch import batch_of
 from edgekd.training.engines.shell import introduce, network_of
 from edgekd.training.fake_quantization import FakeQuantization
 from edgekd.training.memory import checkpointed
