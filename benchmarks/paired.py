@@ -36,12 +36,21 @@ def interleave(variants: Mapping[str, Callable[[], float]], rounds: int, seed: i
     return times
 
 
-def ratio(numerator: Sequence[float], denominator: Sequence[float], seed: int = 0) -> dict[str, float]:
-    """Median of the rounds' ratios, and the 2.5th and 97.5th percentile of that median over resampled rounds."""
-    ratios = np.asarray(numerator) / np.asarray(denominator)
-    picks = np.random.default_rng(seed).integers(0, len(ratios), (RESAMPLES, len(ratios)))
-    low, high = np.percentile(np.median(ratios[picks], axis=1), [2.5, 97.5])
-    return {"median": round(float(np.median(ratios)), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> dict[str, float]:
+    """Of the rounds' ratios."""
+    return _median(np.asarray(numerator) / np.asarray(denominator))
+
+
+def extra(longer: Sequence[float], shorter: Sequence[float], unit: Sequence[float]) -> dict[str, float]:
+    """What `longer` takes beyond `shorter`, in parts of `unit`, round by round."""
+    return _median((np.asarray(longer) - np.asarray(shorter)) / np.asarray(unit))
+
+
+def _median(figures: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """Median of the rounds' figures, and the 2.5th and 97.5th percentile of that median over resampled rounds."""
+    picks = np.random.default_rng(seed).integers(0, len(figures), (RESAMPLES, len(figures)))
+    low, high = np.percentile(np.median(figures[picks], axis=1), [2.5, 97.5])
+    return {"median": round(float(np.median(figures)), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
 
 
 def seconds_of(action: Callable[[], object]) -> float:

@@ -4,6 +4,7 @@
     python benchmarks/train_step.py --pin --threads 2 --imgsz 160          # the setting of the compiled teacher's goals
     python benchmarks/train_step.py --student yolo11p --teacher yolo11n --imgsz 96    # the pair of the quickstart
     python benchmarks/train_step.py --device cuda --imgsz 640 --amp        # on a GPU, where torch.compile takes over
+    python benchmarks/train_step.py --pin --methods pkd mgd mkd            # what each method adds, by itself
 
 A step is zero_grad, forward, loss, backward and AdamW; no data loading, EMA or gradient clipping. Every variant has a
 student of the same initial weights and an optimiser of its own, and all see the same batch (random images, five boxes
@@ -15,6 +16,10 @@ with the teacher as Ultralytics runs it, its batch norms not folded. The compile
 methods of the quickstart, `logit` and `ld` (variants `head_*`); `score_l2_*` is the method of `distill_model` with the
 same compiled teacher. `*_bf16` computes the teacher in bfloat16: another teacher, in the third digit, and its figures
 stand apart. OpenVINO serves CPUs, `torch.compile` GPUs (and CPUs with --compile, after minutes of compiling).
+
+With `--methods`, these are measured instead: `extra` is what a method's step takes beyond the plain step and the eager
+teacher's forward pass to what the method reads (`minimum of ...`, shared by methods that read the same), in parts of
+the plain step.
 """
 
 from __future__ import annotations
@@ -22,12 +27,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from statistics import median
 from typing import Any
 
-from paired import environment, interleave, ratio, say, use_cores
+from paired import environment, extra, interleave, ratio, say, use_cores
 
 CLASSES = tuple("0123456789")
 BOXES_PER_IMAGE = 5
@@ -50,6 +56,10 @@ BESIDE = (  # without a goal: the bfloat16 teacher, the compiled maps, a teacher
     "head_compile_bf16 / distill_model",
 )
 HEAD_METHODS = ("logit", "ld")
+EXTRA_GOALS = {
+    **dict.fromkeys(("pkd", "cwd", "fitnet", "frs"), 0.10),
+    **dict.fromkeys(("fgd", "mgd", "mkd", "crosskd"), 0.25),
+}
 
 
 class Bench:
@@ -95,6 +105,22 @@ class Bench:
             modules["score_l2_openvino"] = (self._edgekd(self._teacher("openvino"), "score_l2"), None)
         chosen = self.options.only or list(modules)
         return {name: self._step(module, before) for name, (module, before) in modules.items() if name in chosen}
+
+    def methods(self, names: Sequence[str]) -> tuple[dict[str, Callable[[], float]], dict[str, str]]:
+        """The plain step, each method's, and for each method the name of its minimum, which is among the steps."""
+        from edgekd.detectors.spec import Needs
+
+        teacher, images = self._teacher(), self.batch["img"]
+        steps, minimum_of = {"plain": self._step(self._new_student(), None)}, {}
+        found: dict[Any, str] = {}
+        for name in names:
+            module = self._edgekd(teacher, name)
+            needs = Needs.merged(part.wiring.teacher for part in module.distillers)
+            if needs not in found:
+                found[needs] = f"minimum of {name}"
+                steps[found[needs]] = self._step(self._new_student(), partial(teacher.forward, images, needs))
+            steps[name], minimum_of[name] = self._step(module, None), found[needs]
+        return steps, minimum_of
 
     def _as_given(self, images: Any) -> None:
         """The teacher's eager forward pass as Ultralytics runs it: nothing folded, all heads, boxes decoded."""
@@ -161,8 +187,7 @@ class Bench:
     def _edgekd(self, teacher: Any, *methods: str) -> Any:
         from edgekd.detectors.ultralytics.detector import UltralyticsDetector
         from edgekd.distill.contract import distiller_type
-        from edgekd.training.distillation import DistillationModule
-        from edgekd.training.fit import build_distillers
+        from edgekd.training.distillation import DistillationModule, build_distillers
 
         student = UltralyticsDetector(self._new_student(), self.options.student)
         configs = [(method, distiller_type(method).config_type()) for method in methods]
@@ -220,11 +245,13 @@ def main() -> None:
     parser.add_argument("--amp", action="store_true", help="autocast, as the engine does on a GPU")
     parser.add_argument("--compile", action="store_true", help="torch.compile on a CPU, too")
     parser.add_argument("--only", nargs="+", metavar="VARIANT", help="leave the other variants out")
+    parser.add_argument("--methods", nargs="+", metavar="NAME", help="measure what each of these adds, nothing else")
     parser.add_argument("--pin", action="store_true", help="keep the process on as many cores as it has threads")
     options = parser.parse_args()
     use_cores(options.threads, options.pin)
     started = time.monotonic()
-    variants = Bench(options).variants()
+    bench = Bench(options)
+    variants, minimum_of = bench.methods(options.methods) if options.methods else (bench.variants(), {})
     say(f"warming up: {WARM_UP_STEPS} steps each")
     for _ in range(WARM_UP_STEPS):
         for step in variants.values():
@@ -232,6 +259,7 @@ def main() -> None:
     times = interleave(variants, options.rounds)
     pairs = {name: name.split(" / ") for name in (*GOALS, *BESIDE)}
     done = {name: sides for name, sides in pairs.items() if set(sides) <= set(times)}
+    extras = {name: extra(times[name], times[least], times["plain"]) for name, least in minimum_of.items()}
     ratios = {name: ratio(times[ours], times[theirs]) for name, (ours, theirs) in done.items()}
     print(json.dumps({
         "benchmark": "train_step",
@@ -239,6 +267,7 @@ def main() -> None:
         "environment": environment("torch", "ultralytics", "openvino"),
         "median_ms": {name: round(1e3 * median(values), 1) for name, values in times.items()},
         "ratios": {name: {**value, "goal_at_most": GOALS.get(name)} for name, value in ratios.items()},
+        "extra": {name: {**value, "goal_at_most": EXTRA_GOALS.get(name)} for name, value in extras.items()},
         "seconds": round(time.monotonic() - started, 1),
     }, indent=2))  # fmt: skip
 

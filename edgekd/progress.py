@@ -18,17 +18,20 @@ _PLAIN_INTERVAL_S = 10.0
 
 
 @contextmanager
-def progress(title: str, total: int, *, done: int = 0, round_steps: int | None = None) -> Iterator[Callable[..., None]]:
+def progress(
+    title: str, total: int, *, done: int = 0, round_steps: int | None = None, within: bool = False
+) -> Iterator[Callable[..., None]]:
     """Show progress of a loop of `total` steps.
 
     Args:
         done: steps that were done before: they count as done, and say nothing of how long the others take.
         round_steps: of a training, whose steps are alike, with a pause after every round of so many.
+        within: another bar is on the screen; lines are written beside it.
 
     Yields:
         `advance(steps=1, note="")`: call it after each step; `note` is shown behind the bar.
     """
-    shown = (_bar if sys.stderr.isatty() else _plain) if ranks.is_main() else _silent
+    shown = (_bar if sys.stderr.isatty() and not within else _plain) if ranks.is_main() else _silent
     now = time.monotonic()
     with shown(title, total, done, Rounds(now, round_steps, done) if round_steps else Mean(now)) as advance:
         yield advance

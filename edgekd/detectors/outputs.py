@@ -12,6 +12,34 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class View:
+    """What the images of a batch show.
+
+    Attributes:
+        image_ids: (B,) int64, places in the split, from 0: the same in every epoch, on every rank and machine. Of a
+            mixed image that of its first part.
+        content_px: (B, 4), x1 y1 x2 y2: outside there is nothing but padding. Of a rotated image the upright box.
+        mixed: (B,) bool; parts of several images are in it (mosaic, mixup, cutmix).
+        labelled: (B,) bool; False where objects were never marked, in the image or a part of it: its boxes are not all.
+        all_labelled: whether all are, known without asking the device.
+    """
+
+    image_ids: Tensor
+    content_px: Tensor
+    mixed: Tensor
+    labelled: Tensor
+    all_labelled: bool = True
+
+    @classmethod
+    def whole(cls, images: Tensor) -> View:
+        """Of images (B, C, H, W) of which nothing else is known: ids -1, no padding, not mixed, labelled."""
+        count, height, width = images.shape[0], images.shape[2], images.shape[3]
+        content = torch.tensor([0.0, 0.0, width, height], device=images.device).expand(count, 4)
+        no = torch.zeros(count, dtype=torch.bool, device=images.device)
+        return cls(torch.full((count,), -1, device=images.device), content, no, ~no)
+
+
+@dataclass(frozen=True)
 class Batch:
     """Augmented images with their ground truth.
 
@@ -21,6 +49,7 @@ class Batch:
         class_ids: (M,) int64.
         boxes_px: (M, 4), x1 y1 x2 y2 in pixels of `images`.
         engine: the batch as the training engine made it, for a family whose loss is the engine's.
+        shown: what is known of the images; read `view`.
     """
 
     images: Tensor
@@ -28,6 +57,12 @@ class Batch:
     class_ids: Tensor
     boxes_px: Tensor
     engine: dict[str, Any] | None = field(default=None, repr=False)
+    shown: View | None = field(default=None, repr=False)
+
+    @cached_property
+    def view(self) -> View:
+        """Which images these are, what of them is padding, which are mixed, and which have labels."""
+        return self.shown or View.whole(self.images)
 
     @property
     def size(self) -> int:

@@ -70,6 +70,7 @@ class DenseHead:
     """
 
     kind: ClassVar[str] = "dense"
+    ranks: ClassVar[bool] = False  # all predictions are given, in the order of the points
     strides: tuple[int, ...]
     point_offset: float = 0.5
     bins: int = 1
@@ -98,6 +99,7 @@ class QueryHead:
     """
 
     kind: ClassVar[str] = "query"
+    ranks: ClassVar[bool] = True  # the best of many become queries; near-equal scores may be ordered either way
     layers: int
     queries: int
     width: int

@@ -9,10 +9,15 @@ from torch import Tensor, nn
 from edgekd.distill.adapters import fp32_island
 
 
-def generator(channels: int) -> nn.Sequential:
-    """MGD's: 3x3 convolution, ReLU, 3x3 convolution; it fills in what a mask took away. (N, C, H, W) to the same."""
+def generator(channels: int, width: int | None = None) -> nn.Sequential:
+    """MGD's: 3x3 convolution, ReLU, 3x3 convolution; it fills in what a mask took away. (N, C, H, W) to the same.
+
+    Args:
+        width: channels inside; default: `channels`.
+    """
+    width = width or channels
     return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(channels, channels, 3, padding=1)
+        nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(width, channels, 3, padding=1)
     )
 
 

@@ -6,9 +6,9 @@ once (here, in `adapters.py` and in `edgekd.training`), so a method is its equat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias, TypeVar
+from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +106,48 @@ class Moment:
 Requirement: TypeAlias = Callable[[Pair], str | None]
 
 
+@dataclass(frozen=True)
+class Observation:
+    """Some train images as both sides see them, before an epoch.
+
+    Attributes:
+        student: in eval mode, without gradients; what the method reads of the student, but for its assignment.
+        knowledge: of the same images.
+        batch: letterboxed as for validation, not augmented; `batch.view.image_ids` are in ascending order.
+    """
+
+    student: DetectorOutput
+    knowledge: Mapping[str, Tensor]
+    batch: Batch
+
+
+class Survey(Protocol):
+    """A look at the whole train split, lent to a method when an epoch begins. It may be gone through again, or in part.
+
+    Each process that trains sees images of its own; what shall be equal on all goes through `gathered`.
+    """
+
+    def __len__(self) -> int:
+        """Images in the split."""
+        ...
+
+    def __iter__(self) -> Iterator[Observation]:
+        """Batches of this process's images, computed as they are asked for."""
+        ...
+
+    def gathered(self, image_ids: Tensor, values: Tensor) -> Tensor:
+        """Rows of all processes, by ascending image: equal everywhere, however many processes there are.
+
+        Args:
+            image_ids: (n,) int64, the image that each row is of.
+            values: (n, ...), on any device; n may differ from process to process.
+
+        Returns:
+            (all rows, ...), on the device of `values`.
+        """
+        ...
+
+
 class Distiller(nn.Module):
     """A distillation method. Subclasses set the class variables and implement `build`, `knowledge` and `terms`.
 
@@ -119,6 +161,7 @@ class Distiller(nn.Module):
         auxiliary: names of terms that train the method's own modules alone (a discriminator's). They must not reach the
             student; neither weight nor schedule applies to them.
         guides: whether `guidance` steers the student's own loss; one method of a recipe may.
+        surveys: whether `epoch_began` is called. A pass over all train images, by both sides, is not cheap.
         wiring: what `build` returned.
     """
 
@@ -128,6 +171,7 @@ class Distiller(nn.Module):
     requires: ClassVar[tuple[Requirement, ...]] = ()
     auxiliary: ClassVar[frozenset[str]] = frozenset()
     guides: ClassVar[bool] = False
+    surveys: ClassVar[bool] = False
 
     def __init__(self, config: DistillerConfig, pair: Pair) -> None:
         """Build the method for a pair.
@@ -157,6 +201,15 @@ class Distiller(nn.Module):
 
     def guidance(self, knowledge: Mapping[str, Tensor], batch: Batch) -> Guidance:
         """How the teacher steers the student's own loss, of a method that `guides`."""
+        raise NotImplementedError
+
+    def epoch_began(self, moment: Moment, survey: Survey) -> None:
+        """Look at the data before an epoch is trained, of a method that `surveys`.
+
+        What is found is kept in buffers, which are saved with the training state and are those of rank 0 afterwards.
+        Called once per epoch, whatever interrupts it; without gradients, with the student in eval mode. Neither its
+        batch norms nor any random state notices. `moment.generator` is the same on all ranks.
+        """
         raise NotImplementedError
 
     def terms(

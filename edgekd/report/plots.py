@@ -10,10 +10,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from edgekd.distill.terms import SHARE_LIMITS
 from edgekd.report import numbers
 from edgekd.report.files import RunFiles, number
 from edgekd.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, axes, drawing, element, plain
-from edgekd.report.warn import SHARE_LIMITS
 
 MAX_POINTS = 120
 _DASHES = (None, "7 4", "2 4", "9 3 2 3")

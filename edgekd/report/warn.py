@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgekd.data.config import notices
+from edgekd.distill.terms import DETECTION, SHARE_LIMITS
 from edgekd.report.throughput import load
 
-SHARE_LIMITS = (0.01, 0.50)  # of a term in the loss: below, it hardly acts; above, it drowns the detection loss
-DETECTION = "detection"
 _SAME_AP = 0.001
 _ROLES = ("teacher", "control", "student")
 

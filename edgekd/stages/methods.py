@@ -29,7 +29,7 @@ def list_methods() -> list[dict[str, Any]]:
         defaults = {
             key: field.default
             for key, field in kind.config_type.model_fields.items()
-            if key not in ("schedule", "teacher")
+            if key not in ("schedule", "teacher", "share_of")
         }
         rows.append({
             "method": name, "level": kind.card.level, "about": kind.card.about, "package": package_of(kind),

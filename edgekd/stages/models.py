@@ -35,7 +35,8 @@ from edgekd.stages.teachers import (
 )
 from edgekd.training.engines.placement import torch_device
 from edgekd.training.engines.precision import require_amp
-from edgekd.training.teacher_runtime import RUNTIMES, RuntimeName
+from edgekd.training.teacher_network import RuntimeName
+from edgekd.training.teacher_runtime import RUNTIMES
 
 
 @dataclass(frozen=True)
@@ -174,17 +175,14 @@ def method_problems(pair: Pair, name: str, config: DistillerConfig | None = None
 
 def _unreadable(runtime: RuntimeName, part: Distiller, teacher: Spec) -> list[str]:
     """Why a method cannot read what it needs from the teacher as the recipe runs it."""
-    parts, kind = part.wiring.teacher.head, teacher.head.kind
-    if not parts or kind in RUNTIMES[runtime].heads:
+    parts, head = part.wiring.teacher.head, teacher.head
+    if not parts or RUNTIMES[runtime].gives(head):
         return []
+    others = " or ".join(name for name, other in RUNTIMES.items() if other.gives(head))
     return [
-        f"reads {', '.join(sorted(parts))} of the teacher; teacher {teacher.name} has a {kind} head, whose outputs "
-        f"runtime {runtime} cannot give; set teacher.runtime to {' or '.join(_runtimes_for(kind))}"
+        f"reads {', '.join(sorted(parts))} of the teacher; teacher {teacher.name} has a {head.kind} head, whose "
+        f"outputs runtime {runtime} cannot give; set teacher.runtime to {others}"
     ]
-
-
-def _runtimes_for(kind: str) -> list[str]:
-    return [name for name, runtime in RUNTIMES.items() if kind in runtime.heads]
 
 
 def check_runtime(bound: Bound) -> None:

@@ -25,7 +25,8 @@ from edgekd.progress import say
 from edgekd.recipe.schema import Recipe, TeacherRecipe
 from edgekd.stages.binding import Bound, file_hash
 from edgekd.training.teacher import AnyTeacher, EmaTeacher, Teacher
-from edgekd.training.teacher_runtime import RUNTIMES, RuntimeName
+from edgekd.training.teacher_network import RuntimeName
+from edgekd.training.teacher_runtime import RUNTIMES
 
 Methods = Sequence[tuple[str, DistillerConfig]]
 

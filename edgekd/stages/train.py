@@ -24,7 +24,8 @@ from edgekd.stages.models import check_runtime
 from edgekd.stages.teachers import make_teachers, teacher_inputs
 from edgekd.training.arguments import split_arguments
 from edgekd.training.engines.process import PACKAGES
-from edgekd.training.fit import FitPlan, fit
+from edgekd.training.fit import fit
+from edgekd.training.plan import FitPlan
 from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import AnyTeacher
 
@@ -115,7 +116,6 @@ def fit_plan(context: Context, model: Trained) -> FitPlan:
         seed=recipe.seed if model.seed is None else model.seed,
         threads=recipe.threads,
         distillers=context.bound.distillers if model.role == "student" else (),
-        class_names=context.data.class_names,
         compared=bool(recipe.distill),
     )
 

@@ -21,7 +21,7 @@ from edgekd.export.contract import Source
 from edgekd.export.parity import require
 from edgekd.export.targets import load_target, run_steps
 from edgekd.testing.detectors import NAMES, DetectorContract, images_of
-from edgekd.training.distillation import batch_of
+from edgekd.training.engines.batch import batch_of
 from edgekd.training.engines.shell import introduce, network_of
 from edgekd.training.fake_quantization import FakeQuantization
 from edgekd.training.memory import checkpointed

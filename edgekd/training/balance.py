@@ -7,17 +7,16 @@ gradient norm at the student's taps and its share of the total, and a term witho
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
 
+from edgekd.distill.terms import DETECTION, SHARE_LIMITS
 from edgekd.errors import InputError
-from edgekd.report.warn import DETECTION, SHARE_LIMITS
 from edgekd.training.weighting import gradient_norm
 
 REPORT_STEPS = 3
-_STATE = ("rows", "_norms", "_shares", "_values", "_weights")
 
 
 @dataclass(frozen=True)
@@ -49,25 +48,39 @@ class Term:
 
 
 @dataclass
+class FirstStep:
+    """One term in one of the first steps, as it enters the loss.
+
+    Attributes:
+        value: unweighted.
+        norm: of its gradient at the student.
+        share: of the total, as if no schedule had begun.
+    """
+
+    term: str
+    value: float
+    weight: float
+    norm: float
+    share: float
+
+
+@dataclass
 class Balance:
     """Collects terms; `rows` becomes `terms.csv`, `report()` becomes `first_steps.json`."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
+    first: list[FirstStep] = field(default_factory=list)
     _pending: list[tuple[int, float, list[Term]]] = field(default_factory=list)
-    _norms: dict[str, list[float]] = field(default_factory=dict)
-    _shares: dict[str, list[float]] = field(default_factory=dict)
-    _values: dict[str, list[float]] = field(default_factory=dict)
-    _weights: dict[str, float] = field(default_factory=dict)
 
     def state(self) -> dict[str, Any]:
-        """Everything noted so far, as plain values."""
+        """Everything noted so far, as plain values; waits for the device as `flush` does."""
         self.flush()
-        return {name: getattr(self, name) for name in _STATE}
+        return {"rows": self.rows, "first": [asdict(step) for step in self.first]}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Balance:
         """The one whose `state` this was."""
-        return cls(**{name: state[name] for name in _STATE})
+        return cls(rows=state["rows"], first=[FirstStep(**step) for step in state["first"]])
 
     def observe(self, step: int, epoch: float, terms: Sequence[Term], anchors: Mapping[str, Tensor]) -> None:
         """Note one step.
@@ -100,14 +113,17 @@ class Balance:
 
     def report(self) -> dict[str, Any]:
         """Means over the first steps, with a warning where a share is out of bounds."""
+        by_term: dict[str, list[FirstStep]] = {}
+        for step in self.first:
+            by_term.setdefault(step.term, []).append(step)
         terms = []
-        for name, norms in self._norms.items():
-            share = _mean(self._shares[name])
+        for name, steps in by_term.items():
+            share = _mean([step.share for step in steps])
             terms.append({
-                "term": name, "value": _mean(self._values[name]), "weight": self._weights[name],
-                "gradient_norm": _mean(norms), "share": share, "warning": _warning(name, share),
+                "term": name, "value": _mean([step.value for step in steps]), "weight": steps[-1].weight,
+                "gradient_norm": _mean([step.norm for step in steps]), "share": share, "warning": _warning(name, share),
             })  # fmt: skip
-        return {"steps": len(self._norms.get(DETECTION, ())), "terms": terms}
+        return {"steps": len(by_term.get(DETECTION, ())), "terms": terms}
 
     def _first_step(self, terms: Sequence[Term], anchors: Mapping[str, Tensor]) -> None:
         full = {term.name: float(term.value.detach()) * float(term.weight) * term.scale for term in terms}  # no warm-up
@@ -126,10 +142,15 @@ class Balance:
                     f"distill: term '{term.name}' has no gradient at the student ({', '.join(anchors)}); "
                     f"a distiller must not detach the student's outputs"
                 )
-            self._norms.setdefault(term.name, []).append(float(norm) * float(term.weight) * term.scale)
-            self._values.setdefault(term.name, []).append(float(term.value.detach()))
-            self._shares.setdefault(term.name, []).append(full[term.name] / total if total else 0.0)
-            self._weights[term.name] = float(term.weight)
+            self.first.append(
+                FirstStep(
+                    term=term.name,
+                    value=float(term.value.detach()),
+                    weight=float(term.weight),
+                    norm=float(norm) * float(term.weight) * term.scale,
+                    share=full[term.name] / total if total else 0.0,
+                )
+            )
 
 
 def _warning(name: str, share: float) -> str | None:

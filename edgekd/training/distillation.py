@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from edgekd import ranks
 from edgekd.detectors.contract import Trainable
 from edgekd.detectors.outputs import Batch, Guidance, TrainingPass
-from edgekd.detectors.spec import Needs
-from edgekd.distill.contract import Distiller, Moment
+from edgekd.detectors.spec import Needs, Spec
+from edgekd.distill.config import DistillerConfig
+from edgekd.distill.contract import Distiller, Moment, distiller_type
+from edgekd.distill.terms import DETECTION
 from edgekd.errors import InputError
-from edgekd.report.warn import DETECTION
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
+from edgekd.training.engines.batch import batch_of
 from edgekd.training.knowledge import Knowledge, Online
+from edgekd.training.survey import TrainImages, TrainSurvey, undisturbed
 from edgekd.training.teacher import AnyTeacher, EmaTeacher
 from edgekd.training.weighting import GRADIENT_STEPS, auto_weight, gradient_norm
+
+# What the engine reads of the model that it trains, beside what every module has. `student_model` is its own name for
+# the student in a wrapper.
+_STUDENTS = frozenset({"stride", "names", "nc", "args", "yaml", "criterion", "set_head_attr"})
 
 
 class DistillationModule(nn.Module):
@@ -55,6 +64,7 @@ class DistillationModule(nn.Module):
         self.epochs, self.seed = epochs, seed
         self.steps_per_epoch = 1  # set by the trainer once its loader exists
         self.step = 0
+        self._surveyed = -1  # the epoch before which methods last looked at the data
         self._needs = Needs.merged(part.wiring.student for part in distillers)
         self._labels = _labels(distillers)
         self._names: dict[str, list[str]] = {}  # label -> names of its terms
@@ -86,29 +96,49 @@ class DistillationModule(nn.Module):
             if isinstance(teacher, EmaTeacher):
                 teacher.bind(student.with_module(average))
 
-    @property
-    def _engine_model(self) -> Any:
-        """The student, untyped: its `loss` is the engine's."""
-        return self.student
-
     def __getattr__(self, name: str) -> Any:
-        """What the engine reads (`stride`, `names`, `nc`, `args`, `criterion`, `end2end` ...) is the student's."""
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            return getattr(super().__getattr__("student"), name)
+        """Of what is the student's, that which the engine reads; any other name is a mistake."""
+        return getattr(super().__getattr__("student"), name) if name in _STUDENTS else super().__getattr__(name)
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """What `state_dict` holds beside tensors: where the schedules are, and what was logged."""
+    def progress(self) -> dict[str, Any]:
+        """What a training state holds beside the tensors of `state_dict`: where schedules are, and what was logged."""
         weights = {label: auto.state() for label, auto in self._auto.items()}
-        return {"step": self.step, "terms_of": self._names, "weights": weights, "balance": self.balance.state()}
+        return {
+            "step": self.step, "surveyed": self._surveyed, "terms_of": self._names, "weights": weights,
+            "balance": self.balance.state(),
+        }  # fmt: skip
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.step, self._names = state["step"], state.get("terms_of", {})
-        self.balance = Balance.from_state(state["balance"])
-        for label, kept in state.get("weights", {}).items():
+    def go_on_from(self, progress: Mapping[str, Any]) -> None:
+        """Be where the module was whose `progress` this is."""
+        self.step, self._names, self._surveyed = progress["step"], progress["terms_of"], progress["surveyed"]
+        self.balance = Balance.from_state(progress["balance"])
+        for label, kept in progress["weights"].items():
             self._auto[label].restore(kept)
+
+    def begin_epoch(self, epoch: int, split: Callable[[], TrainImages]) -> None:
+        """Let methods look at the data, those that want to, once before each epoch; all ranks together.
+
+        Args:
+            split: makes the train split, if there is such a method.
+        """
+        acting = [
+            place
+            for place, part in enumerate(self._parts())
+            if part.surveys and epoch < (part.config.schedule.until_epoch or self.epochs)
+        ]
+        if not acting or epoch == self._surveyed:
+            return
+        student, parts, train = self._holder[0], list(self._parts()), split()
+        for place in acting:
+            part, label = parts[place], self._labels[place]
+            knowledge = partial(self.source.of_one, place, part)
+            survey = TrainSurvey(train, student, part, knowledge, f"{label} looks at the train images")
+            with undisturbed(self.student, train.device):
+                part.epoch_began(self._moment(place, train.device, None), survey)
+            if ranks.size() > 1:
+                for buffer in part.buffers():
+                    dist.broadcast(buffer, src=0)
+        self._surveyed = epoch
 
     def forward(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Loss for a batch, predictions for images."""
@@ -123,7 +153,8 @@ class DistillationModule(nn.Module):
             loss (n + 1,), which the engine sums; detached items to log, distillation terms as `kd/<method>.<term>`.
         """
         if not self.training:
-            result: tuple[Tensor, dict[str, Tensor]] = self._engine_model.loss(batch, preds)
+            own: Any = self.student
+            result: tuple[Tensor, dict[str, Tensor]] = own.loss(batch, preds)
             return result
         student, _ = self._holder
         facts = batch_of(batch)
@@ -166,7 +197,7 @@ class DistillationModule(nn.Module):
             if kept is None:  # it has ended: the log keeps its columns
                 terms += [Term(name, batch.images.new_zeros(()), 0.0, ended=True) for name in self._names[label]]
                 continue
-            values = part.terms(student.output, kept, batch, self._moment(index, batch))
+            values = part.terms(student.output, kept, batch, self._moment(index, batch.images.device, ranks.rank()))
             weight = self._weight(part, label, student, scale, values)
             own = [
                 Term(f"{label}.{name}", value, 1.0, 1.0, scale, auxiliary=True)
@@ -197,16 +228,25 @@ class DistillationModule(nn.Module):
         norms = [gradient_norm(value, anchors) for value in (detection, taught)]
         return auto.of(*(detection.new_zeros(()) if norm is None else norm for norm in norms))
 
-    def _moment(self, index: int, batch: Batch) -> Moment:
-        """Seeded anew in each step, so that there is no state to keep."""
-        generator = torch.Generator(batch.images.device)
-        generator.manual_seed(_mixed(self.seed, index, self.step, ranks.rank()))
+    def _moment(self, index: int, device: torch.device, rank: int | None) -> Moment:
+        """Seeded anew in each step, so that there is no state to keep; for a rank, or equally for all."""
+        generator = torch.Generator(device)
+        generator.manual_seed(_mixed(self.seed, index, self.step, -1 if rank is None else rank))
         return Moment(self.step, self._epoch, self.epochs, generator)
 
     def _parts(self) -> Iterator[Distiller]:
         for part in self.distillers:
             assert isinstance(part, Distiller)
             yield part
+
+
+def unwrapped(model: Any) -> Any:
+    """What torch.compile and DDP are wrapped around; untyped, for it is the engine's or a `DistillationModule`."""
+    for name in ("_orig_mod", "module"):
+        inner = getattr(model, name, None)
+        if isinstance(inner, nn.Module):
+            return unwrapped(inner)
+    return model
 
 
 def assert_optimised(module: DistillationModule, optimizer: torch.optim.Optimizer) -> None:
@@ -224,20 +264,11 @@ def assert_optimised(module: DistillationModule, optimizer: torch.optim.Optimize
     assert not any(id(value) in adapters for value in module.student.parameters()), "an adapter is part of the student"
 
 
-def batch_of(batch: dict[str, Any]) -> Batch:
-    """What methods know of the engine's batch."""
-    images = batch["img"]
-    height, width = images.shape[-2:]
-    boxes = batch["bboxes"]
-    size = boxes.new_tensor([width, height])
-    centre, half = boxes[:, :2] * size, boxes[:, 2:] * size / 2
-    return Batch(
-        images=images,
-        image_index=batch["batch_idx"].view(-1).long(),
-        class_ids=batch["cls"].view(-1).long(),
-        boxes_px=torch.cat([centre - half, centre + half], 1),
-        engine=batch,
-    )
+def build_distillers(
+    methods: Sequence[tuple[str, DistillerConfig]], student: Spec, teachers: Mapping[str, AnyTeacher]
+) -> list[Distiller]:
+    """The methods, each wired for the student and its teacher."""
+    return [distiller_type(name)(config, teachers[config.teacher].pair(student)) for name, config in methods]
 
 
 def _labels(distillers: Sequence[Distiller]) -> list[str]:

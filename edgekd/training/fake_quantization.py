@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -29,6 +29,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from edgekd import ranks
 from edgekd.detectors.contract import Trainable
+
+if TYPE_CHECKING:
+    from edgekd.training.engines.trainer import StudentTrainer
 
 _SMALLEST = 1e-12  # scale of a channel or a map that is all zeros
 
@@ -164,13 +167,13 @@ class FakeQuantization:
         return result
 
 
-def install(trainer: Any, grid: Grid) -> None:
+def install(trainer: StudentTrainer, grid: Grid) -> None:
     """Switch it on for the batches that the engine's trainer trains; the trainer's validation takes it from there."""
     part = trainer.fake_quantization = FakeQuantization(grid)
 
-    def start(engine: Any) -> None:
-        limit = grid.range_epochs * len(engine.train_loader)
-        part.on(engine.student, observing=part.batches < limit)
+    def start(_: Any) -> None:
+        limit = grid.range_epochs * len(trainer.train_loader)
+        part.on(trainer.student, observing=part.batches < limit)
 
     trainer.add_callback("on_train_batch_start", start)
     trainer.add_callback("on_train_batch_end", lambda _: part.end_batch())

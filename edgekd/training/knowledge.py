@@ -52,6 +52,11 @@ class Online:
             kept.append({key: value.detach() for key, value in found.items()})
         return kept
 
+    @torch.no_grad()
+    def of_one(self, place: int, part: Distiller, batch: Batch) -> Knowledge:
+        """Knowledge of one method, the `place`-th, apart from any step."""
+        return part.knowledge(self.teachers[place].forward(batch.images, self._needs[place]), batch)
+
     def assert_frozen(self) -> None:
         """Rule: every teacher is in eval mode and has no gradients, whatever the engine did."""
         for teacher in self.teachers:

@@ -26,14 +26,14 @@ from edgekd.ranks.group import JOIN_TIMEOUT_S
 # The command again, as each process runs it. Not `-m`, which would let files of the current folder pass for modules.
 _PROGRAM = "import sys; sys.path = [entry for entry in sys.path if entry]; from edgekd.__main__ import main; main()"
 _STOP_S = 600  # after SIGTERM, for saving a training state on a slow disk
-_PARTING_S = 2
+_STORE_GRACE_S = 2  # the rendezvous store outlives this node's processes by so long
 _ENGINE_CONFIG = "YOLO_CONFIG_DIR"
 _INTERRUPTED = 130
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # passed on to the processes
 
 
 @dataclass(frozen=True)
-class Wish:
+class LaunchRequest:
     """What the recipe asks for.
 
     Attributes:
@@ -69,23 +69,24 @@ def enter(recipe: Path, overrides: tuple[str, ...], arguments: Sequence[str]) ->
         InputError: their number is not the recipe's, or several nodes have no place to meet.
         EnvironmentFault: they cannot meet, one was killed, or the machine has fewer GPUs.
     """
-    wish = wanted(recipe, overrides)
-    world = stated(os.environ, wish.rendezvous)
-    if world is None and wish.size == 1:
+    request = wanted(recipe, overrides)
+    world = stated(os.environ, request.rendezvous)
+    if world is None and request.size == 1:
         return None
     if world is None:
-        _require_meeting(recipe, wish)
-        return start(wish, arguments)
+        _require_meeting(recipe, request)
+        return start(request, arguments)
     ranks.join(world.world, world.address, world.port, hosted=world.hosted)
-    if wish.given and wish.size != world.world.size:
+    if request.given and request.size != world.world.size:
         raise InputError(
-            f"{recipe}: train.nodes, train.gpus_per_node: ask for {wish.nodes} x {wish.per_node} = {wish.size} "
-            f"processes, but {world.launcher} started {world.world.size}; start as many, or leave both keys out"
+            f"{recipe}: train.nodes, train.gpus_per_node: ask for {request.nodes} x {request.per_node} = "
+            f"{request.size} processes, but {world.launcher} started {world.world.size}; start as many, or leave both "
+            f"keys out"
         )
     return None
 
 
-def wanted(recipe: Path, overrides: tuple[str, ...]) -> Wish:
+def wanted(recipe: Path, overrides: tuple[str, ...]) -> LaunchRequest:
     """What a recipe asks for. Whatever is wrong with it is reported where the whole recipe is checked.
 
     Raises:
@@ -98,7 +99,7 @@ def wanted(recipe: Path, overrides: tuple[str, ...]) -> Wish:
     train = train if isinstance(train, dict) else {}
     counts = {key: train[key] for key in ("nodes", "gpus_per_node") if type(train.get(key)) is int and train[key] > 0}
     rendezvous = train.get("rendezvous")
-    return Wish(
+    return LaunchRequest(
         name=str(content.get("name")),
         given=bool(counts),
         nodes=counts.get("nodes", 1),
@@ -108,7 +109,7 @@ def wanted(recipe: Path, overrides: tuple[str, ...]) -> Wish:
     )
 
 
-def start(wish: Wish, arguments: Sequence[str]) -> int:
+def start(request: LaunchRequest, arguments: Sequence[str]) -> int:
     """Run the command in several processes by torchrun, on this machine; the other nodes do the same.
 
     Returns:
@@ -119,31 +120,33 @@ def start(wish: Wish, arguments: Sequence[str]) -> int:
     """
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # before torch is imported; the processes inherit it
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = str(_STOP_S)
-    _require_gpus(wish)
+    _require_gpus(request)
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
     from torch.distributed.launcher.api import elastic_launch
 
-    with _traceless() as scratch:
+    with _quiet_torchrun() as scratch:
         try:
-            elastic_launch(_config(wish, scratch), sys.executable)("-c", _PROGRAM, *arguments)
+            elastic_launch(_config(request, scratch), sys.executable)("-c", _PROGRAM, *arguments)
         except ChildFailedError as error:
-            if wish.nodes > 1:
-                time.sleep(_PARTING_S)  # this machine may keep the rendezvous, which torchrun asks everywhere meanwhile
+            if request.nodes > 1:
+                time.sleep(
+                    _STORE_GRACE_S
+                )  # this machine may keep the rendezvous, which torchrun asks everywhere meanwhile
             return _exit_code(error)
         except SignalException:
             return _INTERRUPTED
         except RendezvousError as error:
             raise EnvironmentFault(
-                f"train.rendezvous: {wish.rendezvous or 'localhost'}: {' '.join(str(error).split())[:160]}; start the "
-                f"same command on all {wish.nodes} nodes, and give a host:port of one that all can reach"
+                f"train.rendezvous: {request.rendezvous or 'localhost'}: {' '.join(str(error).split())[:160]}; "
+                f"start the same command on all {request.nodes} nodes, and give a host:port of one that all can reach"
             ) from error
     return 0
 
 
 @contextmanager
-def _traceless() -> Iterator[str]:
+def _quiet_torchrun() -> Iterator[str]:
     """Torchrun without its reports, signal handlers and files; yields a folder for the latter."""
     handlers = {kind: signal.getsignal(kind) for kind in _SIGNALS}
     sys.stdout.flush()
@@ -160,19 +163,19 @@ def _traceless() -> Iterator[str]:
                 signal.signal(kind, handler)
 
 
-def _config(wish: Wish, scratch: str) -> Any:
+def _config(request: LaunchRequest, scratch: str) -> Any:
     """One world, started once: a training that ends goes on by the same command, not by itself."""
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.launcher.api import LaunchConfig
 
     endpoint = "localhost:0"  # a free port
-    if wish.nodes > 1 and wish.rendezvous is not None:
-        endpoint = wish.rendezvous
+    if request.nodes > 1 and request.rendezvous is not None:
+        endpoint = request.rendezvous
     return LaunchConfig(
-        min_nodes=wish.nodes,
-        max_nodes=wish.nodes,
-        nproc_per_node=wish.per_node,
-        run_id=f"edgekd-{wish.name}",
+        min_nodes=request.nodes,
+        max_nodes=request.nodes,
+        nproc_per_node=request.per_node,
+        run_id=f"edgekd-{request.name}",
         rdzv_backend="c10d",
         rdzv_endpoint=endpoint,
         rdzv_configs={"join_timeout": int(JOIN_TIMEOUT_S), "read_timeout": max(1, int(JOIN_TIMEOUT_S))},
@@ -182,24 +185,24 @@ def _config(wish: Wish, scratch: str) -> Any:
     )
 
 
-def _require_meeting(recipe: Path, wish: Wish) -> None:
+def _require_meeting(recipe: Path, request: LaunchRequest) -> None:
     try:
-        if wish.rendezvous is not None:
-            host_and_port(wish.rendezvous)
-        elif wish.nodes > 1:
+        if request.rendezvous is not None:
+            host_and_port(request.rendezvous)
+        elif request.nodes > 1:
             raise InputError(
-                f"train.rendezvous: missing; {wish.nodes} nodes meet at host:port of one of them, e.g. node1:29500"
+                f"train.rendezvous: missing; {request.nodes} nodes meet at host:port of one of them, e.g. node1:29500"
             )
     except InputError as error:
         raise InputError(*(f"{recipe}: {problem}" for problem in error.problems)) from None
 
 
-def _require_gpus(wish: Wish) -> None:
+def _require_gpus(request: LaunchRequest) -> None:
     import torch
 
     count = torch.cuda.device_count()
-    if not wish.cpu and 0 < count < wish.per_node:
-        raise EnvironmentFault(f"train.gpus_per_node: got {wish.per_node}, this machine has {count} GPUs")
+    if not request.cpu and 0 < count < request.per_node:
+        raise EnvironmentFault(f"train.gpus_per_node: got {request.per_node}, this machine has {count} GPUs")
 
 
 def _exit_code(error: Any) -> int:

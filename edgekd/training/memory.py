@@ -9,17 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+if TYPE_CHECKING:
+    from edgekd.training.engines.trainer import StudentTrainer
 
-def install(trainer: Any) -> None:
+
+def install(trainer: StudentTrainer) -> None:
     """Switch it on for the batches that the engine's trainer trains; its EMA and its checkpoints never meet it."""
     switch = Checkpointing()
-    trainer.add_callback("on_train_batch_start", lambda engine: switch.on(engine.student.layers()))
+    trainer.add_callback("on_train_batch_start", lambda _: switch.on(trainer.student.layers()))
     trainer.add_callback("on_train_batch_end", lambda _: switch.off())
 
 

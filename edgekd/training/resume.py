@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -23,7 +23,10 @@ from edgekd.progress import say
 from edgekd.training.engines import snapshot
 from edgekd.training.signals import StopRequest
 
-SCHEMA = "edgekd.resume/1"
+if TYPE_CHECKING:
+    from edgekd.training.engines.trainer import StudentTrainer
+
+SCHEMA = "edgekd.resume/2"
 FILE = "resume.pt"
 # Where these differ, the state does not fit the new training, whatever the user allows.
 _FIXED = ("student", "architecture", "initial", "distill", "train.optimizer", "train.freeze", "data.class_names",
@@ -79,7 +82,7 @@ class Resume:
         if not self.done:
             say(f"going on {_place(content)}")
 
-    def attach(self, trainer: Any) -> None:
+    def attach(self, trainer: StudentTrainer) -> None:
         """Once the engine has set everything up and before its loop: take over the loader's pauses."""
         loader = trainer.train_loader
         loader.before_pass = lambda: self._before_pass(trainer)
@@ -97,7 +100,7 @@ class Resume:
         """The stage is done and written down: the state is of no use any more."""
         self.path.unlink(missing_ok=True)
 
-    def _before_pass(self, trainer: Any) -> None:
+    def _before_pass(self, trainer: StudentTrainer) -> None:
         self._passing = None
         if self._state is not None:
             snapshot.restore(trainer, self._state, self._same_place)
@@ -105,7 +108,7 @@ class Resume:
         elif trainer.epoch > 0:
             self._save(trainer)
 
-    def _before_batch(self, trainer: Any) -> None:
+    def _before_batch(self, trainer: StudentTrainer) -> None:
         """Also called once behind the last batch, where the epoch's validation is still to come."""
         if trainer.train_loader.index == len(trainer.train_loader):
             self._passing = snapshot.passing(trainer)
@@ -115,25 +118,25 @@ class Resume:
             if ranks.agree(stop):
                 self._interrupt(trainer)
 
-    def _while_validating(self, trainer: Any) -> None:
+    def _while_validating(self, trainer: StudentTrainer) -> None:
         """A long validation must not outlast the grace of a preempted server. Ranks validate at their own pace."""
         if self.stop.signal is not None and not self.done and ranks.size() == 1:
             self._save(trainer)
             self._interrupt(trainer)
 
-    def _epoch_end(self, trainer: Any) -> None:
+    def _epoch_end(self, trainer: StudentTrainer) -> None:
         if not trainer.stop or self.done or not ranks.is_main():
             return
         self.done, self.best = True, snapshot.best_checkpoint(trainer)
         self._write(trainer, None)
 
-    def _interrupt(self, trainer: Any) -> None:
+    def _interrupt(self, trainer: StudentTrainer) -> None:
         ranks.wait()  # until rank 0 has written: the first rank to end ends all
         where = f"epoch {trainer.epoch + 1}, batch {trainer.train_loader.index} of {len(trainer.train_loader)}"
         raise Interrupted(f"interrupted by {self.stop.signal or 'another rank'} in {where}; the training state is "
                           f"saved, the same command goes on from it")  # fmt: skip
 
-    def _save(self, trainer: Any) -> None:
+    def _save(self, trainer: StudentTrainer) -> None:
         """Write the state, unless nothing could go on from it: the last good one stays."""
         if ranks.agree(not snapshot.is_finite(trainer)):
             return
@@ -144,7 +147,7 @@ class Resume:
         self._saved = time.monotonic()
         self.saving_seconds += self._saved - began
 
-    def _write(self, trainer: Any, state: dict[str, Any] | None) -> None:
+    def _write(self, trainer: StudentTrainer, state: dict[str, Any] | None) -> None:
         content = {
             "schema": SCHEMA, "identity": json.dumps(self.identity), "epoch": trainer.epoch + 1, "done": self.done,
             "batch": trainer.train_loader.index, "seconds": self.elapsed(),

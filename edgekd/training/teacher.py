@@ -13,7 +13,8 @@ from edgekd.detectors.contract import Detector
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import Needs, Spec
 from edgekd.distill.contract import Pair
-from edgekd.training.teacher_runtime import RUNTIMES, PrecisionName, Program, RuntimeName, TeacherNetwork
+from edgekd.training.teacher_network import PrecisionName, Program, RuntimeName, TeacherNetwork
+from edgekd.training.teacher_runtime import RUNTIMES
 
 
 class AnyTeacher(Protocol):

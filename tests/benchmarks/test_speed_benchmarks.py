@@ -37,6 +37,12 @@ def test_ratio_is_the_median_of_ratios_within_rounds(paired: ModuleType) -> None
     assert paired.ratio([3.0] * 5, [2.0] * 5) == {"median": 1.5, "low": 1.5, "high": 1.5}
 
 
+def test_extra_is_the_median_of_what_is_added_within_rounds(paired: ModuleType) -> None:
+    found = paired.extra([5.0, 60.0, 9.0], [4.0, 40.0, 5.0], [2.0, 20.0, 4.0])
+    assert found["median"] == 1.0
+    assert 0.5 <= found["low"] <= found["high"] <= 1.0
+
+
 def test_each_round_times_each_variant_once_in_changing_order(paired: ModuleType) -> None:
     calls: list[str] = []
 
@@ -69,6 +75,16 @@ def test_train_step_of_some_variants() -> None:
     found = run("train_step.py", *small, "--amp", "--only", "plain", "head_openvino", "head_minimum")
     assert set(found["ratios"]) == {"head_openvino / head_minimum"}
     assert set(found["median_ms"]) == {"plain", "head_openvino", "head_minimum"}
+
+
+@pytest.mark.slow
+def test_train_step_of_methods() -> None:
+    small = ["--student", "yolo11p", "--teacher", "yolo11p", "--imgsz", "64", "--batch", "2", "--rounds", "3"]
+    found = run("train_step.py", *small, "--methods", "mgd", "pkd", "score_l2")
+    assert set(found["median_ms"]) == {"plain", "minimum of mgd", "mgd", "pkd", "minimum of score_l2", "score_l2"}
+    goals = {name: value["goal_at_most"] for name, value in found["extra"].items()}
+    assert goals == {"mgd": 0.25, "pkd": 0.10, "score_l2": None}
+    assert not found["ratios"]
 
 
 @pytest.mark.slow

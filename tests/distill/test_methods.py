@@ -11,10 +11,12 @@ from torch import Tensor
 
 from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.outputs import Assignment, Batch, DetectorOutput
+from edgekd.detectors.spec import QueryHead
 from edgekd.distill.contract import Distiller, distiller_names, distiller_type
+from edgekd.distill.requirements import unmet
 
 from . import helpers
-from .helpers import assigned, batch_of, build, empty_batch, moment, random_output, scene, spec
+from .helpers import assigned, batch_of, build, empty_batch, moment, pair_of, random_output, scene, spec
 
 STUDENT = spec("small", (4, 6), towers=True)
 TEACHER = spec("large", (5, 6), towers=True)  # wider on one level only
@@ -290,6 +292,17 @@ def reads_maps_alone(variant: str) -> bool:
     """Whether a method needs nothing of a head, whose points would have to fit the maps."""
     wiring = of(variant).wiring
     return not wiring.student.parts and not wiring.teacher.parts
+
+
+@pytest.mark.parametrize("variant", filter(reads_maps_alone, METHODS))
+def test_methods_on_maps_serve_detectors_with_queries(variant: str) -> None:
+    """RT-DETR on either side."""
+    dense = of(variant)
+    query = QueryHead(layers=6, queries=300, width=256)
+    student, teacher = (replace(side, head=query) for side in (STUDENT, TEACHER))
+    for pair in ((student, TEACHER), (STUDENT, teacher), (student, teacher)):
+        assert unmet(dense.requires, pair_of(*pair)) == []
+        assert build(dense.name, *pair, **METHODS[variant]).wiring == dense.wiring
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 3), (5, 3)])

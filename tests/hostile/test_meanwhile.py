@@ -25,7 +25,7 @@ from edgekd.stages import train as train_stages
 from edgekd.stages.binding import bind_recipe
 from edgekd.stages.context import Context
 from edgekd.training import fit
-from edgekd.training.fit import FitResult
+from edgekd.training.plan import FitResult
 from edgekd.training.resume import Resume
 from tests.data.small_sets import label, picture, yolo_set
 from tests.hostile.trial import require_plain

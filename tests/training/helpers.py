@@ -13,7 +13,7 @@ from edgekd.detectors.contract import Asked
 from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.distill.config import MAIN, DistillerConfig
 from edgekd.distill.contract import distiller_type
-from edgekd.training.fit import FitPlan
+from edgekd.training.plan import FitPlan
 from edgekd.training.teacher import Teacher
 
 TRAIN: dict[str, Any] = {
@@ -53,5 +53,4 @@ def plan(data_yaml: Path, student: str = "yolo11p", distillers: Any = (), **trai
     return FitPlan(
         student=built, initialised=False, data_yaml=data_yaml, train={**TRAIN, **train},
         head=built.spec.branches[0] if built.spec.branches else None, seed=3, threads=1, distillers=distillers,
-        class_names=CLASS_NAMES,
     )  # fmt: skip

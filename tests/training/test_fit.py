@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from edgekd.errors import DivergedError, EnvironmentFault, InputError
-from edgekd.training.fit import _write_csv, fit, make_trainer
+from edgekd.training.engines.build import make_trainer
+from edgekd.training.fit import fit
 from tests.training.helpers import TRAIN, methods, plan, teachers
 
 ALL = {"logit": {}, "ld": {}, "cwd": {}, "pkd": {}, "fitnet": {}, "score_l2": {}}
@@ -169,9 +170,3 @@ def test_student_opens_without_edgekd(tiny_digits: Path, tmp_path: Path) -> None
     content = (tmp_path / "student.pt").read_bytes()
     assert str(tmp_path).encode() not in content
     assert b"edgekd" not in content
-
-
-def test_rows_that_an_earlier_version_kept_have_empty_cells(tmp_path: Path) -> None:
-    """A training that is resumed after an update has rows of both."""
-    _write_csv(tmp_path / "epochs.csv", [{"epoch": 1, "ap": 0.5}, {"epoch": 2, "ap": 0.6, "lr": 0.01}])
-    assert (tmp_path / "epochs.csv").read_text() == "epoch,ap,lr\n1,0.5,\n2,0.6,0.01\n"

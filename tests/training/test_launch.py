@@ -14,9 +14,9 @@ import pytest
 
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.training import launch
-from edgekd.training.launch import Wish
+from edgekd.training.launch import LaunchRequest
 
-TWO = Wish("r", True, per_node=2, cpu=True)
+TWO = LaunchRequest("r", True, per_node=2, cpu=True)
 # In FOLDER/<rank>: what the process was told. Then it ends as `codes` says; "wait" until a signal, which it obeys.
 STAND_IN = """
 import json, os, pathlib, signal, sys, time
@@ -76,8 +76,8 @@ def test_a_killed_process_is_named(tmp_path: Path) -> None:
 def test_sigterm_reaches_the_processes_which_save(tmp_path: Path) -> None:
     program = (
         f"import sys; from edgekd.training import launch; launch._PROGRAM = {launch._PROGRAM!r}\n"
-        f"wish = launch.Wish('r', True, per_node=2, cpu=True)\n"
-        f"sys.exit(launch.start(wish, [{str(tmp_path)!r}, 'wait,wait']))"
+        f"request = launch.LaunchRequest('r', True, per_node=2, cpu=True)\n"
+        f"sys.exit(launch.start(request, [{str(tmp_path)!r}, 'wait,wait']))"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
@@ -110,25 +110,25 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(EnvironmentFault, match=r"^train\.gpus_per_node: got 4, this machine has 2 GPUs$"):
-        launch.start(Wish("r", True, per_node=4), [])
+        launch.start(LaunchRequest("r", True, per_node=4), [])
 
 
 def test_nodes_that_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "JOIN_TIMEOUT_S", 1.0)
-    wish = Wish("r", True, nodes=2, rendezvous="localhost:0", cpu=True)  # port 0: any free one
+    request = LaunchRequest("r", True, nodes=2, rendezvous="localhost:0", cpu=True)  # port 0: any free one
     with pytest.raises(
         EnvironmentFault, match=r"train\.rendezvous: localhost:0: .*; start the same command on all 2 nodes"
     ):
-        launch.start(wish, [str(tmp_path), "0,0"])
+        launch.start(request, [str(tmp_path), "0,0"])
 
 
 def test_what_a_recipe_asks_for(tmp_path: Path) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text("name: street\ntrain: {nodes: 2, gpus_per_node: 4, rendezvous: 'node1:29500', device: cpu}\n")
-    assert launch.wanted(recipe, ()) == Wish("street", True, 2, 4, "node1:29500", cpu=True)
+    assert launch.wanted(recipe, ()) == LaunchRequest("street", True, 2, 4, "node1:29500", cpu=True)
     assert launch.wanted(recipe, ("train.nodes=1",)).size == 4
     recipe.write_text("name: street\n")
-    assert launch.wanted(recipe, ()) == Wish("street")
+    assert launch.wanted(recipe, ()) == LaunchRequest("street")
     # What is wrong is left to the check of the whole recipe, which tells of all problems at once.
     recipe.write_text("train: {nodes: -1, gpus_per_node: '4', rendezvous: 7}\n")
     assert launch.wanted(recipe, ()).size == 1

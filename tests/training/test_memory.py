@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.training.arguments import OwnArguments
-from edgekd.training.fit import fit, make_trainer
+from edgekd.training.engines.build import make_trainer
+from edgekd.training.fit import fit
 from edgekd.training.memory import Checkpointing, checkpointed
 from tests.training.helpers import detector, methods, plan, teachers
 from tests.training.steps import batch_of, module_of

@@ -14,8 +14,10 @@ import torch
 from edgekd.detectors.contract import Asked
 from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.errors import Interrupted
+from edgekd.training.engines.build import make_trainer
 from edgekd.training.fake_quantization import Grid
-from edgekd.training.fit import FitPlan, fit, make_trainer
+from edgekd.training.fit import fit
+from edgekd.training.plan import FitPlan
 from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import Teacher
 from tests.stages import tiny

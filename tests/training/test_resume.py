@@ -248,14 +248,14 @@ def test_distillation_is_part_of_the_state(tiny_digits: Path, tmp_path: Path, mo
     stop_before({5}, monkeypatch)
     with pytest.raises(Interrupted):
         children.train(tiny_digits, tmp_path)
-    model = torch.load(tmp_path / FILE, weights_only=True)["state"]["model"]
+    state = torch.load(tmp_path / FILE, weights_only=True)["state"]
+    model, progress = state["model"], state["distillation"]
     adapters = [name for name in model if name.startswith("distillers.")]
     assert adapters
-    assert model["_extra_state"]["step"] == BATCHES + 1
-    assert {row["term"] for row in model["_extra_state"]["balance"]["rows"]} == {
+    assert progress["step"] == BATCHES + 1
+    assert {row["term"] for row in progress["balance"]["rows"]} == {
         "detection", "logit.class", "fitnet.feature",
     }  # fmt: skip
-    state = torch.load(tmp_path / FILE, weights_only=True)["state"]
     assert not [name for name in state["ema"] if "distiller" in name]
     students = sum(value.numel() for name, value in model.items() if name.startswith("student."))
     assert students == sum(value.numel() for value in state["ema"].values())

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import Needs, Part, Tap
 from edgekd.errors import EnvironmentFault, InputError
-from edgekd.training import teacher_runtime
+from edgekd.training import teacher_openvino
 from edgekd.training.teacher import Teacher
-from edgekd.training.teacher_runtime import RUNTIMES, OpenVino
+from edgekd.training.teacher_openvino import OpenVino
+from edgekd.training.teacher_runtime import RUNTIMES
 from tests.training.helpers import SAME_CLASSES, detector
 from tests.training.steps import trained
 
@@ -258,7 +259,7 @@ class TestWhatIsRefused:
             def get_property(self, *_: str) -> list[str]:
                 return ["INT8", "FP32"]
 
-        monkeypatch.setattr(teacher_runtime, "_shared_core", Core)
+        monkeypatch.setattr(teacher_openvino, "_shared_core", Core)
         RUNTIMES["openvino"].check("fp32", CPU)
         with pytest.raises(EnvironmentFault) as error:
             RUNTIMES["openvino"].check("bf16", CPU)

@@ -54,9 +54,9 @@ def test_the_loss_has_the_share(tiny_digits: Path) -> None:
     assert rows["logit.class"]["weighted"] / rows["detection"]["weighted"] == pytest.approx(0.3, rel=1e-4)
     assert rows["cwd.feature"]["weighted"] / rows["detection"]["weighted"] == pytest.approx(0.2, rel=1e-4)
     assert rows["pkd.feature"]["weight"] == 10.0
-    state = module.get_extra_state()
+    state = module.progress()
     again = module_of({"logit": {"weight": "auto", "share": 0.3}, "cwd": {"weight": "auto"}, "pkd": {}})
-    again.set_extra_state(state)
+    again.go_on_from(state)
     assert again._auto["logit"].state() == module._auto["logit"].state() != {"averages": None, "mass": 0.0}
 
 
@@ -83,9 +83,9 @@ def test_a_share_of_the_gradient(tiny_digits: Path) -> None:
         {row["term"]: row["weight"] for row in module.balance.rows if row["step"] == step} for step in (0, 1)
     )
     assert first == second
-    norms = module.balance._norms
+    norms = {step.term: step.norm for step in reversed(module.balance.first)}  # of the first step
     for name, share in (("logit.class", 0.3), ("pkd.feature", 0.1)):
-        assert norms[name][0] / norms["detection"][0] == pytest.approx(share, rel=1e-3)
+        assert norms[name] / norms["detection"] == pytest.approx(share, rel=1e-3)
     assert module._auto["logit"].state()["mass"] == pytest.approx(1 - DECAY**GRADIENT_STEPS)
     module(batch)
     assert module._auto["logit"].state()["mass"] == pytest.approx(1 - DECAY ** (2 * GRADIENT_STEPS))

@@ -1,8 +1,9 @@
 """Imports Ultralytics with its side effects switched off: settings at home, auto-install, unsafe pickles, downloads,
-telemetry, integrations.
+telemetry.
 
 Every import of `ultralytics` inside edgekd comes after `guard()`. The switches are environment variables that the
-engine reads once, at import, so they are set here, before it; child processes inherit them.
+engine reads once, at import, so they are set here, before it, and stay; child processes inherit them. What a training
+changes beside that lasts as long as it does (`edgekd.training.engines.patches`).
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from edgekd import ranks
 from edgekd.cores import own_cores
 from edgekd.openmp import bound_waiting
-
-# Telemetry, and services that the engine talks to wherever their packages are installed, writing where they like.
-# `edgekd.training.engines.loggers` attaches those that a recipe asks for.
-_INTEGRATIONS = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
 
 
 def guard(config_dir: Path | None = None) -> None:
@@ -52,20 +52,33 @@ def guard(config_dir: Path | None = None) -> None:
     for module in (utils, sys.modules.get("ultralytics.nn.tasks")):
         if module is not None:
             vars(module)["SAFE_LOAD"] = True  # where it was imported before us, without the switch
-    dict.update(utils.SETTINGS, dict.fromkeys(_INTEGRATIONS, False))
-    _keep_from_downloading()
 
 
-def _keep_from_downloading() -> None:
-    """The engine looks for Arial before each training, and for a network to try AMP with before each on a GPU.
+@contextmanager
+def replaced(owner: Any, name: str, substitute: Any) -> Iterator[None]:
+    """A module's name means something else during the block; afterwards it is as it was, or gone again."""
+    missing = object()
+    before = vars(owner).get(name, missing)
+    setattr(owner, name, substitute)
+    try:
+        yield
+    finally:
+        if before is missing:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
 
-    Its search for weights also takes one path for another: apostrophes are dropped, and some names replaced.
+
+@contextmanager
+def exact_paths() -> Iterator[None]:
+    """The engine opens the file that it is told, during the block.
+
+    Its own search drops apostrophes from a path, takes some names for others, and downloads what it does not find.
     """
-    from ultralytics.data import utils
     from ultralytics.utils import downloads
 
-    utils.check_font = lambda *_, **__: None
-    downloads.attempt_download_asset = _found
+    with replaced(downloads, "attempt_download_asset", _found):
+        yield
 
 
 def _found(file: str | Path, *_: object, **__: object) -> str:

@@ -18,6 +18,7 @@ from torch import Tensor
 from edgekd.detectors.capture import captured
 from edgekd.detectors.outputs import Assignment, Batch, DetectorOutput, Guidance, TrainingPass
 from edgekd.detectors.spec import Needs
+from edgekd.detectors.ultralytics import labelled
 
 Read: TypeAlias = Callable[[Any, Mapping[str, Tensor], Tensor], DetectorOutput]
 
@@ -25,22 +26,25 @@ Read: TypeAlias = Callable[[Any, Mapping[str, Tensor], Tensor], DetectorOutput]
 def training_pass(module: Any, read: Read, batch: Batch, needs: Needs, guidance: Guidance) -> TrainingPass:
     """Forward and loss of `module`, in training mode.
 
+    Images without labels are no part of the loss.
+
     Args:
         read: brings what the head returned into the common form.
     """
     assert batch.engine is not None, "the engine's loss wants the engine's batch"
     raw: list[Any] = []
     results: dict[str, Any] = {}
+    kept = None if batch.view.all_labelled else batch.view.labelled.nonzero().flatten()
     with ExitStack() as stack:
         maps = stack.enter_context(captured(module, needs.taps))
         keep = module.model[-1].register_forward_hook(lambda _module, _inputs, output: raw.append(output))
         stack.callback(keep.remove)
         if "assignment" in needs.parts or guidance.assign_by:
-            stack.enter_context(_watched(module, guidance, results))
-        loss, items = module.loss(batch.engine)
+            stack.enter_context(_watched(module, _of_images(guidance, kept), results))
+        loss, items = module.loss(batch.engine) if kept is None else labelled.loss_of(module, batch, kept)
     output = read(raw[0], maps, batch.images)
     dense = {
-        branch: replace(predictions, assigned=_assignment(results[branch], batch) if branch in results else None)
+        branch: replace(predictions, assigned=_assignment(results[branch], batch, kept) if branch in results else None)
         for branch, predictions in output.dense.items()
     }
     return TrainingPass(loss, items, replace(output, dense=dense), {**maps, **_tensors(raw[0])})
@@ -83,9 +87,26 @@ def _assigners(module: Any) -> dict[str, Any]:
     return {branch: loss.assigner for branch, loss in losses.items() if hasattr(loss, "assigner")}
 
 
-def _assignment(result: tuple[Tensor, ...], batch: Batch) -> Assignment:
-    """The assigner counts an image's boxes from 0; methods want rows of the batch."""
+def _of_images(guidance: Guidance, kept: Tensor | None) -> Guidance:
+    """Guidance for these images of the batch; None: all."""
+    if kept is None:
+        return guidance
+    chosen = kept if len(kept) else kept.new_zeros(1)  # as `labelled.loss_of` has it
+    return Guidance({name: (scores[chosen], boxes[chosen]) for name, (scores, boxes) in guidance.assign_by.items()})
+
+
+def _assignment(result: tuple[Tensor, ...], batch: Batch, kept: Tensor | None = None) -> Assignment:
+    """The assigner counts an image's boxes from 0; methods want rows of the batch.
+
+    Args:
+        kept: images that the assigner saw; the others have no foreground. None: all.
+    """
     _, _, class_targets, foreground, of_image = result
+    if kept is not None:
+        class_targets, foreground, of_image = (
+            value.new_zeros(batch.size, *value.shape[1:]).index_copy(0, kept, value[: len(kept)])
+            for value in (class_targets, foreground, of_image)
+        )
     foreground = foreground.bool()
     if not batch.rows.shape[1]:
         return Assignment(foreground, torch.full_like(of_image, -1, dtype=torch.int64), class_targets)

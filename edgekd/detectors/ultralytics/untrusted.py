@@ -166,7 +166,7 @@ def _has_one_directory(ending: bytes, start: int, offset: int) -> bool:
     return locator != b"PK\6\7" or (record, record_offset, long_start) == (b"PK\6\6", offset, start)
 
 
-class _Inert:
+class _Placeholder:
     """Stands for whatever a pickle names or makes: it takes items and attributes, and forgets them."""
 
     def __init__(self, name: str = "") -> None:
@@ -192,18 +192,18 @@ class _Inspector(pickle._Unpickler):
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))  # of protocol 2
         if module.partition(".")[0] not in _KNOWN:
             raise Refused(f"names {module}.{name}, so it is of another library, or hostile")
-        return _Inert(f"{module}.{name}")
+        return _Placeholder(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
-        return _Inert()
+        return _Placeholder()
 
     def _call(self) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
-        if not isinstance(called, _Inert) or not isinstance(arguments, tuple):
+        if not isinstance(called, _Placeholder) or not isinstance(arguments, tuple):
             raise pickle.UnpicklingError("calls what is no class")
         if arguments and called.name not in _CALLED:
             raise Refused(f"calls {called.name} with arguments, which no Ultralytics checkpoint does")
-        self.append(_Inert(f"what {called.name} returned"))
+        self.append(_Placeholder(f"what {called.name} returned"))
 
     def _set_state(self) -> None:
         self.stack.pop()

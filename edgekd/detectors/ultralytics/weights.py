@@ -15,7 +15,7 @@ from typing import Any
 from edgekd.atomic import write_bytes
 from edgekd.detectors import described
 from edgekd.detectors.ultralytics import untrusted
-from edgekd.detectors.ultralytics.guard import guard
+from edgekd.detectors.ultralytics.guard import exact_paths, guard
 from edgekd.errors import InputError
 from edgekd.files import open_regular
 
@@ -108,7 +108,8 @@ def _load_checkpoint(path: Path, where: str) -> Any:
     remedy = "give an Ultralytics detection checkpoint, or the student.safetensors of an edgekd run"
     try:
         untrusted.check_checkpoint(path)
-        content, _ = torch_safe_load(str(path), safe_only=True)
+        with exact_paths():
+            content, _ = torch_safe_load(str(path), safe_only=True)
         model: Any = (content.get("ema") or content.get("model")) if isinstance(content, dict) else None
         if not hasattr(model, "yaml") or not hasattr(model, "names"):
             raise untrusted.Refused("holds no Ultralytics model")

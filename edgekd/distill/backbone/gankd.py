@@ -10,7 +10,8 @@ author: github.com/p517332051/GAN-Knowledge-Distillation-SSD.
 **Reduction**: mean over images, sum over levels. At a discriminator that cannot tell, a level of L_fool is ln 2.
 
 The source names neither the factor of L_fool nor depth and width of D ("several convolutions that downsample"); what is
-chosen here (UNVERIFIED): 0.01, three convolutions of 64 channels. The published taps are the maps that feed SSD's head,
+chosen here (UNVERIFIED): 1, at which a fresh discriminator's ln 2 a level is about a tenth of a detection loss; three
+convolutions of 64 channels. The published taps are the maps that feed SSD's head,
 hence the neck as default; the survey of architectures files it under the backbone (`taps: backbone`).
 
 Differs from the source: one step trains both sides at once instead of in turn. L_fool sees the discriminator's weights
@@ -38,7 +39,7 @@ from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, regis
 class GANKDConfig(FeatureConfig):
     """Keys of `gankd`."""
 
-    weight: Weight = Field(0.01, description="factor on `fool`; the discriminator's own loss always counts whole")
+    weight: Weight = Field(1.0, description="factor on `fool`; the discriminator's own loss always counts whole")
     depth: int = Field(3, ge=1, le=6, description="convolutions of stride 2 in a discriminator")
     width: int = Field(64, ge=1, description="channels in a discriminator")
 

@@ -13,6 +13,8 @@ published weight 2e-5 holds at about 1333x800 px and 256 channels; at another si
 All of the map is supervised, not only what was hidden. The mask is drawn anew in each step and for each level. `mask:
 channel` hides whole channels (N x C x 1 x 1) instead, which the paper does for classification.
 
+The generator works at the teacher's width: for a small student that is more work than its own step. `width` narrows it.
+
 Differs from the official code: nothing but where the random numbers come from.
 """
 
@@ -40,6 +42,7 @@ class MGDConfig(FeatureConfig):
     weight: Weight = Field(2e-5, description="factor on the sum over levels; 5e-7 for two-stage students")
     ratio: float = Field(0.65, ge=0, lt=1, description="share of positions that is hidden; 0.45 for two-stage students")
     mask: Literal["spatial", "channel"] = "spatial"
+    width: int | None = Field(None, ge=1, description="channels inside the generator, where not the teacher's")
 
 
 @fp32_island
@@ -69,7 +72,8 @@ class MGD(Distiller):
     def build(self, pair: Pair) -> Wiring:
         """See `Distiller.build`."""
         self.levels = Levels.of(pair, self.config, self.name, "conv1x1", only_if_needed=True, resize=False)
-        self.generators = nn.ModuleList(generator(level.teacher.channels) for level in self.levels.pairs)
+        widths = [level.teacher.channels for level in self.levels.pairs]
+        self.generators = nn.ModuleList(generator(channels, self.config.width) for channels in widths)
         return self.levels.wiring()
 
     def terms(

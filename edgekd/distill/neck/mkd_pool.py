@@ -41,11 +41,9 @@ class MKDPoolConfig(MKDConfig):
 @fp32_island
 def mkd_pool_loss(student: Tensor, teacher: Tensor, scales: tuple[int, ...] = (1, 2, 4)) -> Tensor:
     """Mean squared difference of two (N, C, H, W) maps after average pooling, mean over `scales` (cells)."""
-    losses = [
-        F.mse_loss(F.avg_pool2d(student, scale, ceil_mode=True), F.avg_pool2d(teacher, scale, ceil_mode=True))
-        for scale in scales
-    ]
-    return torch.stack(losses).mean()
+    difference = student - teacher  # pooling is linear, so once is enough
+    pooled = [difference if scale == 1 else F.avg_pool2d(difference, scale, ceil_mode=True) for scale in scales]
+    return torch.stack([each.square().mean() for each in pooled]).mean()
 
 
 @register("mkd_pool")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekd.detectors.contract import Trainable
+from edgekd.detectors.ultralytics.guard import exact_paths
 from edgekd.training.engines.process import prepare
 from edgekd.training.engines.shell import is_engines
 
@@ -24,7 +25,8 @@ def save_student(student: Trainable, checkpoint: Path, folder: Path, size_px: in
     from ultralytics.nn.tasks import torch_safe_load
 
     if is_engines(student):
-        content, _ = torch_safe_load(str(checkpoint), safe_only=True)
+        with exact_paths():
+            content, _ = torch_safe_load(str(checkpoint), safe_only=True)
         trained, arguments = student.with_module(content.get("ema") or content["model"]), content["train_args"]
     else:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)

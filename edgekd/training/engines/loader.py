@@ -19,6 +19,7 @@ class ResumableLoader:
     Attributes:
         first_batch: index at which the next pass begins; not 0 only for the pass that a resumed training is in.
         index: of the batch that is handed out next, within its pass.
+        numbered: whether the engine has asked for `first_batch` where it counts batches; see `patches.numbered`.
         before_pass: called once per pass, before its first batch.
         before_batch: called before each batch, the moment between two training steps, and behind the last one.
     """
@@ -29,9 +30,10 @@ class ResumableLoader:
         self._taken = 0
         self.first_batch = 0
         self.index = 0
+        self.numbered = False
         self.before_pass: Callable[[], None] = lambda: None
         self.before_batch: Callable[[], None] = lambda: None
-        loader.worker_init_fn = _Deaf(loader.worker_init_fn)
+        loader.worker_init_fn = _IgnoreSignals(loader.worker_init_fn)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_loader"], name)
@@ -102,7 +104,7 @@ class _Skipping:
             next(self._batches)
 
 
-class _Deaf:
+class _IgnoreSignals:
     """Starts a worker that leaves signals to the main process, which saves before it stops."""
 
     def __init__(self, init: Callable[[int], None] | None) -> None:

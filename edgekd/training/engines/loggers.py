@@ -2,8 +2,8 @@
 
 They show what the engine shows, every distillation term among its losses as `train/kd/<method>.<term>`. The engine
 would write beside its checkpoints, into the current folder or the home folder, and copy checkpoints into the log; here
-a logger sees the trainer through `_Seen`, which says where to write and holds the checkpoints back. A logger that fails
-is dropped with a warning: the training matters more.
+a logger sees the trainer through `_LoggerView`, which says where to write and holds the checkpoints back. A logger
+that fails is dropped with a warning: the training matters more.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from edgekd import ranks
 from edgekd.atomic import write_text
 from edgekd.errors import EnvironmentFault
 from edgekd.progress import say
+from edgekd.training.engines.protocol import EngineTrainer
 
 _MLFLOW_RUN = "mlflow.run"  # id of MLflow's run, for a training that goes on
 
@@ -94,7 +95,7 @@ LOGGERS = {
         "tensorboard",
         ("tensorboard",),
         lambda _folder: {},
-        lambda module, _seen: module.WRITER is not None,
+        lambda module, _view: module.WRITER is not None,
         lambda folder: f"{folder} (tensorboard --logdir {folder.parent.parent})",
         left_out=(
             "on_train_start",
@@ -104,14 +105,14 @@ LOGGERS = {
         "mlflow",
         ("mlflow", "sqlalchemy"),
         _mlflow_environment,
-        lambda _module, seen: getattr(seen, "_mlflow_active", False),
+        lambda _module, view: getattr(view, "_mlflow_active", False),
         _mlflow_started,
     ),
     "wandb": Logger(
         "wb",
         ("wandb",),
         _wandb_environment,
-        lambda module, _seen: module.wb.run is not None,
+        lambda module, _view: module.wb.run is not None,
         _wandb_started,
         finds_itself=True,
     ),
@@ -134,7 +135,7 @@ def require_installed(names: Sequence[str]) -> None:
 
 
 @contextmanager
-def attached(trainer: Any, names: Sequence[str], folder: Path, resumed: bool) -> Iterator[None]:
+def attached(trainer: EngineTrainer, names: Sequence[str], folder: Path, resumed: bool) -> Iterator[None]:
     """Let loggers watch a trainer that has been made and not begun.
 
     Args:
@@ -163,10 +164,10 @@ def attached(trainer: Any, names: Sequence[str], folder: Path, resumed: bool) ->
             os.environ.pop(key, None)
 
 
-class _Seen:
+class _LoggerView:
     """The trainer as a logger sees it: another folder to write to, no checkpoints, all else as it is."""
 
-    def __init__(self, trainer: Any, name: str, folder: Path, resumed: bool) -> None:
+    def __init__(self, trainer: EngineTrainer, name: str, folder: Path, resumed: bool) -> None:
         self.trainer, self.name = trainer, name
         self.save_dir = folder
         self.best = folder / "none"
@@ -199,29 +200,29 @@ class _Seen:
             say(f"warning: {self.name}: {type(error).__name__}: {reason}; the training goes on without it")
 
 
-def _attach(trainer: Any, name: str, folder: Path, resumed: bool) -> None:
+def _attach(trainer: EngineTrainer, name: str, folder: Path, resumed: bool) -> None:
     logger = LOGGERS[name]
     module = import_module(f"ultralytics.utils.callbacks.{logger.module}")
-    seen = _Seen(trainer, name, folder, resumed and logger.finds_itself)
+    view = _LoggerView(trainer, name, folder, resumed and logger.finds_itself)
 
-    def announce(_seen: Any) -> None:
-        if not logger.runs(module, seen):
+    def announce(_view: Any) -> None:
+        if not logger.runs(module, view):
             raise RuntimeError("did not start")
         say(f"{name}: {logger.started(folder)}")
 
     for event, callback in module.callbacks.items():
         if event == "on_pretrain_routine_start":
-            seen.call(callback)  # the trainer has had it when it was made
+            view.call(callback)  # the trainer has had it when it was made
         elif event not in logger.left_out:
-            seen.add_callback(event, _without_checkpoints(callback) if event == "on_train_end" else callback)
-    seen.add_callback("on_train_start", announce)
+            view.add_callback(event, _without_checkpoints(callback) if event == "on_train_end" else callback)
+    view.add_callback("on_train_start", announce)
 
 
 def _without_checkpoints(callback: Callable[[Any], None]) -> Callable[[Any], None]:
     """MLflow's last callback copies every checkpoint, unless it is told that it does not log."""
 
-    def call(seen: Any) -> None:
-        vars(seen)["_mlflow_active"] = False
-        callback(seen)
+    def call(view: Any) -> None:
+        vars(view)["_mlflow_active"] = False
+        callback(view)
 
     return call

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from edgekd import ranks
 from edgekd.detectors.ultralytics.guard import guard
+from edgekd.training.engines.protocol import EngineTrainer
 
 guard()
 
@@ -30,7 +31,7 @@ def synchronised(model: nn.Module, compiled: bool) -> nn.Module:
     return DistributedDataParallel(model, find_unused_parameters=not compiled, static_graph=compiled, **no_buffers)
 
 
-def agree_on_amp(trainer: Any) -> None:
+def agree_on_amp(trainer: EngineTrainer) -> None:
     """Rank 0 has tried AMP; all do as it found."""
     amp = ranks.broadcast(bool(trainer.amp))
     if amp != trainer.amp:

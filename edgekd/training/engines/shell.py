@@ -18,7 +18,8 @@ from edgekd.detectors.outputs import DetectorOutput, Guidance
 from edgekd.detectors.spec import NOTHING, DenseHead, Needs
 from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 from edgekd.detectors.ultralytics.guard import guard
-from edgekd.training.distillation import DistillationModule, batch_of
+from edgekd.training.distillation import DistillationModule, unwrapped
+from edgekd.training.engines.batch import batch_of
 
 # Arguments that look into the network, or the loss, of the engine.
 _OF_ITS_OWN = {
@@ -103,15 +104,6 @@ def introduce(network: Any, class_names: Sequence[str]) -> None:
     from ultralytics.cfg import get_cfg
 
     network.args, network.nc, network.names = get_cfg(), len(class_names), dict(enumerate(class_names))
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """What the engine trains, inside the wrappers of DDP and torch.compile."""
-    guard()
-    from ultralytics.utils.torch_utils import unwrap_model
-
-    inner: nn.Module = unwrap_model(model)
-    return inner
 
 
 def detector_in(model: nn.Module) -> Trainable:

@@ -10,7 +10,7 @@ import torch
 from edgekd.atomic import write_bytes
 from edgekd.detectors.contract import Trainable
 from edgekd.training.engines.shell import is_engines, student_of
-from edgekd.training.engines.trainer import RtdetrTrainer, YoloTrainer
+from edgekd.training.engines.trainer import RtdetrTrainer, StudentTrainer, YoloTrainer
 
 from ultralytics.nn.tasks import RTDETRDetectionModel  # isort: skip  (behind what prepares its import)
 
@@ -37,7 +37,7 @@ class ShellTrainer(YoloTrainer):
         """Nothing: the engine would open the best checkpoint as one of its own; its AP is measured later."""
 
 
-def trainer_type(student: Trainable) -> Any:
+def trainer_type(student: Trainable) -> type[StudentTrainer]:
     """The trainer for a student."""
     if not is_engines(student):
         return ShellTrainer

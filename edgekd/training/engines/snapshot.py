@@ -9,41 +9,41 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from edgekd import ranks
 from edgekd.atomic import write_bytes
-from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import InputError
+from edgekd.training.distillation import DistillationModule, unwrapped
 from edgekd.training.engines.shell import student_of
 
-guard()
-
-from ultralytics.utils.torch_utils import unwrap_model  # noqa: E402
+if TYPE_CHECKING:
+    from edgekd.training.engines.trainer import StudentTrainer
 
 State = dict[str, Any]
 
 
-def passing(trainer: Any) -> State:
+def passing(trainer: StudentTrainer) -> State:
     """What the engine changes between the last batch of an epoch and the end of its validation."""
     return {"criterion": _criterion_numbers(trainer), "random": _random_states()}
 
 
-def capture(trainer: Any, passing_state: State | None = None) -> State:
+def capture(trainer: StudentTrainer, passing_state: State | None = None) -> State:
     """The state between two batches; to be called on all ranks at once.
 
     Args:
         passing_state: `passing` of that moment, where the engine has moved on since.
     """
     then = passing_state or passing(trainer)
-    model = unwrap_model(trainer.model)
+    model = unwrapped(trainer.model)
     return {
         "epoch": trainer.epoch,
         "loader": trainer.train_loader.position(),
         "model": model.state_dict(),
+        "distillation": model.progress() if isinstance(model, DistillationModule) else None,
         "gradients": {name: value.grad for name, value in model.named_parameters() if value.grad is not None},
         "stepped_at": trainer.stepped_at,
         "criterion": then["criterion"],
@@ -59,7 +59,7 @@ def capture(trainer: Any, passing_state: State | None = None) -> State:
     }
 
 
-def prepare(trainer: Any, state: State, best: torch.Tensor | None, same_place: bool = True) -> None:
+def prepare(trainer: StudentTrainer, state: State, best: torch.Tensor | None, same_place: bool = True) -> None:
     """Before the engine's loop begins: the epoch to begin with, and what was best so far.
 
     Args:
@@ -75,13 +75,13 @@ def prepare(trainer: Any, state: State, best: torch.Tensor | None, same_place: b
         write_bytes(trainer.best, best.numpy().tobytes())
 
 
-def restore(trainer: Any, state: State, same_place: bool = True) -> None:
+def restore(trainer: StudentTrainer, state: State, same_place: bool = True) -> None:
     """Before the first batch: everything else, so that nothing the engine did since can tell.
 
     Raises:
         InputError: the state is of another model or optimiser.
     """
-    model = unwrap_model(trainer.model)
+    model = unwrapped(trainer.model)
     try:
         model.load_state_dict(state["model"])
         trainer.ema.ema.load_state_dict(state["ema"])
@@ -89,6 +89,8 @@ def restore(trainer: Any, state: State, same_place: bool = True) -> None:
     except (RuntimeError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"train: the saved state does not fit this training ({reason}); begin anew") from error
+    if isinstance(model, DistillationModule):
+        model.go_on_from(state["distillation"])
     trainer.ema.updates = state["ema_updates"]
     trainer.scaler.load_state_dict(state["scaler"])
     _restore_criterion(model, state["criterion"])
@@ -99,36 +101,36 @@ def restore(trainer: Any, state: State, same_place: bool = True) -> None:
     for name, parameter in model.named_parameters():
         gradient = state["gradients"].get(name)
         parameter.grad = None if gradient is None else gradient.to(parameter.device)
-    trainer.owe(state["stepped_at"])
+    trainer.set_last_step(state["stepped_at"])
     for name, value in state["losses"].items():
         setattr(trainer, name, _map(lambda tensor: tensor.to(trainer.device), value))
     trainer.train_loader.seek(state["loader"])
     _restore_rank(trainer, model, state["ranks"][ranks.rank()])
 
 
-def best_checkpoint(trainer: Any) -> torch.Tensor | None:
+def best_checkpoint(trainer: StudentTrainer) -> torch.Tensor | None:
     """The engine's best checkpoint so far, byte for byte (uint8); its last one if none was best."""
     path: Path = trainer.best if trainer.best.exists() else trainer.last
     return torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8) if path.exists() else None
 
 
-def is_finite(trainer: Any) -> bool:
+def is_finite(trainer: StudentTrainer) -> bool:
     """Whether the weights can be gone on from."""
-    floats = [value for value in unwrap_model(trainer.model).state_dict().values() if torch.is_tensor(value)]
-    return all(bool(torch.isfinite(value).all()) for value in floats if value.is_floating_point())
+    tensors = unwrapped(trainer.model).state_dict().values()
+    return all(bool(torch.isfinite(value).all()) for value in tensors if value.is_floating_point())
 
 
 _STOPPER = ("best_fitness", "best_epoch", "possible_stop")
 _LOSSES = ("tloss", "loss_items", "loss")
 
 
-def _of_rank(trainer: Any, model: Any, random_states: State) -> State:
+def _of_rank(trainer: StudentTrainer, model: Any, random_states: State) -> State:
     """What differs from rank to rank."""
     buffers = {name: value.cpu() for name, value in model.named_buffers()} if ranks.size() > 1 else {}
     return {"random": random_states, "images": _images_in_memory(trainer), "buffers": buffers}
 
 
-def _restore_rank(trainer: Any, model: Any, state: State) -> None:
+def _restore_rank(trainer: StudentTrainer, model: Any, state: State) -> None:
     buffers = dict(model.named_buffers())
     for name, value in state["buffers"].items():
         buffers[name].copy_(value)
@@ -136,9 +138,9 @@ def _restore_rank(trainer: Any, model: Any, state: State) -> None:
     _set_random_states(state["random"])
 
 
-def _criterion_numbers(trainer: Any) -> dict[str, Any]:
+def _criterion_numbers(trainer: StudentTrainer) -> dict[str, Any]:
     """What a loss changes about itself while training: the end-to-end loss shifts its weights each epoch."""
-    criterion = getattr(unwrap_model(trainer.model), "criterion", None)
+    criterion = getattr(unwrapped(trainer.model), "criterion", None)
     return {key: value for key, value in vars(criterion).items() if type(value) in (int, float)} if criterion else {}
 
 
@@ -168,14 +170,14 @@ def _set_random_states(states: State) -> None:
         torch.cuda.set_rng_state_all(states["cuda"])
 
 
-def _images_in_memory(trainer: Any) -> State:
+def _images_in_memory(trainer: StudentTrainer) -> State:
     """A mosaic is made of images that were loaded of late: which ones, in which order."""
     data = trainer.train_loader.dataset
     buffer = list(data.buffer)
     return {"buffer": buffer, "loaded": [index for index in sorted(set(buffer)) if data.ims[index] is not None]}
 
 
-def _put_images_in_memory(trainer: Any, images: State) -> None:
+def _put_images_in_memory(trainer: StudentTrainer, images: State) -> None:
     data = trainer.train_loader.dataset
     for index in images["loaded"]:
         data.load_image(index)

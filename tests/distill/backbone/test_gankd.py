@@ -84,11 +84,12 @@ def test_a_discriminator_learns_and_a_student_passes_it() -> None:
 
 
 def test_magnitude_beside_a_detection_loss() -> None:
-    """A fresh discriminator cannot tell: ln 2 a level, times 0.01: a small push, whatever size and width."""
+    """A fresh discriminator cannot tell: ln 2 a level, whatever size and width; three levels beside a loss of 8."""
     method = build("gankd", OURS, THEIRS)
     value = terms(method, random_output(OURS), random_output(THEIRS, seed=1))["fool"].item()
     assert value == pytest.approx(2 * math.log(2.0), rel=0.1)
-    assert method.config.weight == 0.01
+    assert method.config.weight == 1.0
+    assert 0.05 < 3 * value / 2 / 8 < 0.5
 
 
 def test_other_strides_are_refused() -> None:

@@ -80,6 +80,13 @@ def test_magnitude_beside_a_detection_loss() -> None:
     assert 0.02 < weighted / 8 < 0.06
 
 
+def test_a_generator_has_the_teachers_width_or_less() -> None:
+    ours, theirs = spec("a", (4,), (8,)), spec("b", (16,), (8,))
+    for asked, width in ((None, 16), (3, 3)):
+        first, _, last = build("mgd", ours, theirs, width=asked).generators[0]  # type: ignore[index, union-attr, misc]
+        assert (first.in_channels, first.out_channels, last.in_channels, last.out_channels) == (16, width, width, 16)
+
+
 def test_other_strides_are_refused() -> None:
     with pytest.raises(InputError, match="mgd: no level of equal stride: student small neck has strides 8; teacher"):
         build("mgd", spec("small", (4,), (8,)), spec("vit", (4,), (16,)))

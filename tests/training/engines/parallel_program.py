@@ -29,16 +29,16 @@ def train(data_yaml: Path, work: Path) -> dict[str, Any]:
     them twice over, and the student is one that finds something. SGD, since the first step of Adam has the same length
     whatever the gradient: it would turn rounding into a step.
     """
-    from edgekd.training.fit import make_trainer
+    from edgekd.training.engines.build import make_trainer
     from tests.stages import tiny
-    from tests.training import helpers
+    from tests.training import helpers, surveying
 
     train: dict[str, Any] = {
         "optimizer": "SGD", "lr0": 0.001, "momentum": 0.9, "warmup_epochs": 0.0, "batch": 2 * IMAGES, "nbs": 2 * IMAGES,
         "mosaic": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0, "translate": 0.0, "scale": 0.0, "fliplr": 0.0,
         "erasing": 0.0, "device": "cpu",
     }  # fmt: skip
-    distillers = helpers.methods(logit={}, cwd={"weight": 1.0}, score_l2={})
+    distillers = helpers.methods(logit={}, cwd={"weight": 1.0}, score_l2={}) + surveying.register()
     plan = helpers.plan(data_yaml, distillers=distillers, **train)
     plan = replace(plan, student=tiny.detector("yolo11p"), initialised=True)  # the engine's draw depends on the rank
     trainer = make_trainer(plan, helpers.teachers(), work)
@@ -67,6 +67,7 @@ def train(data_yaml: Path, work: Path) -> dict[str, Any]:
         "batch_sizes": batch_sizes,
         "student": {name: value.detach().clone() for name, value in module.student.named_parameters()},
         "adapters": {name: value.detach().clone() for name, value in module.distillers.named_parameters()},
+        "survey": dict(module.distillers[-1].named_buffers()),
         "averages": {name: value.clone() for name, value in trainer.ema.ema.state_dict().items()},
         "metrics": metrics,
         "steps": module.step,

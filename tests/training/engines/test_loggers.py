@@ -282,13 +282,3 @@ def test_names_and_packages_are_checked(tmp_path: Path, tiny_digits: Path, monke
             4, ["train.loggers: wandb is not installed; pip install wandb, or leave it out"]
         )  # fmt: skip
     assert not (tmp_path / "out" / "student").exists()
-
-
-def test_the_guard_switches_the_engines_own_choice_off() -> None:
-    from edgekd.detectors.ultralytics.guard import guard
-
-    guard()
-    from ultralytics.utils import SETTINGS
-
-    names = ("sync", "clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
-    assert {name: SETTINGS[name] for name in names} == dict.fromkeys(names, False)

@@ -105,3 +105,15 @@ def test_detections_of_two_ranks_are_those_of_one_process(outcomes: Any) -> None
         for mine, theirs in zip(own, other, strict=True):
             np.testing.assert_array_equal(mine, theirs)
     assert sum(len(scores) for _, scores, _ in alone["detections"]) > 36
+
+
+def test_a_survey_is_that_of_one_process(outcomes: Any) -> None:
+    """Each rank looks at a half; what is gathered is in the order of the images, and buffers are those of rank 0."""
+    alone, both = outcomes
+    for rank in both:
+        found, expected = rank["survey"], alone["survey"]
+        assert found["ids"].tolist() == expected["ids"].tolist() == list(range(12))
+        torch.testing.assert_close(found["means"], expected["means"], rtol=1e-4, atol=1e-5)
+        assert torch.equal(found["drawn"], expected["drawn"])
+        assert float(found["own_rank"]) == 0
+    assert torch.equal(both[0]["survey"]["means"], both[1]["survey"]["means"])

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.training.engines import precision
+from edgekd.training.engines.build import make_trainer
 from edgekd.training.engines.precision import amp_difference, amp_is_sound, require_amp
-from edgekd.training.fit import make_trainer
 from tests.training.helpers import detector, methods, plan
 from tests.training.helpers import teacher as untrained_teacher
 from tests.training.steps import ALL, Step, batch_of, module_of, step
@@ -220,11 +220,6 @@ class TestAmp:
         monkeypatch.setattr(precision, "_has_amp", lambda device: True)
         assert not amp_is_sound(module)
         assert "train.amp: mixed precision gives other maps than float32" in capsys.readouterr().err
-
-    def test_the_engine_asks_this_check_and_not_a_model_from_the_network(self) -> None:
-        from edgekd.training.engines import trainer as engine
-
-        assert engine.engine_trainer.check_amp is amp_is_sound
 
 
 @pytest.mark.gpu

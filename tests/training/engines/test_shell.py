@@ -20,9 +20,11 @@ from edgekd.detectors import families
 from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.contract import Asked
 from edgekd.errors import Interrupted
+from edgekd.training.engines.build import make_trainer
 from edgekd.training.engines.shell import EngineShell, detector_in, network_of, student_of, unservable
 from edgekd.training.fake_quantization import Grid
-from edgekd.training.fit import FitPlan, fit, make_trainer
+from edgekd.training.fit import fit
+from edgekd.training.plan import FitPlan
 from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import Teacher
 from tests.detectors.toy import ToyDetector, ToyFamily

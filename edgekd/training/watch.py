@@ -1,0 +1,78 @@
+"""Watches a training: a progress bar over all batches, one row per epoch, and what the loss terms are like."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from edgekd import ranks
+from edgekd.progress import progress, say
+from edgekd.training.distillation import DistillationModule, unwrapped
+from edgekd.training.resume import Resume
+
+if TYPE_CHECKING:
+    from edgekd.training.engines.trainer import StudentTrainer
+
+SCORES = {
+    "ap": "metrics/mAP50-95(B)", "ap50": "metrics/mAP50(B)", "precision": "metrics/precision(B)",
+    "recall": "metrics/recall(B)",
+}  # fmt: skip
+
+
+def watch(trainer: StudentTrainer, resume: Resume, stack: ExitStack, title: str) -> None:
+    """From now on; what is noted goes to `resume.log`: `epochs`, and when distilling `terms` and `first_steps`.
+
+    Args:
+        stack: closes the progress bar.
+    """
+    rows: list[dict[str, Any]] = resume.log.setdefault("epochs", [])
+    bar: list[Any] = []
+
+    def start(_: Any) -> None:
+        loader = trainer.train_loader
+        size, done = len(loader), len(loader) * trainer.start_epoch + loader.first_batch
+        bar.append(stack.enter_context(progress(title, size * trainer.epochs, done=done, round_steps=size)))
+
+    def batch_end(_: Any) -> None:
+        trainer.require_finite()
+        assert trainer.loss is not None
+        bar[0](1, note=f"loss {float(trainer.loss.detach()):.2f}" + (f"  AP {rows[-1]['ap']:.3f}" if rows else ""))
+
+    def epoch_end(_: Any) -> None:
+        if resume.done or not ranks.is_main():  # the engine also reports a final evaluation
+            return
+        rows.append(_row(trainer))
+        model = unwrapped(trainer.model)
+        if isinstance(model, DistillationModule):
+            model.balance.flush()
+            resume.log |= {"terms": model.balance.rows, "first_steps": model.balance.report()}
+            if len(rows) == 1:
+                _say_first_steps(model.balance.report())
+
+    trainer.add_callback("on_train_start", start)
+    trainer.add_callback("on_train_batch_end", batch_end)
+    trainer.add_callback("on_fit_epoch_end", epoch_end)
+
+
+def _row(trainer: StudentTrainer) -> dict[str, Any]:
+    losses = {key: float(value) for key, value in (trainer.tloss or {}).items()}
+    scores = {name: float(trainer.metrics.get(key, 0.0)) for name, key in SCORES.items()}
+    validated = {key.replace("/", "_"): float(value) for key, value in trainer.metrics.items() if key[:4] == "val/"}
+    return {"epoch": trainer.epoch + 1, **scores, **losses, **validated, "lr": _learning_rate(trainer)}
+
+
+def _learning_rate(trainer: StudentTrainer) -> float:
+    """At the end of the epoch, of the weights; in the warm-up, that of the biases is another."""
+    groups = trainer.optimizer.param_groups
+    return float(next((group for group in groups if group.get("param_group") != "bias"), groups[0])["lr"])
+
+
+def _say_first_steps(report: dict[str, Any]) -> None:
+    say(f"first {report['steps']} steps  {'term':<20} {'value':>10} {'weight':>8} {'grad norm':>10} {'share':>7}")
+    for term in report["terms"]:
+        say(
+            f"{'':<14} {term['term']:<20} {term['value']:>10.4g} {term['weight']:>8.3g} "
+            f"{term['gradient_norm']:>10.3g} {term['share']:>7.1%}"
+        )
+        if term["warning"]:
+            say(f"warning: distill: {term['term']}: {term['warning']}")
