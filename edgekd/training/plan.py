@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from torch import Tensor
 
 from edgekd.detectors.contract import Trainable
 from edgekd.detectors.spec import Branch
@@ -21,6 +23,7 @@ class FitPlan:
     Attributes:
         student: gives architecture and initial weights; `initialised` says whether its weights are used.
         initialised: start from the student's weights (True) or from the engine's own random draw (False).
+        inherited: weights by name that take the place of the student's initial ones.
         data_yaml: YOLO layout for the engine (a view inside the run directory).
         train: the engine's arguments.
         own: edgekd's own arguments of the recipe's `train` section.
@@ -47,6 +50,7 @@ class FitPlan:
     grid: Grid | None = None
     validated: bool = True
     unlabelled: frozenset[int] = frozenset()
+    inherited: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

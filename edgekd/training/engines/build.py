@@ -71,6 +71,7 @@ def make_trainer(
         resume,
         plan.validated,
         plan.unlabelled,
+        plan.inherited,
     )
     return trainer
 
