@@ -165,6 +165,15 @@ class TrainableContract(DetectorContract):
             assert (plain is None) == (again is None)
             assert plain is None or again is None or torch.equal(plain, again)
 
+    def test_its_sections(self) -> None:
+        """Each weight is in one of them."""
+        student = families.trainable(self.open(), "test")
+        sections = student.sections()
+        assert set(sections) == {"backbone", "neck", "head"}
+        prefixes = [prefix for section in sections.values() for prefix in section]
+        for path, _ in student.module.named_parameters():
+            assert sum(path.startswith(prefix) for prefix in prefixes) == 1, path
+
     def test_what_can_be_quantised(self) -> None:
         student = self.student()
         every, few = student.quantisable(), student.quantisable(float_predictions=True)
