@@ -101,6 +101,10 @@ class Trainable(Detector, Protocol):
         """Parts of `module` that do most of a pass's work; each may be computed anew in the backward pass."""
         ...
 
+    def sections(self) -> Mapping[str, tuple[str, ...]]:
+        """`backbone`, `neck` and `head`: how paths of their modules in `module` begin, each with its last dot."""
+        ...
+
     def quantisable(self, float_predictions: bool = False) -> dict[str, nn.Conv2d]:
         """Convolutions that an int8 artifact computes in 8 bits, by their path in `module`.
 

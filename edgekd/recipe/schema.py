@@ -135,6 +135,9 @@ class StudentRecipe(DetectorRecipe):
     head: Literal["one2many", "one2one"] | None = Field(
         None, description="branch to use of a two-branch head (YOLO26); default one2many; RT-DETR has none"
     )
+    inherit: tuple[Literal["neck", "head"], ...] = Field(
+        (), max_length=2, description="parts whose weights are the teacher's at the start, where shapes are equal"
+    )
 
 
 class QuantizeRecipe(Strict):
@@ -232,6 +235,8 @@ class Recipe(Strict):
     def _parts_fit(self) -> Recipe:
         self._check_seeds()
         self._check_teachers()
+        if self.student.inherit and self.teacher is None:
+            raise ValueError("'student.inherit' needs a 'teacher' to take weights from")
         if self.quantize.teacher == "teacher" and self.teacher is None:
             raise ValueError("'quantize.teacher: teacher' needs a 'teacher'")
         return self

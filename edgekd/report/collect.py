@@ -17,7 +17,7 @@ from edgekd.report.warn import warnings_of
 SCHEMA = "edgekd.report/2"
 ROLES = ("teacher", "control", "student")
 _ACCURACY = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "per_class", "operating_point", "errors")
-_DETAILS = ("name", "family", "parameters", "weights_sha256", "head", "classes_known", "epochs", "seconds")
+_DETAILS = ("name", "family", "parameters", "weights_sha256", "head", "classes_known", "epochs", "seconds", "inherited")
 _OWN_FILES = {
     "teacher": "teacher/teacher.json",
     "control": "control/metrics.json",

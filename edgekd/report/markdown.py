@@ -9,7 +9,18 @@ from edgekd.plain import markdown as escape
 from edgekd.plain import markdown_code
 from edgekd.report.data_tables import data_tables
 from edgekd.report.errors import error_rows
-from edgekd.report.numbers import DASH, ROLE_NAMES, ap, digits, gain_words, megabytes, of_metric, percent, signed
+from edgekd.report.numbers import (
+    DASH,
+    ROLE_NAMES,
+    ap,
+    digits,
+    gain_words,
+    inherited_words,
+    megabytes,
+    of_metric,
+    percent,
+    signed,
+)
 from edgekd.report.throughput import alone, alone_per_second, load
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⚠️"}
@@ -69,6 +80,8 @@ def _models(report: Mapping[str, Any]) -> str:
     if seeds and seeds["gain"]:
         text = f"\n\nGain over the control: **{gain_words(seeds['gain'])}** (95 % interval); seed {seeds['selected']}"
         text += f" goes on ({seeds['select']})."
+    taken = report["student"]["inherited"]
+    text += f"\n\n{inherited_words(taken)}" if taken else ""
     return table(["Model", "name", "AP", "AP50", "AP75"], rows) + text
 
 

@@ -32,6 +32,12 @@ def gain_words(gain: Mapping[str, Any]) -> str:
     return f"{signed(gain['mean'])} [{signed(gain['low'])}, {signed(gain['high'])}] AP over {count} seeds"
 
 
+def inherited_words(taken: Mapping[str, Any]) -> str:
+    """What control and student started from."""
+    sections = " and ".join(taken["sections"])
+    return f"Control and student began with the teacher's {sections}: {percent(taken['share'])} of their weights."
+
+
 def digits(value: float | None, significant: int = 3) -> str:
     """A number with so many significant digits, never in exponent form for everyday sizes: 0.123, 1.23, 12.3, 1234."""
     if value is None:

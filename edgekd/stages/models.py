@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
 
 from edgekd.detectors import families
 from edgekd.detectors.class_map import columns_of
 from edgekd.detectors.class_matching import ClassMatch
 from edgekd.detectors.contract import Asked, Detector, Trainable
+from edgekd.detectors.inheriting import inherited
 from edgekd.detectors.spec import Branch, Spec
 from edgekd.distill.adapters import named_paths
 from edgekd.distill.config import EMA, MAIN, DistillerConfig, FeatureConfig
@@ -47,12 +50,14 @@ class Pair:
         student: with its initial weights; `initialised` says whether these come from a file.
         head: the student's branch that is selected, validated, exported and reported.
         teachers: by name; also the student's own average, where a method learns from it.
+        inherited: weights of the first teacher that the student, and the control, start from.
     """
 
     student: Trainable
     head: Branch | None
     initialised: bool
     teachers: Mapping[str, Side]
+    inherited: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def teacher(self) -> Detector | None:
@@ -98,7 +103,10 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
     teachers |= {name: ensemble(bound, name, teachers, class_names) for name in recipe.ensembles}
     if learns_from(bound.distillers, EMA):
         teachers[EMA] = average_of(student, class_names)
-    pair = Pair(student, _head(bound, student.spec), student_path is not None, teachers)
+    taken = {}
+    if recipe.student.inherit and class_names:
+        taken = inherited(student, found[MAIN], recipe.student.inherit, f"{where}: student.inherit")
+    pair = Pair(student, _head(bound, student.spec), student_path is not None, teachers, taken)
     check_methods(bound, pair)
     _check_targets(bound, student, channels)
     return pair

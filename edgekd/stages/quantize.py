@@ -62,6 +62,7 @@ def _prepare(context: Context) -> Training:
         fit_plan(context, Trained(NAME)),
         student=pair.student,
         initialised=True,
+        inherited={},
         train=quantization_arguments(recipe.train, recipe.quantize),
         distillers=context.bound.quantize_distillers,
         compared=True,  # a halved batch, or weights from before, would not go with the ranges

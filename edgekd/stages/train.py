@@ -13,6 +13,7 @@ from edgekd.atomic import read_json, sha256_file, sha256_json, write_json
 from edgekd.data import train_view
 from edgekd.detectors import families
 from edgekd.detectors.contract import Asked, Family, Trainable
+from edgekd.detectors.inheriting import share
 from edgekd.progress import say
 from edgekd.ranks import agreement
 from edgekd.report.warn import comparison
@@ -110,6 +111,7 @@ def fit_plan(context: Context, model: Trained) -> FitPlan:
     return FitPlan(
         student=pair.student,
         initialised=pair.initialised,
+        inherited=pair.inherited,
         data_yaml=ranks.on_main(lambda: train_view.write(context.data, context.path / "data" / "train_view")),
         train=train,
         own=own,
@@ -149,6 +151,9 @@ def train(context: Context, model: Trained) -> None:
         "seed": recipe.seed if model.seed is None else model.seed,
         "threads": recipe.threads,
     }
+    if recipe.student.inherit:
+        assert recipe.teacher is not None
+        inputs["inherited"] = file_hash(context.bound.weights_path(recipe.teacher))
     ready: dict[str, Path] = {}
     if distilling:
         ready = prepared(context, context.bound.distillers)
@@ -179,11 +184,14 @@ def _train(context: Context, model: Trained, training: Training, resume: Resume)
     folder = context.path / model.folder
     result = fit(training.plan, training.teachers, folder, training.title, resume)
     context.require_same_data(f"the {model.title} was trained")
-    effort = {
+    effort: dict[str, Any] = {
         "epochs": result.epochs,
         "seconds": round(result.seconds, 1),
         "saving_seconds": round(result.saving_seconds, 2),
     }
+    if taken := dict(training.plan.inherited):
+        sections = list(context.bound.recipe.student.inherit)
+        effort["inherited"] = {"sections": sections, "share": round(share(taken, training.plan.student), 4)}
     if ranks.is_main():
         write_json(folder / "training.json", effort)
     taught = ["terms.csv", "first_steps.json"] if training.teachers else []

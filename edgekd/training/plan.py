@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from edgekd.detectors.contract import Trainable
 from edgekd.detectors.families import family
 from edgekd.detectors.spec import Branch
@@ -22,6 +24,7 @@ class FitPlan:
     Attributes:
         student: gives architecture and initial weights; `initialised` says whether its weights are used.
         initialised: start from the student's weights (True) or from the engine's own random draw (False).
+        inherited: weights by name that take the place of the student's initial ones.
         data_yaml: YOLO layout for the engine (a view inside the run directory).
         train: the engine's arguments.
         own: edgekd's own arguments of the recipe's `train` section.
@@ -50,6 +53,7 @@ class FitPlan:
     grid: Grid | None = None
     validated: bool = True
     unlabelled: frozenset[int] = frozenset()
+    inherited: Mapping[str, Tensor] = field(default_factory=dict)
     prepared: Mapping[str, Path] = field(default_factory=dict)
     file: str | None = None
 

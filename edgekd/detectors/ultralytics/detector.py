@@ -165,6 +165,12 @@ class UltralyticsDetector:
         """See `Trainable.layers`: those that the model YAML lists, the head among them."""
         return tuple(self.module.model)
 
+    def sections(self) -> dict[str, tuple[str, ...]]:
+        """See `Trainable.sections`: the model YAML lists the backbone's layers first, and the head last."""
+        begins = [f"model.{index}." for index in range(len(self.module.model))]
+        end = len(self.module.yaml["backbone"])
+        return {"backbone": tuple(begins[:end]), "neck": tuple(begins[end:-1]), "head": (begins[-1],)}
+
     def quantisable(self, float_predictions: bool = False) -> dict[str, nn.Conv2d]:
         """See `Trainable.quantisable`: all but the constant sum over a box distribution's bins."""
         head = {id(part) for part in self.head.modules()} if float_predictions else set()

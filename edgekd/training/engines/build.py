@@ -72,6 +72,7 @@ def make_trainer(
         resume,
         plan.validated,
         plan.unlabelled,
+        plan.inherited,
     )
     return trainer
 

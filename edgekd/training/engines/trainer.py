@@ -5,12 +5,13 @@ Without distillers it is the engine's own training, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edgekd import ranks
 from edgekd.data.quiet import Quietly
@@ -67,6 +68,7 @@ class StudentTrainer(_Base):
         compared: batch halving and a loss that is not finite end the training: both would change a comparison.
         validated: measure the AP after each epoch.
         unlabelled: places in the train split of images whose objects were never marked.
+        inherited: weights that take the place of the student's initial ones.
         resume_state: keeps the state; None keeps nothing.
         fake_quantization: of the batches that are trained, and in validations; None in a float training.
         stepped_at: number of the batch after which the optimiser last stepped, -1 before the first.
@@ -78,6 +80,7 @@ class StudentTrainer(_Base):
     compared: bool
     validated: bool
     unlabelled: frozenset[int]
+    inherited: Mapping[str, Tensor]
     resume_state: Resume | None
     train_loader: ResumableLoader
     fake_quantization: FakeQuantization | None = None
@@ -103,8 +106,10 @@ class StudentTrainer(_Base):
         resume: Resume | None,
         validated: bool = True,
         unlabelled: frozenset[int] = frozenset(),
+        inherited: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> None:
         """Say what to train, before `train()`."""
+        self.inherited = inherited
         self.student, self.initialised, self.wrap = student, initialised, wrap
         self.compared, self.resume_state = compared, resume
         self.validated, self.unlabelled = validated, unlabelled
@@ -123,6 +128,7 @@ class StudentTrainer(_Base):
         """Build the student: the same draw from the same random state as in the engine's own training."""
         names = tuple(self.data["names"].values())
         self.student = self.student.rebuilt(names, self.initialised)
+        self.student.module.load_state_dict(dict(self.inherited), strict=False)
         self.model = network_of(self.student, names)
 
     def set_model_attributes(self) -> None:
