@@ -100,6 +100,10 @@ class PreparedPart:
     def publish(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """There is no other form."""
 
+    def sections(self) -> Mapping[str, tuple[str, ...]]:
+        """It inherits nothing."""
+        return {}
+
     def quantisable(self, float_predictions: bool = False) -> dict[str, nn.Conv2d]:
         """It is never exported."""
         return {}
