@@ -149,6 +149,12 @@ def check_methods(bound: Bound, pair: Pair) -> None:
     if bound.recipe.quantize.mode == "qat":
         second = quantization_pair(bound, pair, pair.student)
         problems += _problems(second, bound.quantize_distillers, f"{bound.where}: quantize.distill")
+        problems += [
+            f"{bound.where}: quantize.distill[{index}]: {name} has a preparation, which this section does not do; use "
+            "another method"
+            for index, (name, _) in enumerate(bound.quantize_distillers)
+            if distiller_type(name).prepares
+        ]
     if problems:
         raise InputError(*problems)
 
