@@ -4,7 +4,7 @@
     python benchmarks/train_step.py --pin --threads 2 --imgsz 160          # the setting of the compiled teacher's goals
     python benchmarks/train_step.py --student yolo11p --teacher yolo11n --imgsz 96    # the pair of the quickstart
     python benchmarks/train_step.py --device cuda --imgsz 640 --amp        # on a GPU, where torch.compile takes over
-    python benchmarks/train_step.py --pin --methods pkd mgd mkd            # what each method adds, by itself
+    python benchmarks/train_step.py --pin --methods pkd mgd:width=32       # what each method adds, by itself
 
 A step is zero_grad, forward, loss, backward and AdamW; no data loading, EMA or gradient clipping. Every variant has a
 student of the same initial weights and an optimiser of its own, and all see the same batch (random images, five boxes
@@ -186,11 +186,10 @@ class Bench:
 
     def _edgekd(self, teacher: Any, *methods: str) -> Any:
         from edgekd.detectors.ultralytics.detector import UltralyticsDetector
-        from edgekd.distill.contract import distiller_type
         from edgekd.training.distillation import DistillationModule, build_distillers
 
         student = UltralyticsDetector(self._new_student(), self.options.student)
-        configs = [(method, distiller_type(method).config_type()) for method in methods]
+        configs = [_method(text) for text in methods]
         parts = build_distillers(configs, student.spec, {"teacher": teacher})
         module = DistillationModule(student, student.module, parts, [teacher] * len(parts), epochs=100, seed=0)
         module.steps_per_epoch = 100
@@ -216,6 +215,18 @@ def _detector(name: str) -> Any:
     from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 
     return UltralyticsDetector.opened(Asked(name, None, CLASSES, 3, name))
+
+
+def _method(text: str) -> tuple[str, Any]:
+    """A method and its keys, of `mgd:width=32`."""
+    from edgekd.distill.contract import distiller_type
+
+    name, _, keys = text.partition(":")
+    return name, distiller_type(name).config_type.model_validate(dict(key.split("=") for key in keys.split(",") if key))
+
+
+def _extra_goal(method: str) -> float | None:
+    return EXTRA_GOALS.get(method.partition(":")[0])
 
 
 def _batch(size: int, imgsz: int) -> dict[str, Any]:
@@ -245,7 +256,7 @@ def main() -> None:
     parser.add_argument("--amp", action="store_true", help="autocast, as the engine does on a GPU")
     parser.add_argument("--compile", action="store_true", help="torch.compile on a CPU, too")
     parser.add_argument("--only", nargs="+", metavar="VARIANT", help="leave the other variants out")
-    parser.add_argument("--methods", nargs="+", metavar="NAME", help="measure what each of these adds, nothing else")
+    parser.add_argument("--methods", nargs="+", metavar="NAME[:KEY=VALUE,...]", help="measure what these add, no more")
     parser.add_argument("--pin", action="store_true", help="keep the process on as many cores as it has threads")
     options = parser.parse_args()
     use_cores(options.threads, options.pin)
@@ -267,7 +278,7 @@ def main() -> None:
         "environment": environment("torch", "ultralytics", "openvino"),
         "median_ms": {name: round(1e3 * median(values), 1) for name, values in times.items()},
         "ratios": {name: {**value, "goal_at_most": GOALS.get(name)} for name, value in ratios.items()},
-        "extra": {name: {**value, "goal_at_most": EXTRA_GOALS.get(name)} for name, value in extras.items()},
+        "extra": {name: {**value, "goal_at_most": _extra_goal(name)} for name, value in extras.items()},
         "seconds": round(time.monotonic() - started, 1),
     }, indent=2))  # fmt: skip
 

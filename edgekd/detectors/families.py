@@ -88,6 +88,7 @@ def _refused(asked: Asked) -> InputError:
 
 def _load() -> None:
     """Register every family: our own first, so that none of another package takes a name of theirs."""
+    import edgekd.detectors.rtmdet.family
     import edgekd.detectors.ultralytics.family  # noqa: F401
 
     plugins.load("edgekd.families")

@@ -83,7 +83,9 @@ def find_taps(side: str, spec: Spec, taps: Taps, method: str) -> tuple[Tap, ...]
     Raises:
         InputError: an unknown tap, or none.
     """
-    by_path = {tap.path: tap for tap in spec.taps}
+    by_path: dict[str, list[Tap]] = {}  # a module that runs once per level has several
+    for tap in spec.taps:
+        by_path.setdefault(tap.path, []).append(tap)
     roles = {tap.role for tap in spec.taps}
     problems = [
         f"{method}: {side} {spec.name}: {unknown('tap', name, [*roles, *by_path])}"
@@ -92,7 +94,7 @@ def find_taps(side: str, spec: Spec, taps: Taps, method: str) -> tuple[Tap, ...]
     ]
     if problems or not taps:
         raise InputError(*(problems or [f"{method}: {side} {spec.name}: no taps given; name a role such as neck"]))
-    found = [tap for name in _listed(taps) for tap in ([by_path[name]] if name in by_path else spec.taps_of(name))]
+    found = [tap for name in _listed(taps) for tap in by_path.get(name) or spec.taps_of(name)]
     return tuple(sorted(found, key=lambda tap: tap.stride))
 
 

@@ -56,6 +56,11 @@ def scale_mask(batch: Batch, size: tuple[int, int]) -> Tensor:
     return _most(_paint(low, high, size) * share[:, None, None], batch)
 
 
+def has_labels(batch: Batch) -> Tensor:
+    """1 for images whose objects are marked, else 0, (B, 1, 1): elsewhere nothing is known to be background."""
+    return batch.view.labelled[:, None, None].to(batch.boxes_px.dtype)
+
+
 def background_mask(foreground: Tensor) -> Tensor:
     """1 / (cells of an image's background) where `foreground` (B, H, W) is zero; zeros where an image has none."""
     outside = (foreground == 0).to(foreground.dtype)

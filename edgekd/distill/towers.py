@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import Branch, Part, Spec, Tap
-from edgekd.distill.adapters import channel_adapter, fp32_island, standardise
+from edgekd.distill.adapters import channel_adapter, fp32_island
 from edgekd.distill.contract import Pair
 from edgekd.distill.points import SharedPoints
 
@@ -45,14 +46,14 @@ class CrossTower(nn.Module):
         return kept
 
     def forward(self, student: DetectorOutput, knowledge: Mapping[str, Tensor]) -> Tensor:
-        """The teacher's predictions (B, channels, A) from the student's features, points as the shared ones."""
+        """The teacher's predictions (B, A, channels) from the student's features, points as the shared ones."""
         found = []
         rows = zip(self.student_taps, self.teacher_taps, self.adapters, self._tails, strict=True)
         for ours, theirs, adapter, tail in rows:
-            feature = adapter(student.taps[ours.key])
+            feature = adapter(_in_the_teachers_layout(student.taps[ours.key]))
             aligned = align(feature, knowledge[f"mean:{theirs.key}"], knowledge[f"variance:{theirs.key}"])
-            found.append(tail(aligned).flatten(2))
-        return torch.cat(found, 2)
+            found.append(tail(aligned).permute(0, 2, 3, 1).flatten(1, 2))
+        return torch.cat(found, 1)
 
 
 @fp32_island
@@ -64,7 +65,14 @@ def align(student: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """
     centre = mean.mean(0)
     spread = (variance.mean(0) + mean.var(0, correction=0)).sqrt()  # within images and between them
-    return standardise(student, eps=1e-12) * spread[:, None, None] + centre[:, None, None]
+    if student.numel() == student.shape[1]:  # one value per channel is its own mean
+        return student * 0 + centre[:, None, None]
+    return F.batch_norm(student, None, None, spread, centre, training=True, eps=1e-12)
+
+
+def _in_the_teachers_layout(feature: Tensor) -> Tensor:
+    """On a CPU a teacher's weights lie channels last; layers that change between layouts take twice as long."""
+    return feature.contiguous(memory_format=torch.channels_last) if feature.device.type == "cpu" else feature
 
 
 def _first(spec: Spec, part: Part, branch: Branch, levels: tuple[int, ...]) -> tuple[Tap, ...]:

@@ -124,7 +124,7 @@ class DistillationModule(nn.Module):
         acting = [
             place
             for place, part in enumerate(self._parts())
-            if part.surveys and epoch < (part.config.schedule.until_epoch or self.epochs)
+            if part.surveys and epoch < (part.config.schedule.until(self.epochs) or self.epochs)
         ]
         if not acting or epoch == self._surveyed:
             return

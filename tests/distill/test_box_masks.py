@@ -130,3 +130,19 @@ def test_a_batch_without_boxes_has_empty_masks() -> None:
         assert drawn.shape == (2, 3, 5) and drawn.sum() == 0
     assert anchor_overlaps(batch, (3, 5), 8).shape == (0, 3, 5, 3)
     assert level_of_boxes(batch, (8, 16)).shape == (0,)
+
+
+def test_overlaps_equal_those_of_torchvision() -> None:
+    from torchvision.ops import box_iou
+
+    corners = torch.rand(7, 2, generator=torch.Generator().manual_seed(0)) * 60
+    boxes = torch.cat([corners, corners + 1 + 40 * torch.rand(7, 2, generator=torch.Generator().manual_seed(1))], 1)
+    batch = boxes_of(boxes.tolist(), size_px=(64, 96))
+    found = anchor_overlaps(batch, (8, 12), 8, scale=4.0, ratios=(0.5, 2.0))
+    anchors = [
+        [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+        for y in range(4, 64, 8)
+        for x in range(4, 96, 8)
+        for w, h in ((32 * 2**0.5, 32 / 2**0.5), (32 / 2**0.5, 32 * 2**0.5))
+    ]
+    torch.testing.assert_close(found.flatten(1), box_iou(boxes, torch.tensor(anchors)))

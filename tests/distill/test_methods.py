@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from edgekd.detectors.class_map import ClassMap
-from edgekd.detectors.outputs import Assignment, Batch, DetectorOutput
+from edgekd.detectors.outputs import Assignment, Batch, DetectorOutput, View
 from edgekd.detectors.spec import QueryHead
 from edgekd.distill.contract import Distiller, distiller_names, distiller_type
 from edgekd.distill.requirements import unmet
 
 from . import helpers
-from .helpers import assigned, batch_of, build, empty_batch, moment, pair_of, random_output, scene, spec
+from .helpers import assigned, batch_of, boxes_of, build, empty_batch, moment, pair_of, random_output, scene, spec
 
 STUDENT = spec("small", (4, 6), towers=True)
 TEACHER = spec("large", (5, 6), towers=True)  # wider on one level only
@@ -184,9 +184,22 @@ def test_half_precision_inputs_give_the_same_value(name: str, config: dict[str, 
         assert value.item() == pytest.approx(wide[key].item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["cskd", "defeat", "fgd", "gkd"])
+def test_images_without_labels_have_no_background(name: str) -> None:
+    """Their boxes are not all, so what lies outside of them may be an object: it is neither counted nor weighed."""
+    method = build(name, STUDENT, TEACHER)
+    batch = boxes_of([[4.0, 4, 12, 12]], [])
+    shown = replace(View.whole(batch.images), labelled=torch.tensor([True, False]))
+    student, teacher = random_output(STUDENT), random_output(TEACHER, seed=1)
+    found = terms(method, student, teacher, replace(batch, shown=shown))["background"]
+    teacher.taps["neck.8"].data[1] += 5.0
+    teacher.taps["neck.16"].data[1] += 5.0
+    assert terms(method, student, teacher, replace(batch, shown=shown))["background"].item() == found.item() > 0
+
+
 MEANS_OVER_IMAGES = [
-    *("cskd", "cwd", "defeat", "dmkd", "fgd", "fgfi", "fitnet", "frs", "gankd", "ld", "logit", "mkd_align", "mkd_pool"),
-    *("reviewkd", "score_l2", "ssim"),
+    *("cskd", "cwd", "defeat", "dmkd", "fgd", "fgfi", "fitnet", "frs", "gankd", "gkd", "ld", "logit", "mkd_align"),
+    *("mkd_pool", "reviewkd", "score_l2", "ssim"),
 ]
 
 

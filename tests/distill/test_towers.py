@@ -50,8 +50,8 @@ def test_the_teachers_own_features_give_its_own_predictions(part: str) -> None:
             for level, tap in enumerate(tower.teacher_taps)
         ],
         2,
-    )
-    assert found.shape == (2, 3 if part == "class_logits" else 12, 20)
+    ).transpose(1, 2)
+    assert found.shape == (2, 20, 3 if part == "class_logits" else 12)
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 

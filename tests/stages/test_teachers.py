@@ -72,6 +72,12 @@ def test_check_shows_whom_each_method_learns_from(folder: Path) -> None:
             "'quantize.teacher' says who teaches",
         ),
         ({"teachers": {"wide": {"weights": "nowhere.pt"}}}, "teachers.wide.weights: no file"),
+        (
+            {"distill": [{"method": "crosskd", "teacher": "ema"}]},
+            "crosskd needs a teacher that stays the same; the average of student yolo11p changes in every step",
+        ),
+        ({"distill": ["lad", "solad"]}, "lad, solad each steer the student's own loss; keep one"),
+        ({"distill": [{"method": "lad", "weight": 2}]}, "there is no loss term to weight; leave weight out"),
     ],
 )
 def test_what_cannot_be(folder: Path, changes: dict[str, Any], problem: str) -> None:

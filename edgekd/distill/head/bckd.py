@@ -54,7 +54,7 @@ def binary_class_loss(
         known: (K,) bool, classes that the teacher knows; None: all.
         beta: power of the difference.
     """
-    factor = _disagreement(student, teacher, known).pow(beta)
+    factor = _disagreement(student, teacher, known, beta)
     loss = F.binary_cross_entropy_with_logits(student, teacher.sigmoid(), reduction="none")
     return (factor * loss).sum() / positives
 
@@ -103,13 +103,15 @@ class BCKD(Distiller):
         config, count = self.config, side.positive_count
         ours, theirs = side.ours("logits"), side.theirs("logits")
         classes = binary_class_loss(ours, theirs, count, side.known, config.beta)
-        weight = _disagreement(ours.detach(), theirs, side.known).amax(-1).pow(config.beta)
+        weight = _disagreement(ours.detach(), theirs, side.known, config.beta).amax(-1)
         boxes = disagreeing_box_loss(side.ours("boxes_px"), side.theirs("boxes_px"), weight, count)
         return {"class": config.class_weight * classes, "box": config.box_weight * boxes}
 
 
 @fp32_island
-def _disagreement(student: Tensor, teacher: Tensor, known: Tensor | None) -> Tensor:
-    """|p_S - p_T| (B, A, K), 0 for classes that the teacher does not know."""
+def _disagreement(student: Tensor, teacher: Tensor, known: Tensor | None, beta: float) -> Tensor:
+    """|p_S - p_T|^beta (B, A, K), 0 for classes that the teacher does not know."""
     difference = (student.sigmoid() - teacher.sigmoid()).abs()
+    if beta != 1:
+        difference = difference.pow(beta)
     return difference if known is None else difference * known

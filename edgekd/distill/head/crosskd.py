@@ -114,14 +114,13 @@ class CrossKD(Distiller):
 
     def _of_branch(self, side: Side, student: DetectorOutput) -> dict[str, Tensor]:
         logits, boxes = (self.towers[f"{part} {side.branch}"](student, side.knowledge) for part in PARTS)
-        logits = self._in_order(logits.transpose(1, 2))
-        classes = binary_class_loss(logits, side.theirs("logits"), side.positive_count, side.known)
+        classes = binary_class_loss(self._in_order(logits), side.theirs("logits"), side.positive_count, side.known)
         weight = side.theirs("confidence")
         if self.bins > 1:
-            ours = boxes.unflatten(1, (4, self.bins)).permute(0, 3, 1, 2)
-            loss = ld_loss(ours.flatten(0, 1), side.theirs("box_logits").flatten(0, 1), weight.flatten())
+            ours = boxes.reshape(-1, 4, self.bins)
+            loss = ld_loss(ours, side.theirs("box_logits").flatten(0, 1), weight.flatten())
         else:
-            ours = from_distances(side.points_px, side.strides, boxes.transpose(1, 2))
+            ours = from_distances(side.points_px, side.strides, boxes)
             loss = overlap_loss(ours, side.theirs("boxes_px"), weight)
         return {"class": self.config.class_weight * classes, "box": self.box_weight * loss}
 

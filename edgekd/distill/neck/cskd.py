@@ -15,7 +15,8 @@ the positions that are left (that of b by their number times C, as the code does
 The value depends on neither batch, width nor image size. A part without any box or any background is 0.
 
 Differs from the official code: the head's parts (towers, predictions, an assistant branch) are left out; the sum of b
-inside and outside boxes leaves out the positions that were set to zero, a constant; without boxes the code gives NaN.
+inside and outside boxes leaves out the positions that were set to zero, a constant; without boxes the code gives NaN;
+images without labels have no outside.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.distill.adapters import Levels, fp32_island
-from edgekd.distill.box_masks import box_mask, boxes_in_cells
+from edgekd.distill.box_masks import box_mask, boxes_in_cells, has_labels
 from edgekd.distill.config import FeatureConfig, Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 
@@ -116,6 +117,6 @@ class CSKD(Distiller):
             (student, teacher, None),
             (rois(student, batch), rois(teacher, batch), None),
             (student, teacher, inside),
-            (student, teacher, 1 - inside),
+            (student, teacher, (1 - inside) * has_labels(batch)),
         ]
         return torch.stack([cskd_loss(*part, self.config.squared, self.config.cosine) for part in parts])

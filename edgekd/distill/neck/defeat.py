@@ -12,7 +12,7 @@ each), mean over levels. The value depends on neither batch, width nor image siz
 Differs from the official code: the head's part needs proposals and is left out; it is switched off in the released
 configuration, too. A box that is thinner than a cell is painted in full length instead of in one cell. Sums of masks
 are counted in cells, not in cells times channels, which differs where a level has no object at all. Levels of any
-strides are served by the rule that the code has for strides 4 to 64.
+strides are served by the rule that the code has for strides 4 to 64. Images without labels have no background.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.distill.adapters import Levels, fp32_island, start_near_zero
-from edgekd.distill.box_masks import box_mask, level_of_boxes
+from edgekd.distill.box_masks import box_mask, has_labels, level_of_boxes
 from edgekd.distill.config import FeatureConfig, Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 
@@ -44,15 +44,15 @@ class DeFeatConfig(FeatureConfig):
 
 
 @fp32_island
-def defeat_loss(student: Tensor, teacher: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Halves of the mean squared difference inside and outside a mask; 0 for a side without cells.
+def defeat_loss(student: Tensor, teacher: Tensor, objects: Tensor, background: Tensor) -> tuple[Tensor, Tensor]:
+    """Halves of the weighted mean squared difference on either side; 0 for a side without cells.
 
     Args:
         student, teacher: (N, C, H, W).
-        mask: (N, H, W) of 0 and 1.
+        objects, background: (N, H, W), weights from 0 to 1.
     """
     distance = (student - teacher).square().mean(1)
-    inside, outside = ((distance * side).sum() / (2 * side.sum().clamp_min(1)) for side in (mask, 1 - mask))
+    inside, outside = ((distance * side).sum() / (2 * side.sum().clamp_min(1)) for side in (objects, background))
     return inside, outside
 
 
@@ -88,7 +88,8 @@ class DeFeat(Distiller):
         home = level_of_boxes(batch, [pair.teacher.stride for pair in self.levels.pairs])
         for level, (ours, theirs) in enumerate(self.levels.maps(student, knowledge)):
             chosen = home == level if self.config.boxes == "by_size" else None
-            mask = box_mask(batch, (theirs.shape[2], theirs.shape[3]), chosen)
-            sides.append(torch.stack(defeat_loss(ours, theirs, mask)))
+            objects = box_mask(batch, (theirs.shape[2], theirs.shape[3]), chosen)
+            background = (1 - objects) * has_labels(batch)
+            sides.append(torch.stack(defeat_loss(ours, theirs, objects, background)))
         inside, outside = torch.stack(sides).mean(0).unbind()
         return {"object": inside * self.config.object_weight, "background": outside * self.config.background_weight}

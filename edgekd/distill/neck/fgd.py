@@ -15,7 +15,8 @@ map what a global-context block makes of it; both of a level are trained, so `co
 **Reduction**: sum over channels and positions, mean over images, sum over levels. Foreground and background sum to the
 order of (objects + 1) x C whatever the image size; attention and context grow with H W as well.
 
-Differs from the official code: no bias in the convolution before the context block's softmax, which cannot see it.
+Differs from the official code: no bias in the convolution before the context block's softmax, which cannot see it;
+images without labels have no background.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from torch import Tensor, nn
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.distill.adapters import Levels, fp32_island
 from edgekd.distill.attention import channel_attention, spatial_attention
-from edgekd.distill.box_masks import background_mask, scale_mask
+from edgekd.distill.box_masks import background_mask, has_labels, scale_mask
 from edgekd.distill.config import FeatureConfig, Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 
@@ -131,7 +132,8 @@ class FGD(Distiller):
         rows = []
         for level, (ours, theirs) in enumerate(self.levels.maps(student, knowledge)):
             foreground = scale_mask(batch, (theirs.shape[2], theirs.shape[3]))
-            found = fgd_losses(ours, theirs, foreground, background_mask(foreground), self.config.temperature)
+            background = background_mask(foreground) * has_labels(batch)
+            found = fgd_losses(ours, theirs, foreground, background, self.config.temperature)
             context = squared_distance(self.student_context[level](ours), self.teacher_context[level](theirs))
             rows.append(torch.stack([*found, context]))
         names = ("foreground", "background", "attention", "context")

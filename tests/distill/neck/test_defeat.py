@@ -9,15 +9,17 @@ from ..helpers import batch_of, boxes_of, build, random_output, spec, terms
 def test_value_by_hand() -> None:
     """Two channels, three cells, one of them inside."""
     student = torch.tensor([[1.0, 2.0, 0.0], [3.0, 4.0, 2.0]]).reshape(1, 2, 1, 3)
-    inside, outside = defeat_loss(student, torch.zeros(1, 2, 1, 3), torch.tensor([[[1.0, 0.0, 0.0]]]))
+    mask = torch.tensor([[[1.0, 0.0, 0.0]]])
+    inside, outside = defeat_loss(student, torch.zeros(1, 2, 1, 3), mask, 1 - mask)
     assert inside.item() == pytest.approx((1 + 9) / 2 / 2)
     assert outside.item() == pytest.approx((4 + 16 + 0 + 4) / 4 / 2)
 
 
 def test_zero_at_identity_and_for_a_side_without_cells() -> None:
     feature = torch.randn(2, 3, 4, 4)
-    assert [value.item() for value in defeat_loss(feature, feature, torch.ones(2, 4, 4))] == [0.0, 0.0]
-    inside, outside = defeat_loss(feature, feature + 1, torch.zeros(2, 4, 4))
+    mask = torch.zeros(2, 4, 4)
+    assert [value.item() for value in defeat_loss(feature, feature, 1 - mask, mask)] == [0.0, 0.0]
+    inside, outside = defeat_loss(feature, feature + 1, mask, 1 - mask)
     assert inside.item() == 0.0 and outside.item() == pytest.approx(0.5)
 
 
@@ -56,8 +58,9 @@ def test_more_pixels_leave_the_value_unchanged() -> None:
     """Twice the image, the same picture in each quarter, four boxes."""
     student, teacher = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     mask = (torch.rand(2, 4, 4) > 0.5).float()
-    once = defeat_loss(student, teacher, mask)
-    tiled = defeat_loss(student.repeat(1, 1, 2, 2), teacher.repeat(1, 1, 2, 2), mask.repeat(1, 2, 2))
+    once = defeat_loss(student, teacher, mask, 1 - mask)
+    both = (value.repeat(1, 1, 2, 2) for value in (student, teacher))
+    tiled = defeat_loss(*both, mask.repeat(1, 2, 2), 1 - mask.repeat(1, 2, 2))
     assert [value.item() for value in tiled] == pytest.approx([value.item() for value in once], rel=1e-5)
 
 

@@ -1,0 +1,84 @@
+"""What an RTMDet is, known from its architecture: its spec and its taps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgekd.detectors.rtmdet.network import RTMDet
+from edgekd.detectors.rtmdet.scales import STACKED_CONVS, STRIDES
+from edgekd.detectors.spec import DenseHead, Part, Role, Spec, Tap
+
+_PROBE_SIZE_PX = 64
+
+
+def describe(network: RTMDet, name: str) -> Spec:
+    """The spec of a network."""
+    return Spec(
+        family="rtmdet",
+        name=name,
+        class_names=network.class_names,
+        input_channels=network.channels,
+        size_multiple=max(STRIDES),
+        taps=_taps(network),
+        head=DenseHead(STRIDES, point_offset=0.0),
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+    )
+
+
+def _taps(network: RTMDet) -> tuple[Tap, ...]:
+    """Each stage, each map of the neck, and behind each tower of the head."""
+    last, width = STACKED_CONVS - 1, network.scale.levels[0]
+    taps = []
+    for level, (stride, channels) in enumerate(zip(STRIDES, network.scale.levels, strict=True)):
+        places: list[tuple[Role, str, int]] = [
+            ("backbone", f"backbone.stage{level + 2}", channels),
+            ("neck", f"neck.out_convs.{level}", width),
+            ("head_cls", f"bbox_head.cls_convs.{level}.{last}", width),
+            ("head_box", f"bbox_head.reg_convs.{level}.{last}", width),
+        ]
+        taps += [Tap(role, path, stride, count, part=head_part(path)) for role, path, count in places]
+    return tuple(sorted(taps, key=lambda tap: (tap.role, tap.stride)))
+
+
+def head_part(path: str) -> Part | None:
+    """What of the head must be asked for so that a module runs; None for everything before the head."""
+    if not path.startswith("bbox_head."):
+        return None
+    return "boxes" if path.split(".")[1] in ("reg_convs", "rtm_reg") else "class_logits"
+
+
+def named_taps(network: RTMDet, paths: Sequence[str]) -> tuple[Tap, ...]:
+    """Taps at modules that a recipe names; of a convolution that all levels share, one per level.
+
+    Found by one pass on grey: paths that do not exist, or whose output is no (B, C, H, W), are left out.
+    """
+    modules = dict(network.named_modules())  # a shared module stands there once, under its first name
+    shapes: dict[str, list[tuple[int, ...]]] = {path: [] for path in paths if path in modules}
+
+    def note(path: str) -> Any:
+        return lambda _module, _inputs, output: shapes[path].append(tuple(getattr(output, "shape", ())))
+
+    handles = [modules[path].register_forward_hook(note(path)) for path in shapes]
+    was_training = network.training
+    try:
+        with torch.no_grad():
+            grey = torch.full((1, network.channels, _PROBE_SIZE_PX, _PROBE_SIZE_PX), 0.5, device=_device(network))
+            network.eval()(grey)
+    finally:
+        network.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return tuple(
+        Tap("named", path, _PROBE_SIZE_PX // shape[2], shape[1], call=call, part=head_part(path))
+        for path, calls in shapes.items()
+        for call, shape in enumerate(calls)
+        if len(shape) == 4
+    )
+
+
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
