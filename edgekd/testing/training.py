@@ -161,6 +161,14 @@ class TrainableContract(DetectorContract):
             assert (plain is None) == (again is None)
             assert plain is None or again is None or torch.equal(plain, again)
 
+    def test_sections_hold_every_weight_once(self) -> None:
+        student = self.student()
+        sections = student.sections()
+        assert set(sections) == {"backbone", "neck", "head"} and all(sections.values())
+        beginnings = [beginning for section in sections.values() for beginning in section]
+        for name, _ in student.module.named_parameters():
+            assert sum(name.startswith(beginning) for beginning in beginnings) == 1, name
+
     def test_what_can_be_quantised(self) -> None:
         student = self.student()
         every, few = student.quantisable(), student.quantisable(float_predictions=True)
