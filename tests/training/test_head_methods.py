@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from edgekd.training.distillation import DistillationModule, build_distillers
+from edgekd.training.distillation import DistillationModule
+from edgekd.training.distillers import build_distillers
 from edgekd.training.teacher import EmaTeacher
 from tests.training.helpers import detector, methods, teacher
 from tests.training.steps import Step, batch_of, module_of, step
