@@ -118,6 +118,10 @@ class RTMDetDetector:
         ]
         return (*stages, *neck.top_down_blocks, *neck.bottom_up_blocks, *neck.out_convs, *towers)
 
+    def sections(self) -> dict[str, tuple[str, ...]]:
+        """See `Trainable.sections`."""
+        return {"backbone": ("backbone.",), "neck": ("neck.",), "head": ("bbox_head.",)}
+
     def quantisable(self, float_predictions: bool = False) -> dict[str, nn.Conv2d]:
         """See `Trainable.quantisable`. What levels share counts once: one range for its inputs at all levels."""
         last = ("bbox_head.rtm_cls.", "bbox_head.rtm_reg.") if float_predictions else ()
