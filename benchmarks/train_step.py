@@ -186,7 +186,8 @@ class Bench:
 
     def _edgekd(self, teacher: Any, *methods: str) -> Any:
         from edgekd.detectors.ultralytics.detector import UltralyticsDetector
-        from edgekd.training.distillation import DistillationModule, build_distillers
+        from edgekd.training.distillation import DistillationModule
+        from edgekd.training.distillers import build_distillers
 
         student = UltralyticsDetector(self._new_student(), self.options.student)
         configs = [_method(text) for text in methods]

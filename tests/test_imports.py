@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import re
 import resource
 import subprocess
@@ -159,6 +160,18 @@ def test_the_command_line_imports_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"
+
+
+def test_methods_and_families_are_known_before_anything_is_written(tmp_path: Path) -> None:
+    """torchvision makes torch's compiler, which makes a folder at once; a run says later where that may be."""
+    program = (
+        "import sys; from edgekd.detectors.families import family_names; from edgekd.distill.contract import "
+        "distiller_names; family_names(), distiller_names(); print('torchvision' in sys.modules)"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert found.stdout.strip() == "False"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_comes_at_once() -> None:

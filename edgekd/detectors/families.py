@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 from edgekd import plugins
 from edgekd.detectors.contract import Asked, Detector, Family, Trainable
 from edgekd.errors import EnvironmentFault, InputError, unknown
 
+_BUILT_IN = ("ultralytics", "rtmdet")  # in the order in which they are asked
 _REGISTRY: dict[str, Family] = {}
 
 
@@ -33,7 +35,7 @@ def family(name: str) -> Family:
 def family_names() -> list[str]:
     """Names of all families, the built-in ones first."""
     _load()
-    return list(_REGISTRY)
+    return [*_BUILT_IN, *(name for name in _REGISTRY if name not in _BUILT_IN)]
 
 
 def meant(model: str | None, weights: Path | None) -> str | None:
@@ -41,9 +43,8 @@ def meant(model: str | None, weights: Path | None) -> str | None:
 
     Weights that none accepts are the first family's, which tells what is wrong with them.
     """
-    _load()
-    found = next((name for name, one in _REGISTRY.items() if one.accepts(model, weights)), None)
-    return next(iter(_REGISTRY)) if found is None and model is None and weights is not None else found
+    found = next((name for name in family_names() if _REGISTRY[name].accepts(model, weights)), None)
+    return _BUILT_IN[0] if found is None and model is None and weights is not None else found
 
 
 def open_detector(name: str | None, asked: Asked) -> Detector:
@@ -69,10 +70,17 @@ def trainable(detector: Detector, where: str) -> Trainable:
     """The detector, if it can be trained.
 
     Raises:
-        InputError: it can only teach.
+        InputError: it can only teach, or its package was written for another version of edgekd.
     """
     if isinstance(detector, Trainable):
         return detector
+    members = [name for name in (*vars(Trainable), *vars(Detector)) if not name.startswith("_")]
+    lacking = [name for name in members if not hasattr(detector, name)]
+    if hasattr(detector, "training_pass"):
+        raise InputError(
+            f"{where}: family {detector.spec.family} lacks {', '.join(lacking)}, which edgekd asks of students; update "
+            "the package that it comes from"
+        )
     raise InputError(
         f"{where}: {detector.spec.name} of family {detector.spec.family} can teach, but not be trained; "
         "use it as the teacher, and a model of another family as the student"
@@ -88,7 +96,6 @@ def _refused(asked: Asked) -> InputError:
 
 def _load() -> None:
     """Register every family: our own first, so that none of another package takes a name of theirs."""
-    import edgekd.detectors.rtmdet.family
-    import edgekd.detectors.ultralytics.family  # noqa: F401
-
+    for name in _BUILT_IN:
+        import_module(f"edgekd.detectors.{name}.family")
     plugins.load("edgekd.families")

@@ -6,14 +6,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchvision.ops import complete_box_iou_loss, generalized_box_iou_loss
 
 from edgekd.detectors.outputs import Batch
 from edgekd.distill.adapters import fp32_island
 
 BoxLoss = Literal["giou", "ciou"]
 LEAST_SIDE_PX = 0.1
-_LOSSES = {"giou": generalized_box_iou_loss, "ciou": complete_box_iou_loss}
 
 
 @fp32_island
@@ -22,7 +20,10 @@ def box_loss(ours: Tensor, theirs: Tensor, kind: BoxLoss = "giou") -> Tensor:
 
     A young student's boxes may be turned inside out; they count as boxes of the least side, with finite gradients.
     """
-    loss: Tensor = _LOSSES[kind](_upright(ours), _upright(theirs))
+    from torchvision.ops import complete_box_iou_loss, generalized_box_iou_loss
+
+    function = {"giou": generalized_box_iou_loss, "ciou": complete_box_iou_loss}[kind]
+    loss: Tensor = function(_upright(ours), _upright(theirs))
     return loss
 
 

@@ -7,7 +7,7 @@ once (here, in `adapters.py` and in `edgekd.training`), so a method is its equat
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 import torch
@@ -19,6 +19,7 @@ from edgekd.detectors.outputs import Batch, DetectorOutput, Guidance
 from edgekd.detectors.spec import NOTHING, Branch, Needs, Part, Spec
 from edgekd.distill.config import DistillerConfig
 from edgekd.distill.frozen import Frozen, no_parts
+from edgekd.distill.preparation import Preparation, Prepared
 from edgekd.errors import unknown
 
 Level = Literal["backbone", "neck", "head", "region", "query", "feature", "logit"]
@@ -58,6 +59,7 @@ class Pair:
             `Detector.head_tail`. Gradients pass through it, and nothing ever changes it.
         columns: per class of the data set, the teacher's own column of logits, -1 where it does not know the class;
             empty: the same order.
+        weights: of the method's preparation, where it is done; see `prepared`.
     """
 
     student: Spec
@@ -66,6 +68,11 @@ class Pair:
     known: tuple[bool, ...] = ()
     head_tail: Callable[[Part, int, int, Branch], Frozen] = no_parts
     columns: tuple[int, ...] = ()
+    weights: Mapping[str, Tensor] | None = field(default=None, repr=False)
+
+    def prepared(self, module: nn.Module) -> Prepared:
+        """A module of a method that `prepares`, frozen as its preparation left it."""
+        return Prepared(module, self.weights)
 
     @classmethod
     def of(cls, student: Spec, teacher: Detector, columns: Sequence[int], class_names: tuple[str, ...] = ()) -> Pair:
@@ -161,6 +168,7 @@ class Distiller(nn.Module):
         auxiliary: names of terms that train the method's own modules alone (a discriminator's). They must not reach the
             student; neither weight nor schedule applies to them.
         guides: whether `guidance` steers the student's own loss; one method of a recipe may.
+        prepares: whether it has a `preparation`.
         surveys: whether `epoch_began` is called. A pass over all train images, by both sides, is not cheap.
         wiring: what `build` returned.
     """
@@ -172,6 +180,7 @@ class Distiller(nn.Module):
     auxiliary: ClassVar[frozenset[str]] = frozenset()
     guides: ClassVar[bool] = False
     surveys: ClassVar[bool] = False
+    prepares: ClassVar[bool] = False
 
     def __init__(self, config: DistillerConfig, pair: Pair) -> None:
         """Build the method for a pair.
@@ -198,6 +207,10 @@ class Distiller(nn.Module):
         teacher's maps by key of the tap.
         """
         return {tap.key: teacher.taps[tap.key] for tap in self.wiring.teacher.taps}
+
+    def preparation(self) -> Preparation:
+        """What is trained before any student, of a method that `prepares`: a module that `Pair.prepared` froze."""
+        raise NotImplementedError
 
     def guidance(self, knowledge: Mapping[str, Tensor], batch: Batch) -> Guidance:
         """How the teacher steers the student's own loss, of a method that `guides`."""

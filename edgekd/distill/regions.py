@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms  # torchvision registers the operator that `roi_align` calls
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
 
@@ -120,6 +119,8 @@ def roi_align(feature: Tensor, rows: Tensor, stride: int, size: int) -> Tensor:
     itself is called: torchvision's function compiles a substitute on GPUs where deterministic algorithms are wished
     for, as the engine does, which warns and goes on.
     """
+    import torchvision  # noqa: F401  (registers the operator)
+
     scale = 1 / stride
     found: Tensor = torch.ops.torchvision.roi_align(feature.float(), rows.float(), scale, size, size, _SAMPLES, True)
     return found
@@ -175,6 +176,8 @@ def strongest(
     Returns:
         The regions, best first, and the scores (B, R) of them.
     """
+    from torchvision.ops import batched_nms
+
     best = scores.topk(min(before_nms, scores.shape[1]), dim=1)
     boxes = clipped(boxes_px.gather(1, best.indices[..., None].expand(-1, -1, 4)), images)
     fits = is_box(boxes, min_side_px) & (best.values > min_score) & best.values.isfinite()

@@ -52,10 +52,9 @@ class ScoreMaps:
         cells = [height * width for height, width in sizes]
         anchors = best.shape[1] // sum(cells)
         per_level = torch.split(best, [count * anchors for count in cells], dim=1)
-        return {
-            f"score:{key}": per_level[level].reshape(-1, *sizes[level], anchors).amax(-1)
-            for key, level in self.level_of.items()
-        }
+        maps = {key: per_level[level].reshape(-1, *sizes[level], anchors) for key, level in self.level_of.items()}
+        # one anchor: a view, not a copy, whose sums would be rounded in another order
+        return {f"score:{key}": one.squeeze(-1) if anchors == 1 else one.amax(-1) for key, one in maps.items()}
 
     def read(self, knowledge: Mapping[str, Tensor], level: LevelPair) -> Tensor:
         """The scores (N, H, W) of a pair's teacher, from what `knowledge` gave."""

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_iou, distance_box_iou
 
 from edgekd.detectors.outputs import Batch
 from edgekd.distill.adapters import fp32_island
@@ -38,6 +37,8 @@ def valuable_region(points_px: Tensor, strides: Tensor, level_sizes: Sequence[tu
 @fp32_island
 def _weights(points_px: Tensor, strides: Tensor, truth_px: Tensor, cells: Sequence[int]) -> Tensor:
     """IoU per ground truth and point, 0 where the point is not valuable for it: (M, A)."""
+    from torchvision.ops import box_iou, distance_box_iou
+
     reach = strides.unsqueeze(-1) * (ANCHOR_STRIDES / 2)
     anchors = torch.cat([points_px - reach, points_px + reach], -1)
     if not len(truth_px):

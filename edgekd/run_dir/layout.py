@@ -24,6 +24,7 @@ _FILES = (
     *(f"{name}/{file}" for name in _TRAINED for file in ("metrics.json", "training.json", "resume.pt")),
     *(f"{name}/{file}" for name in _TRAINED for file in ("epochs.csv", "terms.csv")),
     *(f"{name}/first_steps.json" for name in _TRAINED),
+    *(f"prepare/*/{file}" for file in ("prepared.pt", "epochs.csv", "resume.pt")),
     *(f"export/*/{file}" for file in ("edgekd.json", "parity.json", "quantization.json", "bisect.json")),
     *(f"{folder}/*@*.{end}" for folder in ("validate", "profile") for end in ("json", "jsonl", "jsonl.partial")),
     *(f"{root}/validate/*@*.{end}" for root in ("seeds/*", "test", "test/seeds/*") for end in ("json", "jsonl")),
@@ -32,7 +33,7 @@ _FILES = (
 # Glob patterns, too.
 _FOLDERS = {
     ".engine": "", "data/train_view": "view.json", "data/digits": "digits.json",
-    **{f"{name}/{folder}": "" for name in _TRAINED for folder in ("engine", "logs")},
+    **{f"{name}/{folder}": "" for name in (*_TRAINED, "prepare/*") for folder in ("engine", "logs")},
 }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from edgekd.training.engines.process import prepare
 CODE_VERSIONS = {
     "data": 2,
     "teacher": 3,
+    "prepare": 1,
     "control": 1,
     "student": 1,
     "student_qat": 1,

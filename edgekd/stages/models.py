@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -37,7 +38,6 @@ from edgekd.stages.teachers import (
 )
 from edgekd.training.engines.placement import torch_device
 from edgekd.training.engines.precision import require_amp
-from edgekd.training.engines.shell import unservable
 from edgekd.training.teacher_network import RuntimeName
 from edgekd.training.teacher_runtime import RUNTIMES
 
@@ -94,8 +94,7 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
     student = families.trainable(families.open_detector(recipe.student.family, asked), asked.where)
     found = {name: open_teacher(bound, name, class_names, channels, architecture_only) for name in recipes_of(recipe)}
     _require_channels(channels, where, student=student, **{place_of(name): one for name, one in found.items()})
-    if reasons := unservable(student, recipe.train):
-        raise InputError(*(f"{where}: {reason}" for reason in reasons))
+    _require_trainable(student, recipe.train, where)
     sides = {place_of(name): (recipes_of(recipe)[name], one) for name, one in found.items()}
     _require_model(where, student=(recipe.student, student), **sides)
     student, found = _with_taps(bound.distillers, student, found)
@@ -150,6 +149,12 @@ def check_methods(bound: Bound, pair: Pair) -> None:
     if bound.recipe.quantize.mode == "qat":
         second = quantization_pair(bound, pair, pair.student)
         problems += _problems(second, bound.quantize_distillers, f"{bound.where}: quantize.distill")
+        problems += [
+            f"{bound.where}: quantize.distill[{index}]: {name} has a preparation, which this section does not do; use "
+            "another method"
+            for index, (name, _) in enumerate(bound.quantize_distillers)
+            if distiller_type(name).prepares
+        ]
     if problems:
         raise InputError(*problems)
 
@@ -230,6 +235,14 @@ def _with_taps(
     }
     ours = [path for config in configs for path in named_paths(config.taps)] + theirs[EMA]
     return student.with_taps(ours), {name: one.with_taps(theirs[name]) for name, one in teachers.items()}
+
+
+def _require_trainable(student: Trainable, train: Mapping[str, Any], where: str) -> None:
+    """Refuse arguments that the engine cannot train this student with."""
+    from edgekd.training.engines.shell import unservable  # imports the engine
+
+    if reasons := unservable(student, train):
+        raise InputError(*(f"{where}: {reason}" for reason in reasons))
 
 
 def _require_channels(channels: int, where: str, **detectors: Detector | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from edgekd.stages.binding import file_hash
 from edgekd.stages.context import Context
 from edgekd.stages.in_torch import measure_in_torch
 from edgekd.stages.models import check_runtime
+from edgekd.stages.prepare import prepared, prepared_inputs
 from edgekd.stages.teachers import make_teachers, teacher_inputs
 from edgekd.training.arguments import split_arguments
 from edgekd.training.engines.process import PACKAGES
@@ -153,19 +154,22 @@ def train(context: Context, model: Trained) -> None:
     if recipe.student.inherit:
         assert recipe.teacher is not None
         inputs["inherited"] = file_hash(context.bound.weights_path(recipe.teacher))
+    ready: dict[str, Path] = {}
     if distilling:
+        ready = prepared(context, context.bound.distillers)
+        inputs |= prepared_inputs(context, ready)
         inputs["distill"] = [[method, config.model_dump(mode="json")] for method, config in context.bound.distillers]
         inputs |= teacher_inputs(context.bound, context.bound.distillers, context.pair.teachers)
-    train_stage(context, model, inputs, lambda: _prepare(context, model, distilling))
+    train_stage(context, model, inputs, lambda: _prepare(context, model, distilling, ready))
 
 
-def _prepare(context: Context, model: Trained, distilling: bool) -> Training:
+def _prepare(context: Context, model: Trained, distilling: bool, ready: Mapping[str, Path]) -> Training:
     check_runtime(context.bound)  # before the control is trained, too
     for warning in schedules.in_the_warm_up(context.bound.distillers, context.bound.recipe.train) if distilling else ():
         say(f"warning: {warning}")
     teachers = make_teachers(context.bound.distillers, context.pair.teachers) if distilling else {}
     title = f"{'distilling' if distilling else 'training'} the {model.title}"
-    return Training(fit_plan(context, model), teachers, title)
+    return Training(replace(fit_plan(context, model), prepared=ready), teachers, title)
 
 
 def _resume(context: Context, model: Trained, inputs: dict[str, Any]) -> Resume:

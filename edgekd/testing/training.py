@@ -7,6 +7,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from edgekd.detectors.capture import run
 from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.detectors.outputs import Batch, Guidance, TrainingPass
 from edgekd.detectors.spec import NOTHING, DenseHead, Needs
+from edgekd.export.contract import Source
+from edgekd.export.parity import require
+from edgekd.export.targets import load_target, run_steps
 from edgekd.testing.detectors import NAMES, DetectorContract, images_of
 from edgekd.training.engines.batch import batch_of
 from edgekd.training.engines.shell import introduce, network_of
@@ -161,6 +165,15 @@ class TrainableContract(DetectorContract):
             assert (plain is None) == (again is None)
             assert plain is None or again is None or torch.equal(plain, again)
 
+    def test_its_sections(self) -> None:
+        """Each weight is in one of them."""
+        student = families.trainable(self.open(), "test")
+        sections = student.sections()
+        assert set(sections) == {"backbone", "neck", "head"}
+        prefixes = [prefix for section in sections.values() for prefix in section]
+        for path, _ in student.module.named_parameters():
+            assert sum(path.startswith(prefix) for prefix in prefixes) == 1, path
+
     def test_what_can_be_quantised(self) -> None:
         student = self.student()
         every, few = student.quantisable(), student.quantisable(float_predictions=True)
@@ -204,6 +217,17 @@ class TrainableContract(DetectorContract):
             opened = family.open(Asked(None, tmp_path / name, (), 3, "test"))
             assert opened.spec.class_names == NAMES
             _close(opened, source)
+
+    def test_an_artifact_finds_the_same(self, tmp_path: Path) -> None:
+        """Exported to ONNX, for any size and batch, and compared with torch as every export is."""
+        detector, target = self.open(), load_target("onnx-fp32", {}, "test")
+        size_px = (2 * detector.spec.size_multiple, 3 * detector.spec.size_multiple)
+        for head in detector.spec.branches or (None,):
+            predictor: Any = detector.export_module(head)
+            source = Source(predictor, predictor.decode, NAMES, 3, size_px, detector.spec.size_multiple, "5eed" * 16)
+            artifact = run_steps(source, target, tmp_path / str(head))
+            images = np.random.default_rng(0).integers(0, 255, (2, *size_px, 3), np.uint8)
+            assert require(predictor, artifact, images, target)["passed"] is True
 
     def test_trained_weights_of_another_model_are_found_out(self) -> None:
         family, detector = families.family(self.family), self.open()

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from edgekd import ranks
 from edgekd.detectors.contract import Trainable
 from edgekd.detectors.outputs import Batch, Guidance, TrainingPass
-from edgekd.detectors.spec import Needs, Spec
-from edgekd.distill.config import DistillerConfig
-from edgekd.distill.contract import Distiller, Moment, distiller_type
+from edgekd.detectors.spec import Needs
+from edgekd.distill.contract import Distiller, Moment
 from edgekd.distill.terms import DETECTION
 from edgekd.errors import InputError
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
+from edgekd.training.distillers import labels
 from edgekd.training.engines.batch import batch_of
 from edgekd.training.knowledge import Knowledge, Online
 from edgekd.training.survey import TrainImages, TrainSurvey, undisturbed
@@ -66,7 +66,7 @@ class DistillationModule(nn.Module):
         self.step = 0
         self._surveyed = -1  # the epoch before which methods last looked at the data
         self._needs = Needs.merged(part.wiring.student for part in distillers)
-        self._labels = _labels(distillers)
+        self._labels = labels([part.name for part in distillers])
         self._names: dict[str, list[str]] = {}  # label -> names of its terms
         self._auto = {
             label: auto_weight(part.config.wanted_share, part.config.share_of)
@@ -262,21 +262,6 @@ def assert_optimised(module: DistillationModule, optimizer: torch.optim.Optimize
         raise InputError(f"distill: adapter weights {names} are not optimised; remove train.freeze on them")
     adapters = {id(value) for value in module.distillers.parameters()}
     assert not any(id(value) in adapters for value in module.student.parameters()), "an adapter is part of the student"
-
-
-def build_distillers(
-    methods: Sequence[tuple[str, DistillerConfig]], student: Spec, teachers: Mapping[str, AnyTeacher]
-) -> list[Distiller]:
-    """The methods, each wired for the student and its teacher."""
-    return [distiller_type(name)(config, teachers[config.teacher].pair(student)) for name, config in methods]
-
-
-def _labels(distillers: Sequence[Distiller]) -> list[str]:
-    """Method names; a method used twice gets a number."""
-    names = [part.name for part in distillers]
-    return [
-        name if names.count(name) == 1 else f"{name}{names[:index].count(name) + 1}" for index, name in enumerate(names)
-    ]
 
 
 def _log_every(steps_per_epoch: int) -> int:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from edgekd import ranks
 from edgekd.atomic import disk_faults
 from edgekd.cores import set_threads
-from edgekd.detectors.families import family
 from edgekd.errors import DivergedError, EdgekdError, EnvironmentFault, InputError
 from edgekd.training.engines import loggers
 from edgekd.training.engines.build import make_trainer
@@ -64,8 +63,7 @@ def fit(
         if alone:
             resume.remove()
     epochs = len(resume.log["epochs"])
-    weights = folder / family(plan.student.spec.family).student_files[0]
-    return FitResult(weights, epochs, resume.elapsed(), resume.saving_seconds)
+    return FitResult(folder / plan.weights_name, epochs, resume.elapsed(), resume.saving_seconds)
 
 
 def _run(trainer: StudentTrainer, resume: Resume, data: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from edgekd.detectors.contract import Trainable
+from edgekd.detectors.families import family
 from edgekd.detectors.spec import Branch
 from edgekd.distill.config import DistillerConfig
 from edgekd.training.arguments import OwnArguments
@@ -35,6 +36,8 @@ class FitPlan:
         validated: measure the AP after each epoch, and keep the best one's weights; False for a look at a few steps.
         unlabelled: places in the train split of images whose objects were never marked: methods learn from them, the
             student's own loss does not. Of a distillation alone.
+        prepared: label of a method that prepares -> the weights that its preparation left.
+        file: that `student.save` writes; None: the first of its family's.
     """
 
     student: Trainable
@@ -51,6 +54,13 @@ class FitPlan:
     validated: bool = True
     unlabelled: frozenset[int] = frozenset()
     inherited: Mapping[str, Tensor] = field(default_factory=dict)
+    prepared: Mapping[str, Path] = field(default_factory=dict)
+    file: str | None = None
+
+    @property
+    def weights_name(self) -> str:
+        """Name of the file that holds what was trained."""
+        return self.file or family(self.student.spec.family).student_files[0]
 
 
 @dataclass(frozen=True)

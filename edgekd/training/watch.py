@@ -36,7 +36,8 @@ def watch(trainer: StudentTrainer, resume: Resume, stack: ExitStack, title: str)
     def batch_end(_: Any) -> None:
         trainer.require_finite()
         assert trainer.loss is not None
-        bar[0](1, note=f"loss {float(trainer.loss.detach()):.2f}" + (f"  AP {rows[-1]['ap']:.3f}" if rows else ""))
+        seen = f"  AP {rows[-1]['ap']:.3f}" if rows and trainer.validated else ""
+        bar[0](1, note=f"loss {float(trainer.loss.detach()):.2f}{seen}")
 
     def epoch_end(_: Any) -> None:
         if resume.done or not ranks.is_main():  # the engine also reports a final evaluation
@@ -56,7 +57,7 @@ def watch(trainer: StudentTrainer, resume: Resume, stack: ExitStack, title: str)
 
 def _row(trainer: StudentTrainer) -> dict[str, Any]:
     losses = {key: float(value) for key, value in (trainer.tloss or {}).items()}
-    scores = {name: float(trainer.metrics.get(key, 0.0)) for name, key in SCORES.items()}
+    scores = {name: float(trainer.metrics.get(key, 0.0)) for name, key in SCORES.items() if trainer.validated}
     validated = {key.replace("/", "_"): float(value) for key, value in trainer.metrics.items() if key[:4] == "val/"}
     return {"epoch": trainer.epoch + 1, **scores, **losses, **validated, "lr": _learning_rate(trainer)}
 

@@ -102,6 +102,13 @@ def test_one_that_can_only_teach() -> None:
 
     with pytest.raises(InputError, match=r"r.yaml: student: toy-s of family toy can teach, but not be trained"):
         families.trainable(Tutor(), "r.yaml: student")  # type: ignore[arg-type]
+
+    class Old(Tutor):
+        def training_pass(self) -> None:
+            """Of a former contract."""
+
+    with pytest.raises(InputError, match=r"r.yaml: student: family toy lacks .*\bquantisable\b.*; update the package"):
+        families.trainable(Old(), "r.yaml: student")  # type: ignore[arg-type]
     whole = ToyDetector.made(("a",), 3)
     assert isinstance(whole, Trainable)
     assert families.trainable(whole, "") is whole

@@ -189,6 +189,9 @@ class ToyDetector:
     def layers(self) -> tuple[nn.Module, ...]:
         return (self.module.stem, self.module.deeper)
 
+    def sections(self) -> dict[str, tuple[str, ...]]:
+        return {"backbone": ("stem.",), "neck": ("deeper.",), "head": ("head_cls.", "head_box.")}
+
     def quantisable(self, float_predictions: bool = False) -> dict[str, nn.Conv2d]:
         return {
             path: part

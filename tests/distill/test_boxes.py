@@ -28,7 +28,7 @@ def test_boxes_apart_have_a_giou_loss_above_one() -> None:
 def test_ciou_equals_the_engines() -> None:
     from ultralytics.utils.metrics import bbox_iou
 
-    corner, side = torch.rand(20, 2) * 50, torch.rand(20, 2) * 30 + 1
+    corner, side = torch.rand(20, 2) * 50, torch.rand(20, 2) * 30 + 8
     ours = torch.cat([corner, corner + side], 1)
     theirs = ours + torch.randn(20, 4)
     expected = 1 - bbox_iou(ours, theirs, xywh=False, CIoU=True).squeeze(-1)

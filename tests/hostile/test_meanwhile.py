@@ -68,7 +68,7 @@ def test_data_that_changes_during_a_training_ends_it(
     monkeypatch.setattr(train_stages, "fit", trained)
     training = train_stages.Training(None, {}, "x")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="was changed while the student was trained") as caught:
-        train_stages._train(context, "student", training, Resume(tmp_path / "resume.pt", {}, 1))
+        train_stages._train(context, train_stages.Trained("student"), training, Resume(tmp_path / "resume.pt", {}, 1))
     assert "--fresh" in caught.value.problems[0]
     assert any(text in problem for problem in caught.value.problems[1:]), caught.value.problems
     for problem in caught.value.problems:

@@ -10,7 +10,7 @@ import yaml
 
 from edgekd.atomic import read_json
 from edgekd.data.digits import generate
-from edgekd.distill.contract import distiller_names
+from edgekd.distill.contract import distiller_names, distiller_type
 from edgekd.stages.listing import list_targets
 from tests.stages.tiny import edgekd, short_protocol, weights
 
@@ -32,13 +32,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_method_by_its_name(folder: Path) -> None:
     weights(folder / "teacher.safetensors", "yolo11n")
-    recipe = write(
-        folder / "x.yaml", data={"format": "digits", "train": 16, "val": 8, "test": 8}, distill=list(distiller_names()),
-        teacher={"model": "yolo11n", "weights": "teacher.safetensors"}, train={"imgsz": 96, "batch": 4},
-    )  # fmt: skip
-    ended = edgekd("check", recipe, "--dry-step", "--json")
-    assert ended.code == 0, ended.err
-    assert {term["term"].split(".")[0] for term in ended.json["dry_step"]["terms"]} == {"detection", *distiller_names()}
+    guiding = [name for name in distiller_names() if distiller_type(name).guides]  # one of them in a recipe
+    teaching = [name for name in distiller_names() if name not in guiding]
+    for methods in (teaching, *([name] for name in guiding)):
+        recipe = write(
+            folder / "x.yaml", data={"format": "digits", "train": 16, "val": 8, "test": 8}, distill=methods,
+            teacher={"model": "yolo11n", "weights": "teacher.safetensors"}, train={"imgsz": 96, "batch": 4},
+        )  # fmt: skip
+        ended = edgekd("check", recipe, "--dry-step", "--json")
+        assert ended.code == 0, ended.err
+        found = {term["term"].split(".")[0] for term in ended.json["dry_step"]["terms"]}
+        assert found - set(guiding) == {"detection", *methods} - set(guiding)
 
 
 def test_every_data_format(folder: Path) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from edgekd.detectors.contract import Asked
 from edgekd.detectors.ultralytics.detector import UltralyticsDetector
-from edgekd.training.distillation import DistillationModule, build_distillers
+from edgekd.training.distillation import DistillationModule
+from edgekd.training.distillers import build_distillers
 from edgekd.training.memory import checkpointed
 from edgekd.training.teacher import Teacher
 from tests.training.helpers import SAME_CLASSES, detector, methods

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from edgekd.distill.contract import distiller_type
-from edgekd.training.distillation import DistillationModule, build_distillers
+from edgekd.training.distillation import DistillationModule
+from edgekd.training.distillers import build_distillers
 from edgekd.training.teacher import Teacher
 from tests.training.helpers import SAME_CLASSES, detector
 from tests.training.steps import batch_of, trained

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgekd.training.distillation import DistillationModule
-from edgekd.training.fit import build_distillers
+from edgekd.training.distillers import build_distillers
 from edgekd.training.teacher import EmaTeacher
 from tests.training.helpers import detector, methods, teacher
 from tests.training.steps import Step, batch_of, module_of, step

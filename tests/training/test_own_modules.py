@@ -17,7 +17,8 @@ from edgekd.distill import contract
 from edgekd.distill.config import DistillerConfig, Schedule
 from edgekd.distill.contract import Distiller, Moment, Pair, Wiring
 from edgekd.errors import InputError
-from edgekd.training.distillation import DistillationModule, build_distillers
+from edgekd.training.distillation import DistillationModule
+from edgekd.training.distillers import build_distillers
 from edgekd.training.teacher import Teacher
 from tests.training.helpers import SAME_CLASSES, detector
 from tests.training.steps import batch_of, trained

@@ -13,7 +13,8 @@ from edgekd.cores import set_threads
 from edgekd.detectors.contract import Trainable
 from edgekd.errors import InputError
 from edgekd.training import fake_quantization, memory
-from edgekd.training.distillation import DistillationModule, build_distillers
+from edgekd.training.distillation import DistillationModule
+from edgekd.training.distillers import build_distillers
 from edgekd.training.engines.placement import engine_device
 from edgekd.training.engines.process import prepare
 from edgekd.training.plan import FitPlan
@@ -59,7 +60,7 @@ def make_trainer(
         device = next(network.parameters()).device
         for teacher in teachers.values():
             teacher.to(device)
-        parts = build_distillers(plan.distillers, student.spec, teachers)
+        parts = build_distillers(plan.distillers, student.spec, teachers, plan.prepared)
         tutors = [teachers[config.teacher] for _, config in plan.distillers]
         return DistillationModule(student, network, parts, tutors, epochs, plan.seed)
 

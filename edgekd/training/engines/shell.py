@@ -21,10 +21,6 @@ from edgekd.detectors.ultralytics.guard import guard
 from edgekd.training.distillation import DistillationModule, unwrapped
 from edgekd.training.engines.batch import batch_of
 
-guard()
-
-from ultralytics.nn.tasks import BaseModel  # noqa: E402
-
 # Arguments that look into the network, or the loss, of the engine.
 _OF_ITS_OWN = {
     "freeze": "counts layers of the engine's own networks",
@@ -96,11 +92,15 @@ def unservable(detector: Trainable, train: Mapping[str, Any]) -> list[str]:
 
 def is_engines(detector: Trainable) -> bool:
     """Whether its network is one of the engine's."""
+    guard()
+    from ultralytics.nn.tasks import BaseModel
+
     return isinstance(detector.module, BaseModel)
 
 
 def introduce(network: Any, class_names: Sequence[str]) -> None:
     """Tell a network what the engine tells it before a training: classes, and arguments, here the engine's defaults."""
+    guard()
     from ultralytics.cfg import get_cfg
 
     network.args, network.nc, network.names = get_cfg(), len(class_names), dict(enumerate(class_names))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,8 +108,8 @@ def restore(trainer: StudentTrainer, state: State, same_place: bool = True) -> N
 
 
 def best_checkpoint(trainer: StudentTrainer) -> torch.Tensor | None:
-    """The engine's best checkpoint so far, byte for byte (uint8); its last one if none was best."""
-    path: Path = trainer.best if trainer.best.exists() else trainer.last
+    """The engine's best checkpoint so far, byte for byte (uint8); its last one if none was, or nothing is, measured."""
+    path = trainer.best if trainer.validated and trainer.best.exists() else trainer.last
     return torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8) if path.exists() else None
 
 

@@ -21,8 +21,9 @@ class Styled:
 
     @property
     def style(self) -> TrainingStyle:
-        """Of the student's family."""
-        return family(self.student.spec.family).style
+        """Of the student's family; what is no detector has one of its own."""
+        own: TrainingStyle | None = getattr(self.student, "style", None)
+        return own or family(self.student.spec.family).style
 
     def _setup_scheduler(self) -> None:
         super()._setup_scheduler()  # type: ignore[misc]

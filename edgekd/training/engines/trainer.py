@@ -23,7 +23,7 @@ from edgekd.training.engines import parallel, patches, views
 from edgekd.training.engines.loader import ResumableLoader
 from edgekd.training.engines.protocol import EngineTrainer
 from edgekd.training.engines.release import changed
-from edgekd.training.engines.shell import network_of, student_of
+from edgekd.training.engines.shell import is_engines, network_of, student_of
 from edgekd.training.engines.style import Styled
 from edgekd.training.engines.train_images import train_images
 from edgekd.training.fake_quantization import FakeQuantization
@@ -171,7 +171,7 @@ class StudentTrainer(_Base):
         rank = ranks.rank() if ranks.size() > 1 else rank
         loader = self._engine.get_dataloader(dataset_path, batch_size, rank, mode)
         loader.dataset.load_image = Quietly(loader.dataset.load_image)
-        if mode == "train" and self.wrap is not None:
+        if mode == "train" and (self.wrap is not None or not is_engines(self.student)):
             views.follow(loader.dataset, self.unlabelled)
         return ResumableLoader(loader) if mode == "train" else loader
 

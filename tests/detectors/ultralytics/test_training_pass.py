@@ -12,7 +12,7 @@ from edgekd.detectors.capture import run
 from edgekd.detectors.outputs import Batch, DensePredictions, Guidance, TrainingPass
 from edgekd.detectors.spec import Needs
 from edgekd.detectors.ultralytics.detector import UltralyticsDetector
-from edgekd.training.distillation import batch_of
+from edgekd.training.engines.batch import batch_of
 from tests.training.helpers import detector
 from tests.training.steps import batch_of as engine_batch
 from tests.training.steps import trained
