@@ -65,10 +65,8 @@ class GcBlock(nn.Module):
 
     def added(self, feature: Tensor) -> Tensor:
         """What is added to each position of an (N, C, H, W) map: (N, C)."""
-        cells = feature.flatten(2)
-        scores = (cells * self.pick.weight.reshape(-1, 1)).sum(
-            1
-        )  # (N, H W); products and sums: faster than thin matmuls
+        cells = feature.flatten(2)  # products and sums below are faster than matmuls as thin as these
+        scores = (cells * self.pick.weight.reshape(-1, 1)).sum(1)  # (N, H W)
         vector: Tensor = self.add((cells * scores.softmax(-1).unsqueeze(1)).sum(2))
         return vector
 
