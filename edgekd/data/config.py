@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edgekd.data import coco_layout, digits, yolo_layout
+from edgekd.data import coco_layout, digits, unlabelled, yolo_layout
 from edgekd.data.data_yaml import MOST_CHANNELS, read_data_yaml
 from edgekd.data.labels import Checked, content_fault
 from edgekd.data.problems import OnProblem, Problem, ProblemLog
 from edgekd.data.summary import SplitSummary, summarise
+from edgekd.data.unlabelled import Unlabelled, UnlabelledData
 from edgekd.errors import InputError
 from edgekd.recipe.schema import SEEDS, PathText
 from edgekd.types import Split
@@ -23,6 +24,7 @@ _ON_PROBLEM = (
     "error: refuse faulty data; clip: clip boxes that stick out of their image and are mostly inside, refuse the rest; "
     "skip: clip these, and leave images with other faults out"
 )
+_UNLABELLED = "more images for the student, without labels"
 
 
 class _Section(BaseModel):
@@ -38,6 +40,7 @@ class DigitsData(_Section):
     val: int = Field(200, ge=1, le=_MOST_IMAGES, description="number of validation images")
     test: int = Field(200, ge=1, le=_MOST_IMAGES, description="number of test images")
     seed: int = Field(0, ge=0, lt=SEEDS, description="seed of everything that is drawn at random")
+    unlabelled: UnlabelledData | None = Field(None, description=_UNLABELLED)
 
 
 class YoloData(_Section):
@@ -46,6 +49,7 @@ class YoloData(_Section):
     format: Literal["yolo"]
     path: PathText = Field(description="the data.yaml, from the recipe's folder, else the current one")
     on_problem: OnProblem = Field("error", description=_ON_PROBLEM)
+    unlabelled: UnlabelledData | None = Field(None, description=_UNLABELLED)
 
 
 class CocoFiles(_Section):
@@ -64,6 +68,7 @@ class CocoData(_Section):
     test: CocoFiles | None = None
     on_problem: OnProblem = Field("error", description=_ON_PROBLEM)
     channels: int = Field(3, ge=1, le=MOST_CHANNELS, description="channels that the images are read with")
+    unlabelled: UnlabelledData | None = Field(None, description=_UNLABELLED)
 
 
 DataConfig = Annotated[DigitsData | YoloData | CocoData, Field(discriminator="format")]
@@ -77,6 +82,7 @@ class DataSet:
         problems: what was clipped, left out or is worth knowing, by split and kind.
         summaries: what each split holds.
         warnings: what is wrong with the set as a whole, a sentence each.
+        unlabelled: images without labels beside it.
     """
 
     class_names: tuple[str, ...]
@@ -85,10 +91,13 @@ class DataSet:
     problems: tuple[Problem, ...]
     summaries: dict[str, SplitSummary]
     warnings: tuple[str, ...]
+    unlabelled: Unlabelled | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The content of RUN/data/split.json."""
+        more = {} if self.unlabelled is None else {"unlabelled": self.unlabelled.as_json()}
         return {
+            **more,
             "schema": "edgekd.data/2",
             "class_names": list(self.class_names),
             "channels": self.channels,
@@ -126,8 +135,17 @@ def load(config: DataConfig, folder: Path, base: Path) -> DataSet:
         EnvironmentFault: the disk is full or read-only.
     """
     cache = Path(folder) / "image_facts.json"
+    found = _labelled(config, folder, base, cache)
+    if config.unlabelled is None:
+        return found
+    more = unlabelled.read(_found(base, config.unlabelled.images), found.splits, found.channels, cache)
+    problems, warnings = (*found.problems, *more.problems), (*found.warnings, *more.warnings)
+    return replace(found, problems=problems, warnings=warnings, unlabelled=more)
+
+
+def _labelled(config: DataConfig, folder: Path, base: Path, cache: Path) -> DataSet:
     if isinstance(config, DigitsData):
-        arguments = config.model_dump(exclude={"format"})
+        arguments = config.model_dump(exclude={"format", "unlabelled"})
         return _load_yolo(digits.generate(Path(folder) / "digits", **arguments), base, "error", cache)
     if isinstance(config, YoloData):
         return _load_yolo(_found(base, config.path), base, config.on_problem, cache)

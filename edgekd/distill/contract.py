@@ -219,7 +219,8 @@ class Distiller(nn.Module):
     def epoch_began(self, moment: Moment, survey: Survey) -> None:
         """Look at the data before an epoch is trained, of a method that `surveys`.
 
-        What is found is kept in buffers, which are saved with the training state and are those of rank 0 afterwards.
+        What is found is kept in buffers, which are saved with the training state and are those of rank 0 afterwards;
+        `build` gives them their size, or a saved state would not fit.
         Called once per epoch, whatever interrupts it; without gradients, with the student in eval mode. Neither its
         batch norms nor any random state notices. `moment.generator` is the same on all ranks.
         """

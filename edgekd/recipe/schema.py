@@ -285,6 +285,9 @@ def with_long_forms(content: dict[str, Any]) -> dict[str, Any]:
         for key, name in names.items()
         if isinstance(content.get(key), (list, tuple))
     }
+    data = content.get("data")
+    if isinstance(data, dict) and isinstance(data.get("unlabelled"), str):
+        long["data"] = {**data, "unlabelled": {"images": data["unlabelled"]}}
     if isinstance(content.get("quantize"), dict):
         long["quantize"] = with_long_forms(content["quantize"])
     return {**content, **long}

@@ -18,7 +18,7 @@ _TRAINED = ("baseline", "control", "student", "student_qat", "seeds/*/control", 
 # As glob patterns below the run directory. What the manifest lists comes on top.
 _FILES = (
     LOCKED_RECIPE, "seeds.json", "test.json", "verdict.json", "report.html", "report.md", "report.json", ".token-*",
-    "data/split.json", "data/ground_truth-val.json", "data/image_facts.json",
+    "data/split.json", "data/ground_truth-val.json", "data/image_facts.json", "data/pseudo_labels.json",
     "data/packs/*-*.npy", "data/packs/*-*.json", "teacher/teacher.json",
     *(f"{name}/student{suffix}" for name in _TRAINED for suffix in WEIGHTS_SUFFIXES),
     *(f"{name}/{file}" for name in _TRAINED for file in ("metrics.json", "training.json", "resume.pt")),
@@ -32,7 +32,7 @@ _FILES = (
 # Folders that edgekd replaces as a whole whenever it needs them -> the file that marks them, where there is one.
 # Glob patterns, too.
 _FOLDERS = {
-    ".engine": "", "data/train_view": "view.json", "data/digits": "digits.json",
+    ".engine": "", "data/train_view": "view.json", "data/train_view_student": "view.json", "data/digits": "digits.json",
     **{f"{name}/{folder}": "" for name in (*_TRAINED, "prepare/*") for folder in ("engine", "logs")},
 }  # fmt: skip
 

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from edgekd.atomic import sha256_file
 from edgekd.data.config import CocoData, DigitsData, YoloData
+from edgekd.data.unlabelled import in_vain
 from edgekd.detectors.families import family_names
 from edgekd.devices import catalog
 from edgekd.devices.contract import DeviceSpec
@@ -115,6 +116,9 @@ def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None =
     base = base or path.parent
     recipe = attempt(partial(with_families, recipe, base, where)) or recipe
     data = attempt(lambda: _data(recipe, where)) if "data" in recipe.model_fields_set else None
+    if data and data.unlabelled:
+        why = in_vain(data.unlabelled, has_teacher=recipe.teacher is not None, has_methods=bool(recipe.distill))
+        problems += [f"{where}: data.unlabelled.{why}"] if why else []
     distillers = [attempt(one) for one in bind_methods(recipe.distill, where, "distill")]
     quantize_distillers = [attempt(one) for one in bind_methods(recipe.quantize.distill, where, "quantize.distill")]
     targets = [attempt(partial(_target, recipe, index, where)) for index in range(len(recipe.export))]

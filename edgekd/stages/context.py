@@ -30,6 +30,7 @@ CODE_VERSIONS = {
     "student_qat": 1,
     "accuracy": 2,
     "seeds": 1,
+    "pseudo_labels": 1,
     "test": 2,
     "export": 3,
     "validate": 3,
@@ -97,8 +98,12 @@ class Context:
         except InputError as error:
             return list(error.problems)
         changed = []
-        for name, split in self.data.splits.items():
-            other = now.splits.get(name)
+        before, after = (
+            {**data.splits, **({"unlabelled": data.unlabelled.split} if data.unlabelled else {})}
+            for data in (self.data, now)
+        )
+        for name, split in before.items():
+            other = after.get(name)
             if other is None or other.content_hash != split.content_hash:
                 count = 0 if other is None else len(other.images)
                 changed.append(f"data: {name}: {len(split.images):,} images were read before, {count:,} now, or others")

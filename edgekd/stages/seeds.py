@@ -14,6 +14,7 @@ from edgekd.recipe.schema import Recipe
 from edgekd.report.numbers import gain_words
 from edgekd.stages.context import Context
 from edgekd.stages.train import Trained, accuracy_inputs, train, warn_of_comparison
+from edgekd.stages.unlabelled import label_images
 
 SCHEMA = "edgekd.seeds/1"
 FILE = "seeds.json"
@@ -29,6 +30,7 @@ def control_stage(context: Context) -> None:
 def student_stage(context: Context) -> None:
     """Train the student, with every distiller of the recipe. Of several, the one that `select` names goes on."""
     recipe = context.bound.recipe
+    label_images(context)
     for model in trained_models(recipe, "student"):
         train(context, model)
     if recipe.seeds:

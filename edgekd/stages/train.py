@@ -24,6 +24,7 @@ from edgekd.stages.in_torch import measure_in_torch
 from edgekd.stages.models import check_runtime
 from edgekd.stages.prepare import prepared, prepared_inputs
 from edgekd.stages.teachers import make_teachers, teacher_inputs
+from edgekd.stages.unlabelled import student_inputs, student_view
 from edgekd.training.arguments import split_arguments
 from edgekd.training.engines.process import PACKAGES
 from edgekd.training.fit import fit
@@ -108,17 +109,23 @@ def fit_plan(context: Context, model: Trained) -> FitPlan:
     """What decides the weights of a model."""
     recipe, pair = context.bound.recipe, context.pair
     train, own = split_arguments(recipe.train)
+    taught = model.role == "student"
+    folder = context.path / "data" / "train_view"
+    data_yaml, unlabelled = ranks.on_main(
+        lambda: student_view(context) if taught else (train_view.write(context.data, folder), frozenset[int]())
+    )
     return FitPlan(
         student=pair.student,
         initialised=pair.initialised,
         inherited=pair.inherited,
-        data_yaml=ranks.on_main(lambda: train_view.write(context.data, context.path / "data" / "train_view")),
+        data_yaml=data_yaml,
+        unlabelled=unlabelled,
         train=train,
         own=own,
         head=pair.head,
         seed=recipe.seed if model.seed is None else model.seed,
         threads=recipe.threads,
-        distillers=context.bound.distillers if model.role == "student" else (),
+        distillers=context.bound.distillers if taught else (),
         compared=bool(recipe.distill),
     )
 
@@ -154,6 +161,8 @@ def train(context: Context, model: Trained) -> None:
     if recipe.student.inherit:
         assert recipe.teacher is not None
         inputs["inherited"] = file_hash(context.bound.weights_path(recipe.teacher))
+    if model.role == "student":
+        inputs |= student_inputs(context)
     ready: dict[str, Path] = {}
     if distilling:
         ready = prepared(context, context.bound.distillers)

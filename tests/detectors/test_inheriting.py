@@ -50,12 +50,3 @@ def test_what_there_is_nothing_to_take_from_is_refused() -> None:
     other.spec = replace(other.spec, family="other")
     with pytest.raises(InputError, match="of the family ultralytics, yolo11p of other; only a teacher of the same"):
         inherited(student, other, ("head",), "here")
-
-
-@pytest.mark.parametrize("model", ["yolo11p", "yolo26n", "yolov8n", "rtdetr-l"])
-def test_sections_hold_every_weight_once(model: str) -> None:
-    made = detector(model)
-    prefixes = [prefix for section in ("backbone", "neck", "head") for prefix in made.sections()[section]]
-    for name in made.module.state_dict():
-        assert sum(name.startswith(prefix) for prefix in prefixes) == 1
-    assert all(made.sections().values())

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from edgekd.distill.attention import channel_attention, spatial_attention
+from edgekd.distill.attention import attentions, channel_attention, spatial_attention
 
 
 def test_spatial_attention_by_hand() -> None:
@@ -26,3 +26,10 @@ def test_attentions_have_mean_one_per_image_and_are_computed_in_float32() -> Non
     for attention in (spatial, channel):
         assert attention.dtype == torch.float32
         assert attention.flatten(1).mean(1).tolist() == pytest.approx([1.0] * 3, rel=1e-5)
+
+
+def test_both_at_once_are_each_alone() -> None:
+    feature = torch.randn(2, 5, 3, 4)
+    both = attentions(feature, 0.5)
+    assert torch.equal(both[0], spatial_attention(feature, 0.5))
+    assert torch.equal(both[1], channel_attention(feature, 0.5))

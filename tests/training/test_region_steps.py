@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from edgekd.errors import Interrupted
+from edgekd.training.fit import fit
+from edgekd.training.resume import FILE, Resume
+from tests.training.children import files
+from tests.training.helpers import methods, plan, teachers
 from tests.training.steps import batch_of, module_of, step
+from tests.training.test_resume import stop_before
 
 REGIONS: dict[str, dict[str, Any]] = {
     "mimic": {}, "gid": {}, "dsig": {}, "gdetkd": {}, "head_assistant": {"width": 64, "regions": 32},
@@ -54,3 +60,23 @@ def test_no_teacher_runs_for_a_method_of_labels_alone(tiny_digits: Path, monkeyp
 
     monkeypatch.setattr(module.source.teachers[0], "forward", forward)
     assert step(module, batch_of(tiny_digits)).terms["kd/head_assistant.class"] > 0
+
+
+def test_a_memory_goes_on_after_a_stop(tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped before its last batch, a training ends as the uninterrupted one: bit for bit."""
+    chosen = methods(gdetkd={"memory": 16, "regions": "ground_truth"})  # full before the stop
+
+    def train(folder: Path) -> dict[str, bytes]:
+        resume = Resume(folder / FILE, {"test": 1}, 60)
+        fit(plan(tiny_digits, distillers=chosen, epochs=1, nbs=8), teachers(), folder, "student", resume)
+        return files(folder)
+
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "parts").mkdir()
+    expected = train(tmp_path / "whole")
+    stop_before({2}, monkeypatch)  # of three batches
+    with pytest.raises(Interrupted):
+        train(tmp_path / "parts")
+    saved = torch.load(tmp_path / "parts" / FILE, weights_only=True)["state"]["model"]
+    assert saved["distillers.0.memory.steps"].max() >= 0
+    assert train(tmp_path / "parts") == expected

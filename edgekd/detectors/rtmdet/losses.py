@@ -63,7 +63,7 @@ def detection_loss(
     batch: Batch,
     assign_by: tuple[Tensor, Tensor] | None = None,
 ) -> Losses:
-    """Assign, and compare.
+    """Assign, and compare. Images that have no labels (`View.labelled`) take no part.
 
     Args:
         logits: (B, A, K).
@@ -78,7 +78,10 @@ def detection_loss(
     assignment, quality = _assignment(by_logits.detach(), by_boxes.detach(), points, strides, batch)
     foreground = assignment.foreground
     total = _mean_of_ranks(quality.sum()).clamp_min(1)
-    classes = quality_focal_loss(logits, assignment.class_targets).sum() / total
+    points_lost = quality_focal_loss(logits, assignment.class_targets)
+    if not batch.view.all_labelled:
+        points_lost = points_lost * batch.view.labelled[:, None, None]
+    classes = points_lost.sum() / total
     wanted = batch.boxes_px.float()[assignment.box_index[foreground]]
     distances = (giou_loss(boxes[foreground], wanted) * quality[foreground]).sum() / total
     return Losses(CLASS_WEIGHT * classes, BOX_WEIGHT * distances, assignment)
@@ -90,7 +93,7 @@ def _assignment(
 ) -> tuple[Assignment, Tensor]:
     """In the form that methods read, and the quality (B, A) of the positives."""
     rows = batch.rows
-    present = rows >= 0
+    present = (rows >= 0) & batch.view.labelled[:, None]
     if rows.shape[1]:
         gt_boxes, gt_classes = batch.boxes_px[rows.clamp_min(0)], batch.class_ids[rows.clamp_min(0)]
     else:

@@ -15,7 +15,7 @@ map what a global-context block makes of it; both of a level are trained, so `co
 **Reduction**: sum over channels and positions, mean over images, sum over levels. Foreground and background sum to the
 order of (objects + 1) x C whatever the image size; attention and context grow with H W as well.
 
-Differs from the official code: no bias in the convolution before the context block's softmax, which cannot see it;
+Differs from the official code: no bias before the context block's softmax, which cannot see it;
 images without labels have no background.
 """
 
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.distill.adapters import Levels, fp32_island
-from edgekd.distill.attention import channel_attention, spatial_attention
+from edgekd.distill.attention import attentions
 from edgekd.distill.box_masks import background_mask, has_labels, scale_mask
 from edgekd.distill.config import FeatureConfig, Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
@@ -54,49 +54,48 @@ class GcBlock(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.pick = nn.Conv2d(channels, 1, 1, bias=False)
+        self.pick = nn.Linear(channels, 1, bias=False)
         narrow = max(channels // 2, 1)
         self.add = nn.Sequential(
-            nn.Conv2d(channels, narrow, 1),
-            nn.LayerNorm([narrow, 1, 1]),
-            nn.ReLU(inplace=True),
-            nn.Conv2d(narrow, channels, 1),
+            nn.Linear(channels, narrow), nn.LayerNorm(narrow), nn.ReLU(inplace=True), nn.Linear(narrow, channels)
         )
         nn.init.kaiming_normal_(self.pick.weight)
         for value in self.add[-1].parameters():
             nn.init.zeros_(value)
 
+    def added(self, feature: Tensor) -> Tensor:
+        """What is added to each position of an (N, C, H, W) map: (N, C)."""
+        cells = feature.flatten(2)  # products and sums below are faster than matmuls as thin as these
+        scores = (cells * self.pick.weight.reshape(-1, 1)).sum(1)  # (N, H W)
+        vector: Tensor = self.add((cells * scores.softmax(-1).unsqueeze(1)).sum(2))
+        return vector
+
     def forward(self, feature: Tensor) -> Tensor:
         """Of an (N, C, H, W) map, of the same shape."""
-        picked = self.pick(feature).flatten(2).softmax(-1)  # (N, 1, H W)
-        context = (feature.flatten(2) @ picked.transpose(1, 2)).unsqueeze(-1)  # (N, C, 1, 1)
-        added: Tensor = self.add(context)
-        return feature + added
+        return feature + self.added(feature)[:, :, None, None]
 
 
 @fp32_island
 def fgd_losses(
-    student: Tensor, teacher: Tensor, foreground: Tensor, background: Tensor, temperature: float = 0.5
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Foreground, background and attention of one level, unweighted.
+    student: Tensor, teacher: Tensor, foreground: Tensor, background: Tensor, context: Tensor, temperature: float = 0.5
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Foreground, background, attention and context of one level, unweighted.
 
     Args:
         student, teacher: (N, C, H, W).
         foreground, background: (N, H, W), the masks.
+        context: (N, C), what the student's context block adds, less what the teacher's adds.
     """
     images = student.shape[0]
-    positions, channels = spatial_attention(teacher, temperature), channel_attention(teacher, temperature)
-    by_position = torch.einsum("nchw,nc->nhw", (student - teacher).square(), channels.flatten(1))
-    distance = by_position * positions.squeeze(1)
-    apart = (spatial_attention(student, temperature) - positions).abs().sum()
-    apart = apart + (channel_attention(student, temperature) - channels).abs().sum()
-    return (distance * foreground).sum() / images, (distance * background).sum() / images, apart / images
-
-
-@fp32_island
-def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Sum of squares of two (N, C, H, W) maps' difference, mean over images."""
-    return (student - teacher).square().sum() / student.shape[0]
+    (ours, own), (positions, weights) = (attentions(feature, temperature) for feature in (student, teacher))
+    difference = (student - teacher).flatten(2)
+    squares = difference.square()
+    distance = (squares * weights.flatten(2)).sum(1) * positions.flatten(1)
+    apart = (ours - positions).abs().sum() + (own - weights).abs().sum()
+    # (d + v)^2 summed over positions is sum d^2 + 2 v sum d + H W v^2
+    shifted = squares.sum() + (context * (2 * difference.sum(2) + difference.shape[2] * context)).sum()
+    inside, outside = ((distance * mask.flatten(1)).sum() for mask in (foreground, background))
+    return inside / images, outside / images, apart / images, shifted / images
 
 
 @register("fgd")
@@ -133,9 +132,14 @@ class FGD(Distiller):
         for level, (ours, theirs) in enumerate(self.levels.maps(student, knowledge)):
             foreground = scale_mask(batch, (theirs.shape[2], theirs.shape[3]))
             background = background_mask(foreground) * has_labels(batch)
-            found = fgd_losses(ours, theirs, foreground, background, self.config.temperature)
-            context = squared_distance(self.student_context[level](ours), self.teacher_context[level](theirs))
-            rows.append(torch.stack([*found, context]))
+            context = self._added(self.student_context[level], ours) - self._added(self.teacher_context[level], theirs)
+            found = fgd_losses(ours, theirs, foreground, background, context, self.config.temperature)
+            rows.append(torch.stack(found))
         names = ("foreground", "background", "attention", "context")
         sums = torch.stack(rows).sum(0).unbind()
         return {name: value * getattr(self.config, name) for name, value in zip(names, sums, strict=True)}
+
+    @staticmethod
+    def _added(block: nn.Module, feature: Tensor) -> Tensor:
+        assert isinstance(block, GcBlock)
+        return block.added(feature)

@@ -136,6 +136,7 @@ class HeadAssistant(Distiller):
         proposals, _ = strongest(boxes, probabilities.amax(-1), batch.images, limit=1000, nms_iou=_NMS_IOU)
         truth, classes = ground_truth(batch)
         regions = truth.also(proposals)
+        valid = regions.valid & batch.view.labelled[:, None]  # elsewhere what has no label need not be background
         labels = torch.full(regions.valid.shape, self.classes, device=classes.device)
         targets = regions.boxes_px.clone()
         if truth.valid.shape[1]:
@@ -143,7 +144,7 @@ class HeadAssistant(Distiller):
             is_object = best.values >= _OVERLAP
             labels = torch.where(is_object, classes.gather(1, best.indices), labels)
             targets = truth.boxes_px.gather(1, best.indices[..., None].expand(-1, -1, 4))
-        chosen = self._chosen(regions.valid, labels < self.classes, generator)
+        chosen = self._chosen(valid, labels < self.classes, generator)
         return Regions(regions.boxes_px, chosen), labels[chosen], targets[chosen]
 
     def _chosen(self, valid: Tensor, is_object: Tensor, generator: torch.Generator) -> Tensor:

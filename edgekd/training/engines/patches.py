@@ -41,14 +41,14 @@ class Patch:
         owner: module that the name is replaced in.
         substitute: what it means meanwhile.
         user: the engine's function that looks the name up there.
-        ours: the name is Python's own and not the engine's.
+        builtin: the name is Python's own and not the engine's.
     """
 
     owner: Any
     name: str
     substitute: Callable[..., Any]
     user: Callable[..., Any]
-    ours: bool = False
+    builtin: bool = False
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def require_used() -> None:
     from ultralytics.engine.trainer import BaseTrainer
 
     for patch in _patches():
-        there = patch.ours or hasattr(patch.owner, patch.name)
+        there = patch.builtin or hasattr(patch.owner, patch.name)
         if not there or patch.name not in _names(patch.user):
             raise changed(f"{patch.user.__qualname__} no longer uses {patch.name}, which edgekd replaces")
     for method, names in _CALLS.items():
@@ -104,7 +104,7 @@ def _patches() -> tuple[Patch, ...]:
 
     base = trainer.BaseTrainer
     return (
-        Patch(trainer, "enumerate", numbered, base._do_train, ours=True),
+        Patch(trainer, "enumerate", numbered, base._do_train, builtin=True),
         # the engine's own asks a model that it would download
         Patch(trainer, "check_amp", amp_is_sound, base._setup_train),
         # it looks for Arial before each training

@@ -8,18 +8,14 @@ random number is drawn and no pixel is touched, so the samples are those of the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from itertools import chain
 from typing import Any, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
-from edgekd.training.engines.batch import KEY, Sample
+from edgekd.training.engines.batch import KEY, Box, Sample
 from edgekd.training.engines.release import changed
 
 Labels: TypeAlias = dict[str, Any]
-Boxes: TypeAlias = npt.NDArray[np.float64]
+Move: TypeAlias = Callable[[Box], Box]
 Update: TypeAlias = Callable[[Any, Labels, Mapping[str, Any]], Sample]
 
 
@@ -92,41 +88,52 @@ def _hook(transform: Any, done: set[int]) -> None:
 
 
 def _mosaic(transform: Any, _: Labels, params: Mapping[str, Any]) -> Sample:
-    samples, side = [], 2.0 * transform.imgsz
-    for item in params["layout"]:
-        move = partial(_shifted, np.array([item["padw"], item["padh"]] * 2, np.float64), side)
-        samples.append(_moved(item["labels_patch"], move))
-    return _joined(*samples)
+    side = 2.0 * transform.imgsz
+    return _joined(*(_moved(item["labels_patch"], _shifted(item["padw"], item["padh"], side))
+                     for item in params["layout"]))  # fmt: skip
 
 
-def _shifted(shift: Boxes, side: float, parts: Boxes) -> Boxes:
-    return (parts + shift).clip(0, side)
+def _shifted(x: float, y: float, side: float) -> Move:
+    def move(part: Box) -> Box:
+        x1, y1, x2, y2 = part
+        return _within(x1 + x, side), _within(y1 + y, side), _within(x2 + x, side), _within(y2 + y, side)
+
+    return move
 
 
 def _perspective(_: Any, labels: Labels, params: Mapping[str, Any]) -> Sample:
-    matrix, size = params["M"].astype(np.float64), params["size"]
+    (a, b, c), (d, e, f), (g, h, i) = params["M"].tolist()
+    width, height = params["size"]
 
-    def warped(parts: Boxes) -> Boxes:
-        corners = np.stack([parts[:, [0, 1]], parts[:, [2, 1]], parts[:, [0, 3]], parts[:, [2, 3]]], 1)  # (n, 4, 2)
-        corners = np.concatenate([corners, np.ones((*corners.shape[:2], 1))], 2) @ matrix.T
-        corners = (corners[..., :2] / corners[..., 2:]).clip(0, size)
-        return np.concatenate([corners.min(1), corners.max(1)], 1)
+    def move(part: Box) -> Box:
+        x1, y1, x2, y2 = part
+        corners = ((x1, y1), (x2, y1), (x1, y2), (x2, y2))
+        depths = [g * x + h * y + i for x, y in corners]
+        xs = [_within((a * x + b * y + c) / depth, width) for (x, y), depth in zip(corners, depths, strict=True)]
+        ys = [_within((d * x + e * y + f) / depth, height) for (x, y), depth in zip(corners, depths, strict=True)]
+        return min(xs), min(ys), max(xs), max(ys)
 
-    return _moved(labels, warped)
+    return _moved(labels, move)
 
 
 def _letterbox(_: Any, labels: Labels, params: Mapping[str, Any]) -> Sample:
-    scale, shift = np.array(params["ratio"] * 2), np.array([params["left"], params["top"]] * 2)
-    return _moved(labels, lambda parts: parts * scale + shift)
+    (wide, tall), left, top = params["ratio"], params["left"], params["top"]
+
+    def move(part: Box) -> Box:
+        x1, y1, x2, y2 = part
+        return x1 * wide + left, y1 * tall + top, x2 * wide + left, y2 * tall + top
+
+    return _moved(labels, move)
 
 
 def _flip(_: Any, labels: Labels, params: Mapping[str, Any]) -> Sample:
-    height, width = labels["img"].shape[:2]
+    sample: Sample = labels[KEY]
     if not params["flip"]:
-        return _moved(labels, lambda parts: parts)
+        return sample
+    height, width = labels["img"].shape[:2]
     if params["direction"] == "vertical":
-        return _moved(labels, lambda parts: np.array([0, height, 0, height]) + parts[:, [0, 3, 2, 1]] * [1, -1, 1, -1])
-    return _moved(labels, lambda parts: np.array([width, 0, width, 0]) + parts[:, [2, 1, 0, 3]] * [-1, 1, -1, 1])
+        return _moved(labels, lambda part: (part[0], height - part[3], part[2], height - part[1]))
+    return _moved(labels, lambda part: (width - part[2], part[1], width - part[0], part[3]))
 
 
 def _mixup(_: Any, labels: Labels, params: Mapping[str, Any]) -> Sample:
@@ -137,25 +144,33 @@ def _cutmix(_: Any, labels: Labels, params: Mapping[str, Any]) -> Sample:
     sample: Sample = labels[KEY]
     if params.get("skip"):
         return sample
-    area = np.asarray(params["area"], np.float64).astype(np.int32)
-    low, high = np.tile(area[:2], 2), np.tile(area[2:], 2)
-    return _joined(sample, _moved(params["mix_labels"][0], lambda parts: parts.clip(low, high)))
+    left, top, right, bottom = (int(value) for value in params["area"])
+
+    def move(part: Box) -> Box:
+        x1, y1, x2, y2 = part
+        return max(x1, left), max(y1, top), min(x2, right), min(y2, bottom)
+
+    return _joined(sample, _moved(params["mix_labels"][0], move))
 
 
 def _format(_: Any, labels: Labels, params: Mapping[str, Any]) -> Sample:
-    return _moved(labels, lambda parts: parts / np.array([params["w"], params["h"]] * 2))
+    width, height = params["w"], params["h"]
+    return _moved(labels, lambda part: (part[0] / width, part[1] / height, part[2] / width, part[3] / height))
 
 
-def _moved(labels: Labels, move: Callable[[Boxes], Boxes]) -> Sample:
-    """The record of `labels` with its parts (n, 4) elsewhere."""
+def _moved(labels: Labels, move: Move) -> Sample:
+    """The record of `labels` with its parts elsewhere."""
     sample: Sample = labels[KEY]
-    moved = move(np.array(sample.parts, dtype=np.float64))
-    return sample._replace(parts=tuple((x1, y1, x2, y2) for x1, y1, x2, y2 in moved.tolist()))
+    return Sample(sample.ids, tuple(map(move, sample.parts)), sample.labelled)
 
 
 def _joined(*samples: Sample) -> Sample:
     ids, parts, labelled = zip(*samples, strict=True)
     return Sample(tuple(chain(*ids)), tuple(chain(*parts)), all(labelled))
+
+
+def _within(value: float, high: float) -> float:
+    return 0.0 if value < 0 else high if value > high else value
 
 
 _UPDATES: dict[str, Update] = {

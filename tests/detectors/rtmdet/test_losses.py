@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from edgekd.detectors.outputs import Batch, Guidance
+from edgekd.detectors.outputs import Batch, Guidance, View
 from edgekd.detectors.rtmdet.checkpoint import transfer
 from edgekd.detectors.rtmdet.decode import grid
 from edgekd.detectors.rtmdet.detector import RTMDetDetector
@@ -82,6 +83,28 @@ def test_an_image_without_objects_is_background_and_trains_the_classes() -> None
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values()), "all take part"
     assert gradients["bbox_head.rtm_reg.0.weight"].abs().sum() == 0
     assert gradients["bbox_head.rtm_cls.0.weight"].abs().sum() > 0
+
+
+def test_images_without_labels_take_no_part() -> None:
+    """Two images with the same objects: of the second it is not known, so the loss is that of the first alone."""
+    facts = batch()
+    points, strides = grid(((8, 12), (4, 6), (2, 3)), (8, 16, 32), torch.device("cpu"))
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(2, 126, 3, generator=generator, requires_grad=True)
+    boxes = facts.boxes_px[torch.randint(0, 2, (2, 126), generator=generator)] + 1
+    both = Batch(
+        facts.images, torch.tensor([0, 0, 1, 1]), facts.class_ids.repeat(2), facts.boxes_px.repeat(2, 1),
+        shown=replace(View.whole(facts.images), labelled=torch.tensor([True, False]), all_labelled=False),
+    )  # fmt: skip
+    found = detection_loss(logits, boxes, points, strides, both)
+    first = Batch(facts.images[:1], facts.image_index, facts.class_ids, facts.boxes_px)
+    expected = detection_loss(logits[:1], boxes[:1], points, strides, first)
+    assert found.classes.item() == pytest.approx(expected.classes.item())
+    assert found.boxes.item() == pytest.approx(expected.boxes.item())
+    assert not found.assignment.foreground[1].any()
+    (gradient,) = torch.autograd.grad(found.classes, logits)
+    assert gradient[0].abs().sum() > 0
+    assert gradient[1].abs().sum() == 0
 
 
 def test_a_network_for_other_classes_begins_with_fresh_class_layers() -> None:

@@ -25,12 +25,12 @@ def test_equals_the_official_code(scale: str) -> None:
     torch.manual_seed(0)
     ours = RTMDet(SCALES[scale], tuple(map(str, range(CLASSES)))).eval()
     lively(ours, spread=0.1)
-    set_norms(ours)
+    generator = torch.Generator().manual_seed(2)
+    images = torch.rand(2, 3, SIZE_PX, SIZE_PX, generator=generator)
+    set_norms(ours, images)
     theirs = official.build(scale, CLASSES).eval()
     assert list(ours.state_dict()) == list(theirs.state_dict()), "names"
     theirs.load_state_dict(ours.state_dict())
-    generator = torch.Generator().manual_seed(2)
-    images = torch.rand(2, 3, SIZE_PX, SIZE_PX, generator=generator)
     with torch.no_grad():
         wanted_logits, wanted_reach = theirs["bbox_head"](theirs["neck"](theirs["backbone"](ours.normalised(images))))
         logits, distances = ours(images)
@@ -42,17 +42,18 @@ def test_equals_the_official_code(scale: str) -> None:
         boxes, torch.cat([points - reach[..., :2], points + reach[..., 2:]], -1), rtol=0, atol=1e-4
     )
     assert float(logits.std()) > 0.1, "the case says nothing"
-    assert 0 < float(distances.median()) < float(distances.max()) < 1000, "the case says nothing"
+    assert distances.isfinite().all(), "the case says nothing"
+    assert 1 < float(distances.median()) < 10, "the case says nothing"
     compare_losses(theirs["bbox_head"], list(wanted_logits), list(wanted_reach), truth(generator))
 
 
-def set_norms(network: RTMDet) -> None:
-    """Statistics of noise, or the features of a deep random network grow without bound."""
+def set_norms(network: RTMDet, images: torch.Tensor) -> None:
+    """Statistics of these images, or the features of a deep random network grow without bound."""
     norms = [part for part in network.modules() if isinstance(part, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.train().momentum = 1.0
     with torch.no_grad():
-        network(torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(3)))
+        network(images)
     for norm in norms:
         norm.eval()
 

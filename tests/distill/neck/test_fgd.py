@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from edgekd.distill.box_masks import background_mask, scale_mask
-from edgekd.distill.neck.fgd import GcBlock, fgd_losses, squared_distance
+from edgekd.distill.neck.fgd import GcBlock, fgd_losses
 
 from ..helpers import boxes_of, build, random_output, spec, terms, wave
 
@@ -11,14 +11,17 @@ BATCH = boxes_of(
 )  # on maps of 6 x 8 cells
 
 
+def added(channels: int = 4, images: int = 2) -> torch.Tensor:
+    return torch.zeros(images, channels)
+
+
 def test_equals_the_official_code() -> None:
     """Values that github.com/yzd-v/FGD gives for these maps and boxes, each factor alone."""
     student, teacher = wave(2, 4, 6, 8), wave(2, 4, 6, 8, step=1.3, phase=1.0)
     foreground = scale_mask(BATCH, (6, 8))
-    found = fgd_losses(student, teacher, foreground, background_mask(foreground), temperature=0.5)
-    assert [value.item() for value in found] == pytest.approx([20.295067, 18.838070, 29.425081], rel=1e-5)
-    contexts = GcBlock(4)(student), GcBlock(4)(teacher)
-    assert squared_distance(*contexts).item() == pytest.approx(774.23877, rel=1e-5)
+    context = GcBlock(4).added(student) - GcBlock(4).added(teacher)  # which start as identity
+    found = fgd_losses(student, teacher, foreground, background_mask(foreground), context, temperature=0.5)
+    assert [value.item() for value in found] == pytest.approx([20.295067, 18.838070, 29.425081, 774.23877], rel=1e-5)
 
 
 def test_value_by_hand() -> None:
@@ -26,9 +29,10 @@ def test_value_by_hand() -> None:
     student, teacher = torch.ones(1, 2, 2, 2), torch.full((1, 2, 2, 2), 3.0)
     student[0, :, 0, 0] = 1.5
     foreground = torch.tensor([[[1.0, 0], [0, 0]]])
-    inside, outside, _ = fgd_losses(student, teacher, foreground, background_mask(foreground))
-    assert inside.item() == pytest.approx(2 * 1.5**2)
-    assert outside.item() == pytest.approx(2 * 2.0**2)
+    found = fgd_losses(student, teacher, foreground, background_mask(foreground), added(2, 1))
+    assert found[0].item() == pytest.approx(2 * 1.5**2)
+    assert found[1].item() == pytest.approx(2 * 2.0**2)
+    assert found[3].item() == pytest.approx(2 * (1.5**2 + 3 * 2.0**2))
 
 
 def test_attention_by_hand() -> None:
@@ -36,13 +40,23 @@ def test_attention_by_hand() -> None:
     teacher = torch.tensor([0.0, 0.5 * 1.0986123]).reshape(1, 1, 1, 2)
     student = torch.zeros(1, 1, 1, 2)
     masks = torch.zeros(1, 1, 2), torch.zeros(1, 1, 2)
-    assert fgd_losses(student, teacher, *masks, temperature=0.5)[2].item() == pytest.approx(2 * (0.25 + 0.25))
+    found = fgd_losses(student, teacher, *masks, added(1, 1), temperature=0.5)
+    assert found[2].item() == pytest.approx(2 * (0.25 + 0.25))
+
+
+def test_context_is_the_squared_distance_of_what_the_blocks_give() -> None:
+    student, teacher, mask = torch.randn(2, 8, 3, 4), torch.randn(2, 8, 3, 4), torch.zeros(2, 3, 4)
+    blocks = GcBlock(8), GcBlock(8)
+    for block in blocks:
+        torch.nn.init.normal_(block.add[-1].weight)
+    expected = (blocks[0](student) - blocks[1](teacher)).square().sum() / 2
+    found = fgd_losses(student, teacher, mask, mask, blocks[0].added(student) - blocks[1].added(teacher))
+    assert found[3].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_zero_at_identity() -> None:
     feature, mask = torch.randn(2, 4, 4, 4), torch.rand(2, 4, 4)
-    assert [value.item() for value in fgd_losses(feature, feature, mask, mask)] == [0.0, 0.0, 0.0]
-    assert squared_distance(feature, feature).item() == 0.0
+    assert [value.item() for value in fgd_losses(feature, feature, mask, mask, added())] == [0.0, 0.0, 0.0, 0.0]
 
 
 def test_the_context_block_starts_as_identity_and_learns() -> None:

@@ -129,6 +129,19 @@ def test_finite_without_any_object() -> None:
     assert found["relation"].item() == found["object"].item() == 0.0 and found["background"].item() > 0
 
 
+def test_magnitude_beside_a_detection_loss() -> None:
+    """Standard normal maps, adapters that start at zero: 4 / 2 of background, up to 1 / 2 of objects."""
+    method = build("gkd", *PAIR)
+    method.epoch_began(moment(), Given(observed(BATCH)))
+    outputs = random_output(PAIR[0], size_px=128), random_output(PAIR[1], size_px=128, seed=1)
+    batch = replace(
+        boxes_of([[0.0, 0, 90, 90]], [[20.0, 20, 60, 60]], size_px=(128, 128)), class_ids=BATCH.class_ids[:2]
+    )
+    found = {name: value.item() for name, value in terms(method, *outputs, batch).items()}
+    assert found["background"] == pytest.approx(2.0, rel=0.1) and 0.1 < found["object"] < 0.6
+    assert 0.1 < found["relation"] < 5
+
+
 def test_fades_out_by_default() -> None:
     """As published: all terms times 1 - epoch / epochs."""
     schedule = build("gkd", *PAIR).config.schedule

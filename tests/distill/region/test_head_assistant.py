@@ -1,9 +1,10 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from edgekd.detectors.outputs import Batch
+from edgekd.detectors.outputs import Batch, View
 from edgekd.distill.region.head_assistant import assistant_loss, deltas_of
 from edgekd.errors import InputError
 
@@ -54,6 +55,13 @@ def test_no_object_is_all_background() -> None:
     none = Batch(torch.zeros(2, 3, 32, 32), torch.zeros(0).long(), torch.zeros(0).long(), torch.zeros(0, 4))
     values = terms(build("head_assistant", SIDE, SIDE, width=8), random_output(SIDE), random_output(SIDE, seed=1), none)
     assert values["box"].item() == 0.0 and values["class"].item() > 0
+
+
+def test_images_without_labels_teach_nothing() -> None:
+    method, batch = build("head_assistant", SIDE, SIDE, width=8), scene()
+    half = replace(batch, shown=replace(View.whole(batch.images), labelled=torch.tensor([True, False])))
+    regions, _, _ = method._sampled(random_output(SIDE), half, torch.Generator())  # type: ignore[operator]
+    assert set(regions.image_index.tolist()) == {0}
 
 
 def test_asks_nothing_of_the_teacher() -> None:

@@ -1,0 +1,114 @@
+"""Images without labels in a student's training: as they are, or with the teacher's boxes as labels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekd import ranks
+from edgekd.atomic import read_json, sha256_file, write_json
+from edgekd.data import pack, train_view
+from edgekd.data.unlabelled import UnlabelledData, with_unlabelled
+from edgekd.detectors.class_map import columns_of
+from edgekd.distill.config import MAIN
+from edgekd.errors import InputError
+from edgekd.progress import say
+from edgekd.ranks import agreement
+from edgekd.stages.accuracy import detect_in_torch
+from edgekd.stages.binding import file_hash
+from edgekd.stages.context import Context
+from edgekd.training.engines.placement import torch_device
+from edgekd.types import GroundTruth, Split
+
+SCHEMA = "edgekd.pseudo_labels/1"
+STAGE, FILE = "pseudo_labels", "data/pseudo_labels.json"
+VIEW = "data/train_view_student"
+
+
+def label_images(context: Context) -> None:
+    """Stage pseudo_labels: the teacher's boxes on the images without labels, where the recipe wants these."""
+    asked = context.bound.data.unlabelled
+    if asked is not None and asked.labels == "teacher":
+        context.stage(STAGE, _inputs(context, asked), lambda: _label(context, asked), together=True)
+
+
+def student_inputs(context: Context) -> dict[str, Any]:
+    """What the images without labels have to do with a student's weights; empty without them."""
+    asked, found = context.bound.data.unlabelled, context.data.unlabelled
+    if asked is None or found is None:
+        return {}
+    labels = context.run.output_hash(STAGE, FILE) if asked.labels == "teacher" else None
+    return {"unlabelled": [found.split.content_hash, labels]}
+
+
+def student_view(context: Context) -> tuple[Path, frozenset[int]]:
+    """What a student is trained on: data.yaml, and the places in train of images that nobody has labelled."""
+    data, asked = context.data, context.bound.data.unlabelled
+    if asked is None or data.unlabelled is None:
+        return train_view.write(data, context.path / "data" / "train_view"), frozenset()
+    more, train = data.unlabelled.split, data.splits["train"]
+    if asked.labels == "teacher":
+        more = _labelled(more, read_json(context.path / FILE), sha256_file(context.path / FILE))
+    both = replace(data, splits={**data.splits, "train": with_unlabelled(train, more)})
+    known = len(train.images)
+    places = frozenset() if asked.labels == "teacher" else frozenset(range(known, known + len(more.images)))
+    return train_view.write(both, context.path / VIEW), places
+
+
+def _inputs(context: Context, asked: UnlabelledData) -> dict[str, Any]:
+    teacher = context.bound.recipe.teacher
+    assert teacher is not None and context.data.unlabelled is not None
+    return {
+        "weights": file_hash(context.bound.weights_path(teacher)),
+        "columns": columns_of(context.pair.teachers[MAIN].classes),
+        "images": context.data.unlabelled.split.content_hash,
+        "min_score": asked.min_score,
+        "validate": context.bound.recipe.validate_.model_dump(),
+        "size": list(context.size_px),
+    }
+
+
+def _label(context: Context, asked: UnlabelledData) -> list[str]:
+    assert context.data.unlabelled is not None
+    split, side = context.data.unlabelled.split, context.pair.teachers[MAIN]
+    folder = context.path / "data" / "packs"
+    images = ranks.on_main(lambda: pack.build(split, context.size_px, context.data.channels, folder))
+    agreement.await_file(images.npy_path, images.sha256)
+    found = detect_in_torch(
+        side.detector, side.head, pack=images, columns=side.columns, settings=context.bound.recipe.validate_,
+        title="labelling images", device=torch_device(context.bound.recipe.train.get("device")),
+    )  # fmt: skip
+    if not ranks.is_main():
+        return []
+    rows = []
+    for truth, one in zip(split.images, found, strict=True):
+        sure = one.scores >= asked.min_score
+        rows.append({
+            "image_id": truth.image_id, "boxes_px": np.round(one.boxes_px[sure].astype(float), 3).tolist(),
+            "class_ids": one.class_ids[sure].tolist(), "scores": np.round(one.scores[sure].astype(float), 4).tolist(),
+        })  # fmt: skip
+    write_json(context.path / FILE, {"schema": SCHEMA, "min_score": asked.min_score, "images": rows})
+    boxes, empty = sum(len(row["class_ids"]) for row in rows), sum(not row["class_ids"] for row in rows)
+    say(f"{STAGE}: {boxes:,} boxes on {len(rows):,} images, {empty:,} without any")
+    if not boxes:
+        raise InputError(
+            f"data.unlabelled: the teacher finds nothing with a score of {asked.min_score:g}; lower min_score"
+        )
+    return [FILE]
+
+
+def _labelled(split: Split, labels: dict[str, Any], digest: str) -> Split:
+    """The images with the teacher's boxes, clipped to them."""
+    by_id = {row["image_id"]: row for row in labels["images"]}
+    images = tuple(_with_boxes(truth, by_id[truth.image_id]) for truth in split.images)
+    return replace(split, images=images, content_hash=f"{split.content_hash} {digest}")
+
+
+def _with_boxes(truth: GroundTruth, row: dict[str, Any]) -> GroundTruth:
+    boxes = np.array(row["boxes_px"], np.float32).reshape(-1, 4)
+    wide = (boxes[:, 2] - boxes[:, 0] > 1) & (boxes[:, 3] - boxes[:, 1] > 1)  # of less there is nothing to learn
+    class_ids = np.array(row["class_ids"], np.int64)[wide]
+    return replace(truth, boxes_px=boxes[wide], class_ids=class_ids, is_crowd=np.zeros(len(class_ids), np.bool_))
