@@ -26,7 +26,7 @@ from edgekd.detectors.contract import Asked, Detector
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import DenseHead, Needs, Part, Spec
 from edgekd.errors import InputError
-from edgekd.testing.predictions import all_logits, best_scores, check_dense, check_queries
+from edgekd.testing.predictions import all_logits, best_scores, check_dense, check_queries, check_towers
 
 NAMES = ("cat", "dog", "traffic light", "bird")
 _OTHER_ORDER = ("bird", "owl", "cat", "dog")
@@ -290,5 +290,6 @@ class DetectorContract:
                     for level, tap in enumerate(neck)
                 ]
                 torch.testing.assert_close(torch.cat(parts, 2).transpose(1, 2), dense.class_logits)
+            check_towers(detector, images)
         with pytest.raises(InputError, match="cut 99"):
             detector.head_tail("boxes", 0, 99, detector.spec.branches[0])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edgekd.detectors.capture import run
+from edgekd.detectors.contract import Detector
 from edgekd.detectors.outputs import DensePredictions, DetectorOutput
-from edgekd.detectors.spec import DenseHead, Spec
+from edgekd.detectors.spec import DenseHead, Needs, Spec
 
 
 def check_dense(found: DensePredictions, head: DenseHead, images: Tensor, classes: int) -> None:
@@ -29,6 +31,28 @@ def check_dense(found: DensePredictions, head: DenseHead, images: Tensor, classe
     else:
         assert found.box_logits is None
     assert found.known_classes is None
+
+
+def check_towers(detector: Detector, images: Tensor) -> None:
+    """Wherever a tower is cut, the rest of it makes of what lies there what the head predicts."""
+    spec, taps = detector.spec, dict.fromkeys(tap for tower in detector.spec.towers for tap in tower.taps)
+    output = run(detector, images, Needs(tuple(taps), frozenset({"class_logits", "boxes"})))
+    for tower in spec.towers:
+        found = output.dense[tower.branch]
+        cells = [height * width for height, width in found.level_sizes]
+        rows = slice(sum(cells[: tower.level]), sum(cells[: tower.level + 1]))
+        for cut, tap in enumerate(tower.taps, 1):
+            tail = detector.head_tail(tower.part, tower.level, cut, tower.branch)
+            given = tail(output.taps[tap.key]).flatten(2).transpose(1, 2)
+            if tower.part == "class_logits":
+                expected = found.class_logits
+            elif found.box_logits is not None:
+                expected = found.box_logits.flatten(2)
+            else:  # distances in strides
+                reach = given * found.point_strides[rows, None]
+                points, expected = found.points_px[rows], found.boxes_px
+                given = torch.cat([points - reach[..., :2], points + reach[..., 2:]], -1)
+            torch.testing.assert_close(given, expected[:, rows], rtol=1e-4, atol=1e-4)
 
 
 def check_queries(output: DetectorOutput, spec: Spec, images: Tensor, classes: int) -> None:

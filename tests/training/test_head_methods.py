@@ -1,4 +1,4 @@
-"""Head methods on real networks: YOLO11 and YOLO26, in steps that are not plain."""
+"""Head methods on real networks: YOLO11, YOLO26 and RTMDet, in steps that are not plain."""
 
 from __future__ import annotations
 
@@ -9,10 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgekd.data.digits import CLASS_NAMES
+from edgekd.detectors.rtmdet.detector import RTMDetDetector
 from edgekd.training.distillation import DistillationModule
 from edgekd.training.distillers import build_distillers
-from edgekd.training.teacher import EmaTeacher
-from tests.training.helpers import detector, methods, teacher
+from edgekd.training.teacher import EmaTeacher, Teacher
+from tests.detectors.rtmdet.networks import lively, network
+from tests.training.helpers import SAME_CLASSES, detector, methods, teacher
 from tests.training.steps import Step, batch_of, module_of, step
 
 HEAD: dict[str, dict[str, Any]] = {
@@ -114,3 +117,19 @@ def test_crosskd_needs_a_teacher_that_stays(tiny_digits: Path) -> None:
     student = detector("yolo11p")
     with pytest.raises(RuntimeError, match="no teacher network to take a part of"):
         build_distillers(methods(crosskd={"teacher": "ema"}), student.spec, {"ema": EmaTeacher(student.spec)})
+
+
+def test_rtmdet_learns_from_a_wider_one(batch: dict[str, Tensor]) -> None:
+    """Points at the corners of cells, no distribution, towers that are cut at two places."""
+    student = RTMDetDetector(network("p", CLASS_NAMES), "rtmdet-p")
+    wider = network("tiny", CLASS_NAMES)
+    lively(wider, seed=5)
+    tutor = Teacher(RTMDetDetector(wider, "rtmdet-tiny").frozen(), SAME_CLASSES)
+    chosen = {name: keys for name, keys in HEAD.items() if name != "ld"}
+    parts = build_distillers(methods(**chosen), student.spec, {"teacher": tutor})
+    student.module.requires_grad_(True)
+    module = DistillationModule(student, student.module, parts, [tutor] * len(parts), epochs=1, seed=0)
+    found = step(module.train(), batch)
+    assert set(kd(found)) == {f"kd/{name}.{term}" for name in chosen for term in TERMS[name]}
+    assert all(0 <= value < float("inf") for value in kd(found).values())
+    assert sum(value > 0 for value in kd(found).values()) >= len(kd(found)) - 2  # its boxes may all be the worse ones

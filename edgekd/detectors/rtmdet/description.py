@@ -10,7 +10,7 @@ from torch import nn
 
 from edgekd.detectors.rtmdet.network import RTMDet
 from edgekd.detectors.rtmdet.scales import STACKED_CONVS, STRIDES
-from edgekd.detectors.spec import DenseHead, Part, Role, Spec, Tap
+from edgekd.detectors.spec import DenseHead, Part, Role, Spec, Tap, Tower
 
 _PROBE_SIZE_PX = 64
 
@@ -26,6 +26,7 @@ def describe(network: RTMDet, name: str) -> Spec:
         taps=_taps(network),
         head=DenseHead(STRIDES, point_offset=0.0),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
+        towers=_towers(network),
     )
 
 
@@ -42,6 +43,28 @@ def _taps(network: RTMDet) -> tuple[Tap, ...]:
         ]
         taps += [Tap(role, path, stride, count, part=head_part(path)) for role, path, count in places]
     return tuple(sorted(taps, key=lambda tap: (tap.role, tap.stride)))
+
+
+def _towers(network: RTMDet) -> tuple[Tower, ...]:
+    """Behind every convolution of every tower."""
+    places: dict[Part, tuple[Role, str]] = {
+        "class_logits": ("head_cls", "cls_convs"),
+        "boxes": ("head_box", "reg_convs"),
+    }
+    width = network.scale.levels[0]
+    return tuple(
+        Tower(
+            part,
+            level,
+            "one2many",
+            tuple(
+                Tap(role, f"bbox_head.{name}.{level}.{layer}", stride, width, part=part)
+                for layer in range(STACKED_CONVS)
+            ),
+        )
+        for part, (role, name) in places.items()
+        for level, stride in enumerate(STRIDES)
+    )
 
 
 def head_part(path: str) -> Part | None:

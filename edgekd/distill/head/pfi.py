@@ -37,10 +37,8 @@ from edgekd.errors import InputError
 class PFIConfig(FeatureConfig):
     """Keys of `pfi`."""
 
-    weight: Weight = Field(1.5, description="factor on the mean over levels; the paper's is 1.5")
-    compare: Literal["logits", "scores"] = Field(
-        "logits", description="scores: with 'weight: auto', they differ little"
-    )
+    weight: Weight = Field("auto", description="factor on the mean over levels; the paper's 1.5 fits no YOLO")
+    compare: Literal["scores", "logits"] = Field("scores", description="what must differ for features to count")
 
 
 @fp32_island

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from edgekd.distill.contract import distiller_type
 from edgekd.distill.head.pfi import pfi_loss
 from edgekd.errors import InputError
 
@@ -46,3 +47,9 @@ def test_a_tap_without_scores_is_refused() -> None:
         InputError, match=r"pfi: tap backbone.4 has stride 4, but both heads have scores at strides 8, 16"
     ):
         build("pfi", student, teacher, taps="backbone")
+
+
+def test_the_papers_weight_is_not_the_default() -> None:
+    """Scores differ by little, logits by much: on no scale of a YOLO does 1.5 fit."""
+    config = distiller_type("pfi").config_type()
+    assert (config.weight, config.wanted_share) == ("auto", 0.2)
