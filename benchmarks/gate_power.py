@@ -68,7 +68,7 @@ def subject(folder: Path, pack: Path) -> Any:
     """What `compare` takes, without labels."""
     from edgekd.data.pack import Pack
     from edgekd.export.artifacts import open_artifact
-    from edgekd.stages.subject import Subject
+    from edgekd.stages.compared_artifact import Subject
 
     return Subject(open_artifact(folder), Pack(pack, (), (SIDE, SIDE), 3, "frames"), ())
 

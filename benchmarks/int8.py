@@ -62,7 +62,7 @@ class Bench:
         """Folder of an artifact at a size."""
         from edgekd.export.contract import Source
         from edgekd.export.targets import load_target, run_steps
-        from edgekd.stages.material import material_for
+        from edgekd.stages.quantization_images import material_for
 
         module: Any = self.student.export_module(self.context.pair.head).eval()
         size = (size_px, size_px)

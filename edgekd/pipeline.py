@@ -16,20 +16,20 @@ from edgekd.gate.verdict import EXIT_CODES
 from edgekd.measure.withheld import is_unusable
 from edgekd.progress import say
 from edgekd.run_dir import LOCKED_RECIPE, RunDir, require_recipe
-from edgekd.stages import judge
+from edgekd.stages import gate_and_report
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.bisect import bisect_target
 from edgekd.stages.check import check_budgets, check_loggers, check_suppression
 from edgekd.stages.context import Context
 from edgekd.stages.data import data_stage
 from edgekd.stages.export import export_stage
-from edgekd.stages.judge import gate_stage, report_stage
+from edgekd.stages.gate_and_report import gate_stage, report_stage
 from edgekd.stages.on_device import profile_stage, validate_stage
 from edgekd.stages.on_test import test_stage
 from edgekd.stages.quantize import quantize_stage
 from edgekd.stages.ready import check_ready
 from edgekd.stages.seeds import control_stage, student_stage
-from edgekd.stages.show import show, show_verdict
+from edgekd.stages.summaries import show, show_verdict
 from edgekd.stages.teacher import teacher_stage
 from edgekd.training.engines.process import prepare
 
@@ -126,7 +126,7 @@ def what_if(path: Path, overrides: tuple[str, ...]) -> Outcome:
     prepare()  # the engine's settings in a temporary folder
     context = Context(bound, RunDir.existing(path))
     check_budgets(bound, context.data.class_names)
-    verdict = judge.what_if(context)
+    verdict = gate_and_report.what_if(context)
     return Outcome(*show_verdict(verdict), EXIT_CODES[verdict["status"]])
 
 

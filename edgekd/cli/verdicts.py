@@ -70,7 +70,7 @@ def compare(
     from edgekd.gate.comparison import looks_up_to
     from edgekd.stages import compare as stage
     from edgekd.stages.ci import hand_out
-    from edgekd.stages.subject import subject
+    from edgekd.stages.compared_artifact import subject
 
     rules = stage.Rules(
         max_slowdown=max_slowdown, max_ap_loss=max_ap_loss, accuracy=not no_accuracy, looks=looks_up_to(max_processes)

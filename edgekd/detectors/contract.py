@@ -90,7 +90,10 @@ class Trainable(Detector, Protocol):
         ...
 
     def training_pass(self, batch: Batch, needs: Needs, guidance: Guidance) -> TrainingPass:
-        """Forward and loss on a batch, in training mode; what methods read comes from the same pass."""
+        """Forward and loss on a batch, in training mode; what methods read comes from the same pass.
+
+        Images without labels (`Batch.view`) go through the network, and are no part of the loss.
+        """
         ...
 
     def loss_scale(self, batch_size: int) -> float:

@@ -13,7 +13,7 @@ from edgekd.devices import bundle
 from edgekd.errors import InputError, unknown
 from edgekd.export.contract import SIDECAR_NAME
 from edgekd.run_dir import RunDir
-from edgekd.stages.subject import subject
+from edgekd.stages.compared_artifact import subject
 
 
 def write_bundle(run: Path, target: str, out: Path | None) -> dict[str, Any]:

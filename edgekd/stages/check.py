@@ -23,7 +23,7 @@ from edgekd.run_dir import RunDir
 from edgekd.stages import schedules
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.context import Context
-from edgekd.stages.models import Pair, build_pair, quantization_pair
+from edgekd.stages.models import RunDetectors, build_detectors, quantization_detectors
 from edgekd.stages.ready import check_measurable, check_ready
 from edgekd.stages.teachers import Side, make_teachers
 from edgekd.stages.train import Trained, fit_plan
@@ -55,7 +55,7 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
         data: Any = "not opened (--architecture-only)"
         if not architecture_only:
             data = {name: len(split.images) for name, split in context.data.splits.items()}
-        pair = build_pair(bound, (), 3, architecture_only=True) if architecture_only else context.pair
+        pair = build_detectors(bound, (), 3, architecture_only=True) if architecture_only else context.pair
         check_budgets(bound, () if architecture_only else context.data.class_names)
         check_suppression(bound, pair)
         if architecture_only:
@@ -84,7 +84,7 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
     return result
 
 
-def _warnings(context: Context, pair: Pair, *, with_data: bool) -> list[str]:
+def _warnings(context: Context, pair: RunDetectors, *, with_data: bool) -> list[str]:
     unknown = [
         warning
         for side in pair.teachers.values()
@@ -114,7 +114,7 @@ def check_budgets(bound: Bound, class_names: tuple[str, ...]) -> None:
             raise InputError(*(f"{bound.where}: gate.against: {problem}" for problem in error.problems)) from None
 
 
-def check_suppression(bound: Bound, pair: Pair) -> None:
+def check_suppression(bound: Bound, pair: RunDetectors) -> None:
     """Refuse targets with an NMS in the graph for a student whose head needs none.
 
     Raises:
@@ -248,19 +248,19 @@ def _in_words(spec: dict[str, Any]) -> str:
     return f"{facts['queries']} queries, {facts['layers']} layers"
 
 
-def _methods(methods: Sequence[tuple[str, DistillerConfig]], pair: Pair) -> list[dict[str, Any]]:
+def _methods(methods: Sequence[tuple[str, DistillerConfig]], pair: RunDetectors) -> list[dict[str, Any]]:
     return [
         {"method": name, **config.model_dump(mode="json"), "taps": _taps(name, config, pair)}
         for name, config in methods
     ]
 
 
-def _quantize(bound: Bound, pair: Pair) -> dict[str, Any]:
+def _quantize(bound: Bound, pair: RunDetectors) -> dict[str, Any]:
     """The section as it is resolved; what is for training alone has no meaning in mode ptq."""
     recipe = bound.recipe.quantize
     if recipe.mode == "ptq":
         return {"mode": "ptq"}
-    second = quantization_pair(bound, pair, pair.student)
+    second = quantization_detectors(bound, pair, pair.student)
     return {
         **recipe.model_dump(mode="json"),
         "distill": _methods(bound.quantize_distillers, second),
@@ -268,7 +268,7 @@ def _quantize(bound: Bound, pair: Pair) -> dict[str, Any]:
     }
 
 
-def _taps(name: str, config: DistillerConfig, pair: Pair) -> list[tuple[str, str]]:
+def _taps(name: str, config: DistillerConfig, pair: RunDetectors) -> list[tuple[str, str]]:
     wiring = distiller_type(name)(config, pair.of_methods(config.teacher)).wiring
     student, teacher = ([tap.key for tap in side.taps] for side in (wiring.student, wiring.teacher))
     return list(zip(student, teacher, strict=False))

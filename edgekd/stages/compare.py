@@ -28,7 +28,7 @@ from edgekd.measure.contention import MAX_WAITED, Contention, contention_of
 from edgekd.measure.telemetry import telemetry_of
 from edgekd.measure.throttling import Conditions
 from edgekd.progress import progress, say
-from edgekd.stages.subject import Subject, require_comparable
+from edgekd.stages.compared_artifact import Subject, require_comparable
 from edgekd.types import Detections
 
 SCHEMA = "edgekd.comparison/1"

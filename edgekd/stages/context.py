@@ -17,7 +17,7 @@ from edgekd.data.pack import Pack
 from edgekd.errors import InputError
 from edgekd.run_dir import RunDir
 from edgekd.stages.binding import Bound
-from edgekd.stages.models import Pair, build_pair
+from edgekd.stages.models import RunDetectors, build_detectors
 from edgekd.training.engines.process import prepare
 
 # Raise a stage's number when its code changes what it writes: finished stages of older code are then done again.
@@ -110,9 +110,9 @@ class Context:
         return changed
 
     @cached_property
-    def pair(self) -> Pair:
+    def pair(self) -> RunDetectors:
         """Student and teacher."""
-        return build_pair(self.bound, self.data.class_names, self.data.channels)
+        return build_detectors(self.bound, self.data.class_names, self.data.channels)
 
     @property
     def size_px(self) -> tuple[int, int]:

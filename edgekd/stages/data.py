@@ -10,7 +10,7 @@ from edgekd.data import config as data_config
 from edgekd.data import digits, train_view
 from edgekd.progress import say
 from edgekd.stages.context import Context
-from edgekd.stages.material import check_images
+from edgekd.stages.quantization_images import check_images
 from edgekd.types import Split
 
 

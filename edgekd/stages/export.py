@@ -14,7 +14,7 @@ from edgekd.export.parity import PARITY_NAME, require
 from edgekd.export.targets import run_steps
 from edgekd.progress import say
 from edgekd.stages.context import Context
-from edgekd.stages.material import material_for
+from edgekd.stages.quantization_images import material_for
 from edgekd.stages.quantize import student_for
 from edgekd.stages.train import Trained, load_trained, weights_name
 

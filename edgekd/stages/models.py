@@ -16,8 +16,7 @@ from edgekd.detectors.inheriting import inherited
 from edgekd.detectors.spec import Branch, DenseHead, Spec
 from edgekd.distill.adapters import named_paths
 from edgekd.distill.config import EMA, MAIN, DistillerConfig, FeatureConfig
-from edgekd.distill.contract import Distiller, distiller_type
-from edgekd.distill.contract import Pair as MethodPair
+from edgekd.distill.contract import Distiller, Pair, distiller_type
 from edgekd.distill.frozen import no_parts
 from edgekd.distill.requirements import unmet
 from edgekd.errors import EdgekdError, InputError, unknown
@@ -43,7 +42,7 @@ from edgekd.training.teacher_runtime import RUNTIMES
 
 
 @dataclass(frozen=True)
-class Pair:
+class RunDetectors:
     """The detectors of a run.
 
     Attributes:
@@ -69,15 +68,17 @@ class Pair:
         """Those of the data, matched with the first teacher's; empty without a teacher or data."""
         return self.teachers[MAIN].classes if MAIN in self.teachers else ()
 
-    def of_methods(self, teacher: str = MAIN) -> MethodPair:
+    def of_methods(self, teacher: str = MAIN) -> Pair:
         """The student and a teacher as methods see them; nothing can be taken of the student's own average."""
         side = self.teachers[teacher]
         names = tuple(match.name for match in side.classes)
-        pair = MethodPair.of(self.student.spec, side.detector, columns_of(side.classes), names)
+        pair = Pair.of(self.student.spec, side.detector, columns_of(side.classes), names)
         return replace(pair, head_tail=no_parts) if teacher == EMA else pair
 
 
-def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, architecture_only: bool = False) -> Pair:
+def build_detectors(
+    bound: Bound, class_names: tuple[str, ...], channels: int, architecture_only: bool = False
+) -> RunDetectors:
     """Build the detectors on the CPU.
 
     Args:
@@ -105,7 +106,7 @@ def build_pair(bound: Bound, class_names: tuple[str, ...], channels: int, archit
     taken = {}
     if recipe.student.inherit and class_names:
         taken = inherited(student, found[MAIN], recipe.student.inherit, f"{where}: student.inherit")
-    pair = Pair(student, _head(bound, student.spec), student_path is not None, teachers, taken)
+    pair = RunDetectors(student, _head(bound, student.spec), student_path is not None, teachers, taken)
     check_methods(bound, pair)
     _check_targets(bound, student, channels)
     return pair
@@ -127,7 +128,7 @@ def _check_targets(bound: Bound, student: Detector, channels: int) -> None:
         raise InputError(*problems)
 
 
-def quantization_pair(bound: Bound, pair: Pair, student: Trainable) -> Pair:
+def quantization_detectors(bound: Bound, pair: RunDetectors, student: Trainable) -> RunDetectors:
     """Who trains under fake quantisation, and who teaches: the float student, or the recipe's teacher.
 
     Args:
@@ -136,10 +137,10 @@ def quantization_pair(bound: Bound, pair: Pair, student: Trainable) -> Pair:
     side = pair.teachers.get(MAIN) if bound.recipe.quantize.teacher == "teacher" else Side(None, student)
     assert side is not None, "the recipe's schema asks for a teacher"
     learner, found = _with_taps(bound.quantize_distillers, student, {MAIN: side.detector})
-    return Pair(learner, pair.head, True, {MAIN: replace(side, detector=found[MAIN])})
+    return RunDetectors(learner, pair.head, True, {MAIN: replace(side, detector=found[MAIN])})
 
 
-def check_methods(bound: Bound, pair: Pair) -> None:
+def check_methods(bound: Bound, pair: RunDetectors) -> None:
     """Refuse impossible pairs, all at once.
 
     Raises:
@@ -147,7 +148,7 @@ def check_methods(bound: Bound, pair: Pair) -> None:
     """
     problems = _problems(pair, bound.distillers, f"{bound.where}: distill")
     if bound.recipe.quantize.mode == "qat":
-        second = quantization_pair(bound, pair, pair.student)
+        second = quantization_detectors(bound, pair, pair.student)
         problems += _problems(second, bound.quantize_distillers, f"{bound.where}: quantize.distill")
         problems += [
             f"{bound.where}: quantize.distill[{index}]: {name} has a preparation, which this section does not do; use "
@@ -159,7 +160,7 @@ def check_methods(bound: Bound, pair: Pair) -> None:
         raise InputError(*problems)
 
 
-def _problems(pair: Pair, methods: Methods, where: str) -> list[str]:
+def _problems(pair: RunDetectors, methods: Methods, where: str) -> list[str]:
     """Why methods cannot serve their pairs."""
     guiding = [name for name, _ in methods if distiller_type(name).guides]
     problems = [f"{where}: {', '.join(guiding)} each steer the student's own loss; keep one"] if guiding[1:] else []
@@ -168,7 +169,7 @@ def _problems(pair: Pair, methods: Methods, where: str) -> list[str]:
     return problems
 
 
-def method_problems(pair: Pair, name: str, config: DistillerConfig | None = None) -> list[str]:
+def method_problems(pair: RunDetectors, name: str, config: DistillerConfig | None = None) -> list[str]:
     """Every reason why a method cannot serve the student and its teacher; empty if it can.
 
     Args:

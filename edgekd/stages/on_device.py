@@ -20,12 +20,12 @@ from edgekd.measure.throttling import Conditions
 from edgekd.measure.withheld import is_lasting
 from edgekd.progress import say
 from edgekd.recipe.sections import ValidateRecipe
-from edgekd.stages import by_tool
+from edgekd.stages import timing_programs
 from edgekd.stages.accuracy import Stopwatch, summarise, write_accuracy
 from edgekd.stages.context import Context
+from edgekd.stages.detection_agreement import refusal, refuse, same_model
 from edgekd.stages.export import measured_size
-from edgekd.stages.same_model import refusal, refuse, same_model
-from edgekd.stages.under_load import Load, say_throughput
+from edgekd.stages.throughput import Load, say_throughput
 from edgekd.types import Detections
 
 
@@ -86,7 +86,7 @@ def _artifact_hash(context: Context, target: TargetSpec) -> str:
 
 def _validate(context: Context, target: TargetSpec, spec: DeviceSpec) -> list[str]:
     if not spec.has_agent:
-        return by_tool.no_accuracy(context, target, spec)
+        return timing_programs.no_accuracy(context, target, spec)
     watch, split = Stopwatch(), context.data.splits["val"]
     settings = _thresholds(context.bound.recipe.validate_, target, spec)
     pack = context.pack(measured_size(target, context))
@@ -138,7 +138,7 @@ def _profile(context: Context, target: TargetSpec, spec: DeviceSpec, patience: P
         emulated = run_agent.emulation(device)
         if emulated:
             protocol = protocol.at_its_shortest()  # that it runs is all that this can show
-        lanes = {} if emulated else by_tool.lanes_beside(device, artifact, target, protocol, beside)
+        lanes = {} if emulated else timing_programs.lanes_beside(device, artifact, target, protocol, beside)
         events = run_agent.profile(
             device, artifact, pack.npy_path,
             protocol=protocol, threads=spec.threads, patience=patience, record=lines, keep=True,
@@ -158,7 +158,7 @@ def _profile(context: Context, target: TargetSpec, spec: DeviceSpec, patience: P
     written = [f"profile/{path.name}" for path in (lines.with_suffix(".json"), lines, *load.records)]
     if not lanes:
         return written
-    by_tool.say_lanes(name, lanes)
+    timing_programs.say_lanes(name, lanes)
     return [*written, f"profile/{beside.name}"]
 
 
@@ -168,9 +168,9 @@ def _profile_alone(
     """By the program of the target's runtime, where the agent does not run."""
     artifact = context.path / "export" / target.name
     with catalog.open_device(spec, context.turn_seconds) as device:
-        summary = by_tool.summary_alone(device, artifact, target, protocol, lines)
+        summary = timing_programs.summary_alone(device, artifact, target, protocol, lines)
     write_json(lines.with_suffix(".json"), summary)
-    by_tool.say_lanes(lines.stem, summary)
+    timing_programs.say_lanes(lines.stem, summary)
     return [f"profile/{lines.stem}.json", f"profile/{lines.name}"]
 
 

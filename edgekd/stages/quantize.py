@@ -10,7 +10,7 @@ from edgekd.distill.config import MAIN
 from edgekd.export.contract import TargetSpec
 from edgekd.progress import say
 from edgekd.stages.context import Context
-from edgekd.stages.models import check_runtime, quantization_pair
+from edgekd.stages.models import check_runtime, quantization_detectors
 from edgekd.stages.teachers import make_teachers, teacher_inputs
 from edgekd.stages.train import Trained, Training, fit_plan, load_trained, train_stage, weights_name
 from edgekd.training.arguments import quantization_arguments
@@ -50,7 +50,7 @@ def student_for(context: Context, target: TargetSpec) -> str:
 def _prepare(context: Context) -> Training:
     recipe = context.bound.recipe
     check_runtime(context.bound)
-    pair = quantization_pair(context.bound, context.pair, load_trained(context, Trained("student")))
+    pair = quantization_detectors(context.bound, context.pair, load_trained(context, Trained("student")))
     teachers: dict[str, AnyTeacher] = {}
     if context.bound.quantize_distillers and recipe.quantize.teacher == "student":
         assert pair.teacher is not None

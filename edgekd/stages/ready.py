@@ -21,8 +21,8 @@ from edgekd.stages.binding import Bound
 from edgekd.stages.context import Context
 from edgekd.stages.doctor import lacking
 from edgekd.stages.export import source_of
-from edgekd.stages.material import check_images, int8_options
 from edgekd.stages.models import check_runtime
+from edgekd.stages.quantization_images import check_images, int8_options
 
 _OPSET = TargetSpec.model_fields["opset"].default
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from edgekd.detectors import families
 from edgekd.detectors.capture import run
 from edgekd.detectors.contract import Asked, Detector, Trainable
-from edgekd.detectors.outputs import Batch, Guidance, TrainingPass
+from edgekd.detectors.outputs import Batch, Guidance, TrainingPass, View
 from edgekd.detectors.spec import NOTHING, DenseHead, Needs
 from edgekd.export.contract import Source
 from edgekd.export.parity import require
@@ -99,6 +100,19 @@ class TrainableContract(DetectorContract):
         found = self.passed(self.student(), given=batch(objects=()))
         assert torch.isfinite(found.loss).all()
         torch.autograd.backward(found.loss.sum())
+
+    def test_images_without_labels(self) -> None:
+        """Whatever boxes they have, they are no part of the loss: neither objects nor background."""
+        objects = (*_OBJECTS, (1, 0, 0.5, 0.5, 0.4, 0.4))
+        view = View.whole(batch().images)
+        partly = replace(view, labelled=torch.tensor([True, False, True]), all_labelled=False)
+        background = self.passed(self.student(), given=batch()).loss.detach()
+        without, with_boxes = (
+            self.passed(self.student(), given=replace(batch(objects=given), shown=partly)).loss.detach()
+            for given in (_OBJECTS, objects)
+        )
+        torch.testing.assert_close(without, with_boxes)
+        assert not torch.allclose(without, background)
 
     def test_the_loss_falls(self) -> None:
         """A few steps on one batch."""

@@ -175,7 +175,8 @@ class ToyDetector:
             dense.assigned = decided
         positive, count = decided.foreground, decided.foreground.sum().clamp_min(1)
         logits, targets = dense.class_logits.float(), decided.class_targets
-        classes = F.binary_cross_entropy_with_logits(logits, targets, reduction="sum")
+        each = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        classes = each[batch.view.labelled].sum()
         strides = dense.point_strides.expand(positive.shape)[positive][:, None]
         apart = (dense.boxes_px[positive] - batch.boxes_px[decided.box_index[positive]]) / strides
         parts = {"cls": classes / count, "box": apart.abs().sum() / count}
@@ -216,6 +217,8 @@ def assigned(scores: Tensor, points: Tensor, batch: Batch) -> Assignment:
     index = torch.full((size, count), -1, dtype=torch.int64, device=points.device)
     targets = torch.zeros(size, count, classes, device=points.device)
     for row, (image, kind, box) in enumerate(zip(batch.image_index, batch.class_ids, batch.boxes_px, strict=True)):
+        if not batch.view.labelled[image]:
+            continue
         inside = ((points >= box[:2]) & (points <= box[2:])).all(-1).nonzero()[:, 0]
         chosen = inside[scores[image, inside, kind].argsort(descending=True)[:4]]
         foreground[image, chosen], index[image, chosen] = True, row

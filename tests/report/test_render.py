@@ -9,7 +9,7 @@ import pytest
 
 from edgekd.report import render as render_module
 from edgekd.report.render import per_class, render
-from edgekd.stages.show import show
+from edgekd.stages.summaries import show
 from tests.report.make_run import CLASSES, make_run
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}

@@ -145,8 +145,8 @@ def test_scores_of_a_softmax_are_not_taken_for_those_of_a_sigmoid() -> None:
     softmax = replace(spec("ssd"), head=DenseHead((8, 16, 32), activation="softmax"))
     for method in ("logit", "score_l2"):
         assert models._unreadable("eager", build(method, spec(), spec()), softmax) == [
-            "takes the sigmoid of the teacher's class logits; those of teacher ssd are for a softmax: use a method that "
-            "reads maps alone"
+            "takes the sigmoid of the teacher's class logits; those of teacher ssd are for a softmax: use a method "
+            "that reads maps alone"
         ]
     assert models._unreadable("eager", build("pkd", spec(), spec()), softmax) == []
 

@@ -12,7 +12,8 @@ import yaml
 from edgekd.detectors import families
 from edgekd.errors import InputError
 from edgekd.stages.binding import Bound, bind_recipe, recipe_json_schema
-from edgekd.stages.models import build_pair
+from edgekd.stages.models import build_detectors
+from edgekd.stages.summaries import show
 from tests.detectors.toy import ToyDetector, ToyFamily
 
 
@@ -60,7 +61,7 @@ def test_a_model_of_no_family_is_told_when_it_is_opened(tmp_path: Path) -> None:
     found = bound(tmp_path, student={"model": "yolo99n"})
     assert found.recipe.student.family is None
     with pytest.raises(InputError, match=r"r.yaml: student.model: unknown model 'yolo99n' \(known: .*toy-s"):
-        build_pair(found, ("a", "b"), 3, architecture_only=True)
+        build_detectors(found, ("a", "b"), 3, architecture_only=True)
 
 
 def test_habits_of_the_students_family_are_laid_under_the_recipes_own(tmp_path: Path) -> None:
@@ -76,18 +77,24 @@ def test_pairs_across_families(tmp_path: Path) -> None:
     teacher = {"model": "yolo11p", "weights": "missing.pt"}
     found = bound(tmp_path, student={"model": "toy-s"}, teacher=teacher, distill=["pkd", "ld"])
     with pytest.raises(InputError) as caught:
-        build_pair(found, ("a", "b"), 3, architecture_only=True)
+        build_detectors(found, ("a", "b"), 3, architecture_only=True)
     (told,) = caught.value.problems
     assert "distill[1]: ld needs a box distribution of equal bins on both sides; " in told
     found = bound(tmp_path, student={"model": "toy-s"}, teacher=teacher, distill=["pkd"])
-    pair = build_pair(found, ("a", "b"), 3, architecture_only=True)
+    pair = build_detectors(found, ("a", "b"), 3, architecture_only=True)
     assert (pair.student.spec.family, pair.head) == ("toy", "one2many")
 
 
 def test_arguments_that_its_network_has_no_layers_for(tmp_path: Path) -> None:
     found = bound(tmp_path, student={"model": "toy-s"}, train={"freeze": 3})
     with pytest.raises(InputError, match=r"r.yaml: train.freeze: counts layers of the engine's own networks"):
-        build_pair(found, ("a", "b"), 3)
+        build_detectors(found, ("a", "b"), 3)
+
+
+def test_the_last_words_name_the_file_that_the_family_writes(tmp_path: Path) -> None:
+    (tmp_path / "recipe.lock.yaml").write_text(bound(tmp_path, student={"model": "toy-s"}).locked())
+    _, text = show(tmp_path, "student_qat")
+    assert text.splitlines()[-1] == f"student weights: {tmp_path / 'student' / 'student.safetensors'}"
 
 
 def test_editors_are_told_the_families() -> None:

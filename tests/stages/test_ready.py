@@ -16,7 +16,7 @@ from edgekd.export.targets import load_target
 from edgekd.run_dir import RunDir
 from edgekd.stages.binding import bind_recipe
 from edgekd.stages.context import Context
-from edgekd.stages.models import build_pair
+from edgekd.stages.models import build_detectors
 from edgekd.stages.ready import check_ready
 from tests.stages.tiny import edgekd, weights, write_recipe
 
@@ -195,4 +195,4 @@ def test_a_target_that_cannot_be_made_is_refused_with_its_models(tmp_path: Path)
     wrong = {"target": "tensorrt-fp32", "batch": "dynamic"}
     bound = bind_recipe(write_recipe(tmp_path / "x.yaml", **ALONE, export=[wrong], devices=[]))
     with pytest.raises(InputError, match=r"x.yaml: export\[0\]: tensorrt-fp32: options.tensorrt.shapes: an engine of"):
-        build_pair(bound, tuple("0123456789"), 3)
+        build_detectors(bound, tuple("0123456789"), 3)

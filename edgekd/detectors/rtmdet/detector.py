@@ -89,11 +89,11 @@ class RTMDetDetector:
             heads = self.compute(batch.images, _WHOLE)
         output = self.assemble(heads, maps, batch.images)
         dense = output.dense["one2many"]
-        with torch.autocast(batch.images.device.type, enabled=False):
+        with torch.autocast(batch.images.device.type, enabled=False):  # of a validation ranks have unequal shares
             dense.decode = partial(_decode, heads["boxes"].float(), dense.points_px, dense.point_strides)
             found = detection_loss(
                 dense.class_logits, dense.boxes_px, dense.points_px, dense.point_strides, batch,
-                guidance.assign_by.get("one2many"),
+                guidance.assign_by.get("one2many"), together=self.module.training,
             )  # fmt: skip
         if "assignment" in needs.parts:
             dense.assigned = found.assignment

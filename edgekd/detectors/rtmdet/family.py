@@ -81,9 +81,17 @@ def _is_ours(path: Path) -> bool:
         if path.suffix.lower() == ".json":
             said = json.loads(read_text(path))
             return isinstance(said, dict) and said.get("family") == RTMDetFamily.name
-        return path.suffix.lower() == ".pth" and checkpoint.is_ours(torch_file.read(path).content)
+        return path.suffix.lower() == ".pth" and _holds_ours(path)
     except (OSError, ValueError):
         return False
+
+
+def _holds_ours(path: Path) -> bool:
+    """Or cannot be read: then opening it says what is wrong."""
+    try:
+        return checkpoint.is_ours(torch_file.read(path).content)
+    except (OSError, torch_file.NotReadable):
+        return True
 
 
 families.register(RTMDetFamily())

@@ -62,6 +62,7 @@ def detection_loss(
     strides: Tensor,
     batch: Batch,
     assign_by: tuple[Tensor, Tensor] | None = None,
+    together: bool = False,
 ) -> Losses:
     """Assign, and compare. Images that have no labels (`View.labelled`) take no part.
 
@@ -72,12 +73,13 @@ def detection_loss(
         strides: (A,).
         assign_by: scores (B, A, K) in 0..1 and boxes (B, A, 4) px by which to assign, and of whose boxes the IoU is
             the target; None: the student's own.
+        together: divide by what all ranks have, as every rank must then do in this step.
     """
     logits, boxes = logits.float(), boxes.float()
     by_logits, by_boxes = (logits, boxes) if assign_by is None else (_logits(assign_by[0]), assign_by[1].float())
     assignment, quality = _assignment(by_logits.detach(), by_boxes.detach(), points, strides, batch)
     foreground = assignment.foreground
-    total = _mean_of_ranks(quality.sum()).clamp_min(1)
+    total = (_mean_of_ranks(quality.sum()) if together else quality.sum()).clamp_min(1)
     points_lost = quality_focal_loss(logits, assignment.class_targets)
     if not batch.view.all_labelled:
         points_lost = points_lost * batch.view.labelled[:, None, None]

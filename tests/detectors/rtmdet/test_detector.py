@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from edgekd import ranks
 from edgekd.detectors.capture import run
 from edgekd.detectors.outputs import Guidance, TrainingPass
 from edgekd.detectors.rtmdet.decode import boxes_px
@@ -172,3 +173,23 @@ def test_in_mixed_precision_the_loss_is_computed_in_float32() -> None:
     logits = found.anchors["head.scores"].float().transpose(1, 2)
     expected = detection_loss(logits, boxes, dense.points_px, dense.point_strides, batch())
     assert found.loss.tolist() == pytest.approx([expected.boxes.item(), expected.classes.item()], rel=1e-6)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_ranks_divide_by_what_all_of_them_have(training: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other rank has none: so each divides by half of what this one has. The engine adds the ranks' losses up.
+
+    In a validation ranks have unequal numbers of batches, and nobody would answer.
+    """
+    one = detector()
+    one.module.train(training)
+    alone = one.training_pass(batch(), NOTHING, Guidance())
+    asked: list[float] = []
+    monkeypatch.setattr(ranks, "size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda value: asked.append(float(value)))
+    both = one.training_pass(batch(), NOTHING, Guidance())
+    assert len(asked) == training
+    share = asked[0] / max(asked[0] / 2, 1) if training else 1.0  # of the qualities' sum, at least 1
+    for name, value in alone.items.items():
+        assert both.items[name].item() == pytest.approx(value.item() * share, rel=1e-4)
+    assert both.loss.sum().item() == pytest.approx(sum(value.item() for value in both.items.values()) / 2)

@@ -37,8 +37,20 @@ def test_by_what_a_file_holds(tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text('["rtmdet"]')
     assert families.meant(None, tmp_path / "mmyolo.pth") == "rtmdet"
     assert families.meant(None, WEIGHTS) == "ultralytics"
-    for other in (tmp_path / "gfl.pth", tmp_path / "list.pth", tmp_path / "other.json", tmp_path / "none.pth", WEIGHTS):
+    for other in (tmp_path / "gfl.pth", tmp_path / "list.pth", tmp_path / "other.json", WEIGHTS):
         assert not RTMDetFamily().accepts(None, other)
+
+
+def test_a_file_that_cannot_be_read_is_opened_to_say_why(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.pth"
+    publish(network(), "rtmdet-p", tmp_path, {})
+    cut.write_bytes((tmp_path / FILES[2]).read_bytes()[:-2000])
+    with pytest.raises(
+        InputError, match=r"student\.weights: .*cut\.pth is truncated, damaged or no file of torch\.save"
+    ):
+        families.open_detector(None, asked(None, cut))
+    with pytest.raises(InputError, match=r"student\.weights: .*none\.pth cannot be read \(No such file or directory\)"):
+        families.open_detector(None, asked(None, tmp_path / "none.pth"))
 
 
 def test_weights_of_another_size_differ_from_the_model(tmp_path: Path) -> None:

@@ -157,9 +157,6 @@ def test_parameters_are_those_that_torchvision_publishes(model: str, published: 
     """`num_params` of its weights; those of frozen batch norms are buffers there."""
     network = build(model, 91)
     norms = sum(
-        value.numel()
-        for part in network.modules()
-        if isinstance(part, nn.BatchNorm2d)
-        for value in part.parameters()
+        value.numel() for part in network.modules() if isinstance(part, nn.BatchNorm2d) for value in part.parameters()
     )
     assert sum(value.numel() for value in network.parameters()) - norms * frozen == published

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgekd.devices import run_agent
-from edgekd.stages.same_model import refuse
+from edgekd.stages.detection_agreement import refuse
 from edgekd.types import Detections
 from tests.stages.tiny import edgekd, lines, read, short_protocol
 

@@ -18,7 +18,7 @@ from edgekd.export.targets import load_target, run_steps
 from edgekd.run_dir import RunDir
 from edgekd.stages.binding import bind_recipe
 from edgekd.stages.context import Context
-from edgekd.stages.material import check_images, material_for
+from edgekd.stages.quantization_images import check_images, material_for
 from tests.stages.tiny import weights, write_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def test_an_exact_artifact_has_the_ap_of_the_student(kitchen: Kitchen) -> None:
 
 def test_a_call_of_the_agent_that_it_cannot_read_is_a_bug(kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch) -> None:
     made = kitchen.export("onnx-fp32")
-    monkeypatch.setattr("edgekd.stages.material.own_cores", lambda: None)
+    monkeypatch.setattr("edgekd.stages.quantization_images.own_cores", lambda: None)
     with pytest.raises(Bug, match=r"onnx-fp32: .*argument --threads: invalid _count value: 'None'") as caught:
         kitchen.material.accuracy(made)
     assert caught.value.exit_code == 70
