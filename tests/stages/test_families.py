@@ -13,6 +13,7 @@ from edgekd.detectors import families
 from edgekd.errors import InputError
 from edgekd.stages.binding import Bound, bind_recipe, recipe_json_schema
 from edgekd.stages.models import build_detectors
+from edgekd.stages.summaries import show
 from tests.detectors.toy import ToyDetector, ToyFamily
 
 
@@ -88,6 +89,12 @@ def test_arguments_that_its_network_has_no_layers_for(tmp_path: Path) -> None:
     found = bound(tmp_path, student={"model": "toy-s"}, train={"freeze": 3})
     with pytest.raises(InputError, match=r"r.yaml: train.freeze: counts layers of the engine's own networks"):
         build_detectors(found, ("a", "b"), 3)
+
+
+def test_the_last_words_name_the_file_that_the_family_writes(tmp_path: Path) -> None:
+    (tmp_path / "recipe.lock.yaml").write_text(bound(tmp_path, student={"model": "toy-s"}).locked())
+    _, text = show(tmp_path, "student_qat")
+    assert text.splitlines()[-1] == f"student weights: {tmp_path / 'student' / 'student.safetensors'}"
 
 
 def test_editors_are_told_the_families() -> None:

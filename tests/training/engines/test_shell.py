@@ -7,6 +7,9 @@ import csv
 import math
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +97,25 @@ def test_one_that_is_stopped_ends_as_the_uninterrupted_one(
     fit(plan(tiny_digits, DISTILLERS), teachers(), folder, "distilling", Resume(folder / FILE, {}, 60))
     for name in ("student.safetensors", "terms.csv", "epochs.csv"):
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_two_ranks_end_with_the_same_student(tiny_digits: Path, tmp_path: Path) -> None:
+    """Each sees images of its own; gradients are averaged, rank 0 alone writes."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tests.training.engines.shell_ranks", str(tiny_digits)]
+    processes = [
+        subprocess.Popen([*command, str(tmp_path / f"{rank}.pt"), str(rank), str(port)], cwd=Path(__file__).parents[3])
+        for rank in range(2)
+    ]
+    assert [process.wait(timeout=600) for process in processes] == [0, 0]
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    assert all(torch.equal(value, second["weights"][name]) for name, value in first["weights"].items())
+    assert not torch.equal(first["weights"]["stem.0.0.weight"], detector().module.stem[0][0].weight)  # type: ignore[index]
+    assert first["losses"] != second["losses"]
+    assert (first["saved"], second["saved"]) == (True, False)
 
 
 def test_one_is_trained_under_fake_quantisation(tiny_digits: Path, tmp_path: Path) -> None:
