@@ -70,7 +70,7 @@ class TrainableContract(DetectorContract):
         student = self.student()
         taps = student.spec.taps_of("neck")
         found = self.passed(student, Needs(taps, frozenset({"class_logits", "boxes"})))
-        assert found.loss.ndim == 1
+        assert found.loss.ndim <= 1  # one number, or one for each part
         assert float(found.loss.detach().min()) >= 0
         assert torch.isfinite(found.loss).all()
         assert found.items
@@ -191,7 +191,9 @@ class TrainableContract(DetectorContract):
     def test_what_can_be_quantised(self) -> None:
         student = self.student()
         every, few = student.quantisable(), student.quantisable(float_predictions=True)
-        assert set(few) < set(every)
+        assert set(few) <= set(every)
+        if isinstance(student.spec.head, DenseHead):  # predictions of queries come from linear layers
+            assert set(few) < set(every)
         assert all(student.module.get_submodule(path) is part for path, part in every.items())
         part = FakeQuantization()
         plain = self.passed(student).loss.detach()

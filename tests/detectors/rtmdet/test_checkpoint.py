@@ -42,7 +42,8 @@ def checkpoint(original: RTMDet, **changed: Any) -> dict[str, Any]:
         "state": {0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(4)}},
         "param_groups": [{"params": [0]}],
     }
-    meta = {"epoch": 1, "cfg": CONFIG.format(False), "dataset_meta": {"classes": CLASSES, "palette": [(0, 0, 0)]}}
+    config = CONFIG.format(original.bbox_head.exponential)
+    meta = {"epoch": 1, "cfg": config, "dataset_meta": {"classes": CLASSES, "palette": [(0, 0, 0)]}}
     return {
         "meta": meta, "state_dict": state, "ema_state_dict": {**other, "steps": torch.tensor(3)}, "message_hub": {},
         "optimizer": optimizer, "param_schedulers": [], **changed,
