@@ -109,7 +109,27 @@ class QueryHead:
     branches: ClassVar[tuple[Branch, ...]] = ()
 
 
-Head: TypeAlias = DenseHead | QueryHead
+@dataclass(frozen=True)
+class RegionHead:
+    """The second stage of a detector: it looks at regions that the first stage proposes, others on every image.
+
+    Its predictions belong to no point and no query that a student has. Such a detector teaches by its maps and by its
+    detections; `Detector.compute` gives none of the parts.
+
+    Attributes:
+        width: channels of a region's embedding.
+        activation: from class logits to scores.
+    """
+
+    kind: ClassVar[str] = "region"
+    ranks: ClassVar[bool] = True  # the best of many proposals are looked at
+    bins: ClassVar[int] = 1
+    width: int
+    activation: Activation = "softmax"
+    branches: ClassVar[tuple[Branch, ...]] = ()
+
+
+Head: TypeAlias = DenseHead | QueryHead | RegionHead
 
 
 @dataclass(frozen=True)

@@ -245,6 +245,8 @@ def _in_words(spec: dict[str, Any]) -> str:
     facts = spec["head_facts"]
     if spec["head_kind"] == "dense":
         return f"reg_max {facts['bins']}"
+    if spec["head_kind"] == "region":
+        return f"regions of {facts['width']} channels"
     return f"{facts['queries']} queries, {facts['layers']} layers"
 
 

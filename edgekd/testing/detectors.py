@@ -26,7 +26,7 @@ from edgekd.detectors.contract import Asked, Detector
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import DenseHead, Needs, Part, Spec
 from edgekd.errors import InputError
-from edgekd.testing.predictions import all_logits, best_scores, check_dense, check_queries, check_towers
+from edgekd.testing.predictions import all_logits, check_dense, check_queries, check_rows, check_towers, scores_of
 
 NAMES = ("cat", "dog", "traffic light", "bird")
 _OTHER_ORDER = ("bird", "owl", "cat", "dog")
@@ -154,6 +154,8 @@ class DetectorContract:
             assert tuple(output.dense) == detector.spec.branches
             for found in output.dense.values():
                 check_dense(found, detector.spec.head, images, len(NAMES))
+        elif detector.spec.head.kind == "region":
+            assert (dict(output.dense), output.queries) == ({}, None)
         else:
             check_queries(output, detector.spec, images, len(NAMES))
 
@@ -161,14 +163,14 @@ class DetectorContract:
         for channels in (1, 4):
             detector = self.open(channels=channels)
             assert detector.spec.input_channels == channels
-            with torch.no_grad():
-                output = run(detector, images_of(detector.spec, 1), Needs(parts=_WHOLE))
-            assert torch.isfinite(best_scores(output, detector.spec)).all()
+            assert torch.isfinite(scores_of(detector, images_of(detector.spec, 1))).all()
 
     def test_it_can_be_traced(self) -> None:
         detector, parts = self.open(), _WHOLE
         images = images_of(detector.spec, 1)
         names = sorted(detector.compute(images, parts))
+        if not names:
+            pytest.skip("gives maps and detections alone")
 
         class Network(nn.Module):
             def __init__(self) -> None:
@@ -192,11 +194,7 @@ class DetectorContract:
         assert not any(value.requires_grad for value in teacher.module.parameters())
         own = {value.data_ptr() for value in detector.module.parameters()}
         assert not own & {value.data_ptr() for value in teacher.module.parameters()}
-        with torch.no_grad():
-            expected, found = (run(one, images, Needs(parts=_WHOLE)) for one in (detector, teacher))
-        torch.testing.assert_close(
-            best_scores(found, detector.spec), best_scores(expected, detector.spec), atol=1e-4, rtol=1e-3
-        )
+        torch.testing.assert_close(scores_of(teacher, images), scores_of(detector, images), atol=1e-4, rtol=1e-3)
 
     def test_frozen_it_never_changes(self) -> None:
         """Also where somebody trains what it was made of."""
@@ -228,7 +226,7 @@ class DetectorContract:
                 if name in NAMES:
                     assert torch.equal(after[..., column], before[..., NAMES.index(name)])
         known = [found.known_classes for found in (*mapped.dense.values(), mapped.queries) if found is not None]
-        assert known
+        assert known or detector.spec.head.kind == "region"
         assert all(one is not None and one.tolist() == [True, False, True, True] for one in known)
 
     def test_what_is_exported_finds_the_same(self) -> None:
@@ -241,7 +239,9 @@ class DetectorContract:
             with torch.no_grad():
                 output = run(detector, images, Needs(parts=_WHOLE))
                 found = predictor(images)
-            if predictor.decode == "dense":
+            if detector.spec.head.kind == "region":
+                check_rows(found, images, len(NAMES))
+            elif predictor.decode == "dense":
                 boxes, scores = found
                 dense = output.dense[head or "one2many"]
                 torch.testing.assert_close(boxes, dense.boxes_px, atol=self.tolerance_px, rtol=1e-4)

@@ -75,6 +75,28 @@ def all_logits(output: DetectorOutput) -> list[Tensor]:
     return [*(found.class_logits for found in output.dense.values()), *queries]
 
 
+def scores_of(detector: Detector, images: Tensor) -> Tensor:
+    """All scores, sorted; of a head that gives detections alone those of the exported module."""
+    with torch.no_grad():
+        if detector.spec.head.kind == "region":
+            rows: Tensor = detector.export_module()(images)
+            return rows[..., 4].flatten().sort().values
+        return best_scores(run(detector, images, Needs(parts=frozenset({"class_logits", "boxes"}))), detector.spec)
+
+
+def check_rows(rows: Tensor, images: Tensor, classes: int) -> None:
+    """Detections (B, k, 6) that nothing else is known of: best first, in the image, of a class there is."""
+    best = rows[..., 4]
+    assert bool(((best >= 0) & (best <= 1)).all())
+    assert bool((best[:, :-1] >= best[:, 1:] - 1e-6).all())
+    assert bool((best[:, 0] > 0).all())
+    height, width = images.shape[2:]
+    assert bool((rows[..., :4] >= -1e-3).all())
+    assert bool((rows[..., 2:4] <= rows.new_tensor([width, height]) + 1e-3).all())
+    assert bool((rows[..., 2:4] >= rows[..., :2]).all())
+    assert set(rows[..., 5].flatten().tolist()) <= set(range(classes))
+
+
 def best_scores(output: DetectorOutput, spec: Spec) -> Tensor:
     """Sorted, of every branch, since equal scores may change places."""
     logits = torch.cat([one.flatten() for one in all_logits(output)])

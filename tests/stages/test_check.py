@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from edgekd.data.digits import CLASS_NAMES, generate
-from edgekd.detectors.spec import DenseHead, QueryHead
+from edgekd.detectors.spec import DenseHead, QueryHead, RegionHead
 from edgekd.detectors.ultralytics.weights import save_safetensors
 from edgekd.errors import InputError
 from edgekd.stages import models
@@ -149,6 +149,15 @@ def test_scores_of_a_softmax_are_not_taken_for_those_of_a_sigmoid() -> None:
             "that reads maps alone"
         ]
     assert models._unreadable("eager", build("pkd", spec(), spec()), softmax) == []
+
+
+def test_regions_belong_to_no_point() -> None:
+    regions = replace(spec("fasterrcnn-p"), head=RegionHead(128))
+    assert models._unreadable("eager", build("logit", spec(), spec()), regions) == [
+        "reads class_logits of the teacher; teacher fasterrcnn-p has a region head, whose predictions belong to no "
+        "point or query of a student; use a method that reads maps alone, or its detections as labels (data.unlabelled)"
+    ]
+    assert models._unreadable("eager", build("pkd", spec(), spec()), regions) == []
 
 
 def test_grey_images_go_the_whole_road(folder: Path) -> None:

@@ -104,6 +104,18 @@ def _ssdlite(columns: int) -> Any:
     )  # fmt: skip
 
 
+def _faster_rcnn(columns: int) -> Any:
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.faster_rcnn import FasterRCNN, FastRCNNPredictor, TwoMLPHead
+    from torchvision.ops import MultiScaleRoIAlign
+
+    return FasterRCNN(
+        _pyramid(), rpn_anchor_generator=AnchorGenerator(((16,), (32,), (64,)), ((0.5, 1.0, 2.0),) * 3),
+        box_roi_pool=MultiScaleRoIAlign(["0", "1", "2"], 7, 2), box_head=TwoMLPHead(_WIDTH * 7 * 7, 2 * _WIDTH),
+        box_predictor=FastRCNNPredictor(2 * _WIDTH, columns), rpn_pre_nms_top_n_test=300, rpn_post_nms_top_n_test=100,
+    )  # fmt: skip
+
+
 _SMALL: dict[str, Callable[[int], nn.Module]] = {
-    "retinanet-p": _retinanet, "fcos-p": _fcos, "ssdlite-p": _ssdlite,
+    "retinanet-p": _retinanet, "fcos-p": _fcos, "ssdlite-p": _ssdlite, "fasterrcnn-p": _faster_rcnn,
 }  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from edgekd.detectors.probing import named_taps, shapes_of
-from edgekd.detectors.spec import DenseHead, Head, Part, Role, Spec, Tap
+from edgekd.detectors.spec import DenseHead, Head, Part, RegionHead, Role, Spec, Tap
 from edgekd.detectors.torchvision import heads
 from edgekd.detectors.torchvision.build import first_convolution
 from edgekd.detectors.torchvision.models import MODELS, Model
@@ -29,7 +29,7 @@ def describe(network: nn.Module, name: str, class_names: tuple[str, ...]) -> Spe
         input_channels=first_convolution(network)[1].in_channels,
         size_multiple=_size_multiple(model),
         taps=_taps(network, model),
-        head=_head(model),
+        head=_head(network, model),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
     )
 
@@ -37,6 +37,8 @@ def describe(network: nn.Module, name: str, class_names: tuple[str, ...]) -> Spe
 def run_whole(network: nn.Module, model: Model, images: Tensor) -> None:
     """A pass in which every module before the scores runs."""
     maps = heads.features(network, images)
+    if model.kind == "faster_rcnn":
+        return
     heads.outputs(network, model.kind, maps, frozenset({"class_logits", "boxes"}), (0,))
 
 
@@ -57,15 +59,18 @@ def head_part(path: str) -> Part | None:
 
 def _size_multiple(model: Model) -> int:
     """Of a pyramid of anchors: where all maps have whole cells, so that torchvision's anchors lie as far apart as the
-    strides say. SSD's boxes are at fractions of the image, whatever its size."""
+    strides say. SSD's boxes are at fractions of the image, whatever its size; Faster R-CNN's are given as boxes."""
     return _LEAST if model.kind == "ssd" else max(_LEAST, *model.strides)
 
 
-def _head(model: Model) -> Head:
+def _head(network: nn.Module, model: Model) -> Head:
     """Anchors lie around the upper left corners of cells, SSD's boxes around their centres."""
-    return DenseHead(
-        model.strides, point_offset=0.5 if model.kind == "ssd" else 0.0, anchors_per_cell=model.anchors
-    )  # fmt: skip
+    if model.kind == "faster_rcnn":
+        classes = network.get_submodule(model.class_layer.removesuffix(".weight"))
+        assert isinstance(classes, nn.Linear)
+        return RegionHead(classes.in_features)
+    offset = 0.5 if model.kind == "ssd" else 0.0
+    return DenseHead(model.strides, point_offset=offset, anchors_per_cell=model.anchors)
 
 
 def _taps(network: nn.Module, model: Model) -> tuple[Tap, ...]:

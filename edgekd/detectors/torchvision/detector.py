@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,43 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.detectors.outputs import DensePredictions, DetectorOutput
-from edgekd.detectors.spec import Branch, Part, Spec
-from edgekd.detectors.torchvision import classes, heads
-from edgekd.detectors.torchvision.description import describe, taps_at
-from edgekd.detectors.torchvision.models import MODELS
+from edgekd.detectors.spec import Branch, Part
+from edgekd.detectors.torchvision import heads
+from edgekd.detectors.torchvision.base import TorchvisionDetector
 from edgekd.errors import InputError
 
 
-class DenseDetector:
-    """A detector whose network is torchvision's own (`module`); its input transform is not used."""
-
-    def __init__(self, module: nn.Module, name: str, columns: Sequence[str], spec: Spec | None = None) -> None:
-        """See the class.
-
-        Args:
-            name: of the model.
-            columns: names of all columns of the class logits.
-            spec: of a network whose description is known.
-        """
-        self.module = module
-        self.column_names = tuple(columns)
-        self.columns = classes.kept(columns)
-        self.model = MODELS[name]
-        self.spec = spec or describe(module, name, tuple(columns[column] for column in self.columns))
-
-    def with_taps(self, paths: Sequence[str]) -> DenseDetector:
-        """See `Detector.with_taps`."""
-        known = {tap.path for tap in self.spec.taps}
-        taps = taps_at(self.module, self.spec.name, [path for path in dict.fromkeys(paths) if path not in known])
-        return self._like(self.module, replace(self.spec, taps=self.spec.taps + taps)) if taps else self
-
-    def with_module(self, module: nn.Module) -> DenseDetector:
-        """See `Detector.with_module`."""
-        return self._like(module, self.spec)
-
-    def frozen(self) -> DenseDetector:
-        """See `Detector.frozen`."""
-        return self.with_module(deepcopy(self.module).eval().requires_grad_(False))
+class DenseDetector(TorchvisionDetector):
+    """RetinaNet, FCOS or SSD."""
 
     def compute(self, images: Tensor, parts: frozenset[Part]) -> dict[str, Tensor]:
         """See `Detector.compute` and `heads.outputs`."""
@@ -94,9 +64,6 @@ class DenseDetector:
         """See `Detector.export_module`."""
         copy = deepcopy(self.module).float().cpu().eval().requires_grad_(False)
         return heads.DenseExport(copy, self.model.kind, self.columns).eval()
-
-    def _like(self, module: nn.Module, spec: Spec) -> DenseDetector:
-        return DenseDetector(module, self.spec.name, self.column_names, spec)
 
 
 def _decode(network: Any, codes: Tensor | None, around: Tensor, images: Tensor) -> Tensor:

@@ -44,6 +44,7 @@ class TorchvisionFamily:
         from edgekd.detectors.torchvision import classes, weights
         from edgekd.detectors.torchvision.build import build
         from edgekd.detectors.torchvision.detector import DenseDetector
+        from edgekd.detectors.torchvision.two_stage import RegionDetector
 
         name = asked.model or _named_in(asked.weights)
         if name is None:
@@ -51,12 +52,14 @@ class TorchvisionFamily:
                 f"{asked.where}.model: missing; weights of torchvision do not say what they are of: give one of "
                 f"{', '.join(MODELS)}"
             )
-        known(name, f"{asked.where}.model")
+        kind = known(name, f"{asked.where}.model").kind
         if asked.weights is not None:
             network, columns = weights.load(name, asked.weights, asked.where)
         else:
             columns = classes.of_data(asked.class_names)
             network = build(name, len(columns), asked.channels)
+        if kind == "faster_rcnn":
+            return RegionDetector(network, name, columns)
         return DenseDetector(network, name, columns)
 
     def differing(self, model: str, detector: Detector, where: str) -> list[str]:

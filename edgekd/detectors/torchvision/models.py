@@ -16,7 +16,7 @@ class Model:
     """Where things are in a model.
 
     Attributes:
-        kind: its architecture.
+        kind: its architecture; Mask R-CNN is a Faster R-CNN whose masks are not used.
         backbone: path and stride of the stages.
         levels: path and stride of the maps that the head reads, finest first, as far as modules give them.
         anchors: predictions at each point of each level.
@@ -40,7 +40,7 @@ class Model:
 _CONVOLUTION = "head.classification_head.cls_logits.weight"
 _BOX_CLASSES = "roi_heads.box_predictor.cls_score.weight"
 _RESNET = tuple((f"backbone.body.layer{index}", 2 << index) for index in range(1, 5))
-_LARGE = (("backbone.body.4", 8), ("backbone.body.7", 16), ("backbone.body.13", 32))
+_LARGE = (("backbone.body.6", 8), ("backbone.body.12", 16), ("backbone.body.16", 32))
 _SMALL = (("backbone.body.3", 8), ("backbone.body.8", 16), ("backbone.body.12", 32))
 
 
@@ -49,6 +49,8 @@ def _pyramid(*strides: int) -> Places:
 
 
 _P3_TO_P7 = (*_pyramid(8, 16, 32), ("backbone.fpn.extra_blocks.p6", 64), ("backbone.fpn.extra_blocks.p7", 128))
+_P2_TO_P5 = _pyramid(4, 8, 16, 32)
+_P5 = (("backbone.fpn.layer_blocks.1", 32),)  # the other map of its pyramid has this stride, too
 _SSDLITE = (
     *((f"backbone.features.{index}", 16 << index) for index in range(2)),
     *((f"backbone.extra.{index}", 64 << index) for index in range(4)),
@@ -66,6 +68,13 @@ MODELS: dict[str, Model] = {
         "ssd", (("backbone.1", 4),), (("backbone.3", 8), ("backbone.8", 16), ("backbone.12", 32)), 6,
         "head.classification_head.module_list.0.1.weight",
     ),
+    "fasterrcnn_resnet50_fpn": Model("faster_rcnn", _RESNET, _P2_TO_P5, 1, _BOX_CLASSES, coco_eps=0.0),
+    "fasterrcnn_resnet50_fpn_v2": Model("faster_rcnn", _RESNET, _P2_TO_P5, 1, _BOX_CLASSES),
+    "fasterrcnn_mobilenet_v3_large_fpn": Model("faster_rcnn", _LARGE, _P5, 1, _BOX_CLASSES),
+    "fasterrcnn_mobilenet_v3_large_320_fpn": Model("faster_rcnn", _LARGE, _P5, 1, _BOX_CLASSES),
+    "fasterrcnn-p": Model("faster_rcnn", _SMALL, _pyramid(8, 16, 32), 1, _BOX_CLASSES),
+    "maskrcnn_resnet50_fpn": Model("faster_rcnn", _RESNET, _P2_TO_P5, 1, _BOX_CLASSES, coco_eps=0.0),
+    "maskrcnn_resnet50_fpn_v2": Model("faster_rcnn", _RESNET, _P2_TO_P5, 1, _BOX_CLASSES),
 }  # fmt: skip
 
 

@@ -20,3 +20,7 @@ class TestFCOS(DetectorContract):
 class TestSSDLite(DetectorContract):
     family, model = "torchvision", "ssdlite-p"
     has_tails: ClassVar[bool] = False
+
+
+class TestFasterRCNN(DetectorContract):
+    family, model = "torchvision", "fasterrcnn-p"

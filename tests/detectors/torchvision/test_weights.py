@@ -17,7 +17,7 @@ from edgekd.detectors.torchvision import classes
 from edgekd.detectors.torchvision.build import build
 from edgekd.errors import InputError
 
-SMALL = ("retinanet-p", "fcos-p", "ssdlite-p")
+SMALL = ("retinanet-p", "fcos-p", "ssdlite-p", "fasterrcnn-p")
 
 
 def opened(model: str | None, path: Path) -> Detector:
@@ -151,6 +151,12 @@ def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
         ("retinanet_resnet50_fpn_v2", 38_198_935, False),
         ("fcos_resnet50_fpn", 32_269_600, True),
         ("ssdlite320_mobilenet_v3_large", 3_440_060, False),
+        ("fasterrcnn_resnet50_fpn", 41_755_286, True),
+        ("fasterrcnn_resnet50_fpn_v2", 43_712_278, False),
+        ("fasterrcnn_mobilenet_v3_large_fpn", 19_386_354, True),
+        ("fasterrcnn_mobilenet_v3_large_320_fpn", 19_386_354, True),
+        ("maskrcnn_resnet50_fpn", 44_401_393, True),
+        ("maskrcnn_resnet50_fpn_v2", 46_359_409, False),
     ],
 )
 def test_parameters_are_those_that_torchvision_publishes(model: str, published: int, frozen: bool) -> None:

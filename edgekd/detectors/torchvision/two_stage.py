@@ -1,0 +1,83 @@
+"""A two-stage detector of torchvision as teacher: Faster R-CNN, and Mask R-CNN without its masks.
+
+It teaches by its maps, and by its detections where they become labels.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edgekd.detectors.outputs import DetectorOutput
+from edgekd.detectors.spec import Branch, Part
+from edgekd.detectors.torchvision import heads
+from edgekd.detectors.torchvision.base import TorchvisionDetector
+from edgekd.errors import InputError
+
+
+class RegionDetector(TorchvisionDetector):
+    """Faster R-CNN."""
+
+    def compute(self, images: Tensor, parts: frozenset[Part]) -> dict[str, Tensor]:
+        """See `Detector.compute` and `RegionHead`: the backbone and its pyramid run, and give no part."""
+        heads.features(self.module, images)
+        return {}
+
+    def assemble(self, found: Mapping[str, Tensor], taps: Mapping[str, Tensor], images: Tensor) -> DetectorOutput:
+        """See `Detector.assemble`."""
+        return DetectorOutput(dict(taps))
+
+    def head_tail(self, part: Part, level: int, cut: int, branch: Branch) -> nn.Module:
+        """See `Detector.head_tail`.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(f"{self.spec.name}: head_tail: its head looks at regions, and has no towers")
+
+    def export_module(self, head: Branch | None = None) -> nn.Module:
+        """See `Detector.export_module`."""
+        copy: Any = deepcopy(self.module).float().cpu().eval().requires_grad_(False)
+        copy.roi_heads.mask_roi_pool = None  # without it a Mask R-CNN makes no masks
+        return RegionExport(copy, len(self.column_names), self.columns).eval()
+
+
+class RegionExport(nn.Module):
+    """Images (B, C, H, W) in 0..1 to detections (B, k, 6), best first: box xyxy px, score, class.
+
+    They are torchvision's own, with its NMS, its threshold on scores and its k; rows behind the last one are zeros.
+    """
+
+    decode = "end2end"
+    class_of: Tensor
+
+    def __init__(self, network: nn.Module, columns: int, kept: Sequence[int]) -> None:
+        """`columns`: of the class logits; `kept` those that are classes."""
+        super().__init__()
+        self.network: Any = network
+        classes = torch.full((columns,), -1)
+        classes[list(kept)] = torch.arange(len(kept))
+        self.register_buffer("class_of", classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See the class."""
+        from torchvision.models.detection.image_list import ImageList
+
+        network, sizes = self.network, [(images.shape[2], images.shape[3])] * len(images)
+        pixels = (images - network.pixel_mean) / network.pixel_std
+        maps: OrderedDict[str, Tensor] = network.backbone(pixels)
+        proposals, _ = network.rpn(ImageList(pixels, sizes), maps)
+        found, _ = network.roi_heads(maps, proposals, sizes)
+        return torch.stack([self._rows(one) for one in found])
+
+    def _rows(self, found: Mapping[str, Tensor]) -> Tensor:
+        classes = self.class_of[found["labels"]]
+        rows = torch.cat([found["boxes"], found["scores"][:, None], classes[:, None].to(found["boxes"])], 1)
+        rows = rows[classes >= 0]
+        return F.pad(rows, (0, 0, 0, self.network.roi_heads.detections_per_img - len(rows)))
