@@ -56,9 +56,13 @@ class Capture:
     def take(self) -> dict[str, Tensor]:
         """The maps of the pass that has ended; the next one begins."""
         maps = dict(self.maps)
+        self.begin()
+        return maps
+
+    def begin(self) -> None:
+        """Forget what passes left that nobody took."""
         self.maps.clear()
         self._calls.clear()
-        return maps
 
     def remove(self) -> None:
         """Take the hooks away."""
@@ -66,10 +70,11 @@ class Capture:
             handle.remove()
 
     def _once(self, tap: Tap) -> Any:
-        """For a module that runs once in a pass."""
+        """For the first call of a module, mostly its only one in a pass."""
 
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            self._keep(tap, output)
+            if tap.key not in self.maps:
+                self._keep(tap, output)
 
         return hook
 

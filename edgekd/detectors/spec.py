@@ -66,7 +66,8 @@ class DenseHead:
         bins: values per box edge of a distribution; 1: the head predicts four distances.
         branches: sets of predictions.
         anchors_per_cell: predictions at each point.
-        activation: from class logits to scores.
+        activation: from class logits to scores. A family whose scores are no sigmoid of one number each (a softmax, a
+            product with a centerness) serves more methods with the logits log(p / (1 - p)) of its scores.
     """
 
     kind: ClassVar[str] = "dense"

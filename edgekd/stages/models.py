@@ -13,7 +13,7 @@ from edgekd.detectors.class_map import columns_of
 from edgekd.detectors.class_matching import ClassMatch
 from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.detectors.inheriting import inherited
-from edgekd.detectors.spec import Branch, Spec
+from edgekd.detectors.spec import Branch, DenseHead, Spec
 from edgekd.distill.adapters import named_paths
 from edgekd.distill.config import EMA, MAIN, DistillerConfig, FeatureConfig
 from edgekd.distill.contract import Distiller, Pair, distiller_type
@@ -191,6 +191,11 @@ def method_problems(pair: RunDetectors, name: str, config: DistillerConfig | Non
 def _unreadable(runtime: RuntimeName, part: Distiller, teacher: Spec) -> list[str]:
     """Why a method cannot read what it needs from the teacher as the recipe runs it."""
     parts, head = part.wiring.teacher.head, teacher.head
+    if "class_logits" in parts and isinstance(head, DenseHead) and head.activation != "sigmoid":
+        return [
+            f"takes the sigmoid of the teacher's class logits; those of teacher {teacher.name} are for a "
+            f"{head.activation}: use a method that reads maps alone"
+        ]
     if not parts or RUNTIMES[runtime].gives(head):
         return []
     others = " or ".join(name for name, other in RUNTIMES.items() if other.gives(head))

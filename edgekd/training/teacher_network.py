@@ -42,6 +42,7 @@ class TeacherNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Heads, then taps."""
+        self._capture.begin()  # passes that run for other needs leave their maps here, too
         heads = self._detector.compute(images, self._parts)
         return {**heads, **self._capture.take()}
 

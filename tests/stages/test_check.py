@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from edgekd.data.digits import CLASS_NAMES, generate
-from edgekd.detectors.spec import QueryHead
+from edgekd.detectors.spec import DenseHead, QueryHead
 from edgekd.detectors.ultralytics.weights import save_safetensors
 from edgekd.errors import InputError
 from edgekd.stages import models
@@ -139,6 +139,16 @@ def test_a_method_that_reads_what_a_runtime_cannot_give() -> None:
         "reads class_logits of the teacher; teacher rtdetr-l has a query head, whose outputs runtime openvino "
         "cannot give; set teacher.runtime to eager or compile"
     ]
+
+
+def test_scores_of_a_softmax_are_not_taken_for_those_of_a_sigmoid() -> None:
+    softmax = replace(spec("ssd"), head=DenseHead((8, 16, 32), activation="softmax"))
+    for method in ("logit", "score_l2"):
+        assert models._unreadable("eager", build(method, spec(), spec()), softmax) == [
+            "takes the sigmoid of the teacher's class logits; those of teacher ssd are for a softmax: use a method "
+            "that reads maps alone"
+        ]
+    assert models._unreadable("eager", build("pkd", spec(), spec()), softmax) == []
 
 
 def test_grey_images_go_the_whole_road(folder: Path) -> None:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import torch
-from torch import nn
-
+from edgekd.detectors import probing
 from edgekd.detectors.rtmdet.network import RTMDet
 from edgekd.detectors.rtmdet.scales import STACKED_CONVS, STRIDES
 from edgekd.detectors.spec import DenseHead, Part, Role, Spec, Tap, Tower
-
-_PROBE_SIZE_PX = 64
 
 
 def describe(network: RTMDet, name: str) -> Spec:
@@ -75,33 +70,5 @@ def head_part(path: str) -> Part | None:
 
 
 def named_taps(network: RTMDet, paths: Sequence[str]) -> tuple[Tap, ...]:
-    """Taps at modules that a recipe names; of a convolution that all levels share, one per level.
-
-    Found by one pass on grey: paths that do not exist, or whose output is no (B, C, H, W), are left out.
-    """
-    modules = dict(network.named_modules())  # a shared module stands there once, under its first name
-    shapes: dict[str, list[tuple[int, ...]]] = {path: [] for path in paths if path in modules}
-
-    def note(path: str) -> Any:
-        return lambda _module, _inputs, output: shapes[path].append(tuple(getattr(output, "shape", ())))
-
-    handles = [modules[path].register_forward_hook(note(path)) for path in shapes]
-    was_training = network.training
-    try:
-        with torch.no_grad():
-            grey = torch.full((1, network.channels, _PROBE_SIZE_PX, _PROBE_SIZE_PX), 0.5, device=_device(network))
-            network.eval()(grey)
-    finally:
-        network.train(was_training)
-        for handle in handles:
-            handle.remove()
-    return tuple(
-        Tap("named", path, _PROBE_SIZE_PX // shape[2], shape[1], call=call, part=head_part(path))
-        for path, calls in shapes.items()
-        for call, shape in enumerate(calls)
-        if len(shape) == 4
-    )
-
-
-def _device(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device
+    """Taps at modules that a recipe names; of a convolution that all levels share, one per level."""
+    return probing.named_taps(network, paths, network, network.channels, head_part)

@@ -1,0 +1,22 @@
+"""The suite of every family, on the small members."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from edgekd.testing.detectors import DetectorContract
+
+
+class TestRetinaNet(DetectorContract):
+    family, model = "torchvision", "retinanet-p"
+    has_tails: ClassVar[bool] = False
+
+
+class TestFCOS(DetectorContract):
+    family, model = "torchvision", "fcos-p"
+    has_tails: ClassVar[bool] = False
+
+
+class TestSSDLite(DetectorContract):
+    family, model = "torchvision", "ssdlite-p"
+    has_tails: ClassVar[bool] = False
