@@ -214,7 +214,7 @@ FILES: dict[Callable[[Path, Path], None], tuple[str, str]] = {
     overlapping_zip_bomb: (".pt", "unpacks into 1048"),
     two_directories: (".pt", "lists its members in more than one place"),
     foreign_classes: (".pt", "names mmengine."),
-    torchscript: (".pt", "names __torch__.torch.nn.modules.activation.ReLU, so it is of another library"),
+    torchscript: (".pt", "names __torch__.torch.nn.modules.activation."),  # numbered if another was made before
     text: (".pt", "is empty, damaged or no checkpoint of PyTorch (File is not a zip file)"),
     empty: (".pt", "is empty, damaged or no checkpoint of PyTorch (File is not a zip file)"),
     truncated: (".pt", "is empty, damaged or no checkpoint of PyTorch (File is not a zip file)"),
