@@ -28,7 +28,7 @@ def quantize_stage(context: Context) -> None:
     if not any(target.precision == "int8" for target in bound.targets):
         say("warning: quantize: no target of the recipe is int8; the others are exported from the float student")
     inputs: dict[str, Any] = {
-        "student": recipe.student.model_dump(),
+        "student": recipe.student.model_dump(mode="json"),
         "initial": context.run.output_hash("student", weights_name(context, Trained("student"))),
         "train": quantization_arguments(recipe.train, recipe.quantize),
         "grid": vars(_grid(context)),

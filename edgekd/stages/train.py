@@ -151,7 +151,7 @@ def train(context: Context, model: Trained) -> None:
     recipe = context.bound.recipe
     distilling = model.role == "student" and bool(recipe.distill)
     inputs: dict[str, Any] = {
-        "student": recipe.student.model_dump(),
+        "student": recipe.student.model_dump(mode="json"),
         "architecture": file_hash(Path(recipe.student.model)) if recipe.student.model else None,
         "initial": file_hash(context.bound.weights_path(recipe.student)),
         "train": split_arguments(recipe.train)[0],

@@ -33,6 +33,7 @@ def test_the_format_selects_the_section() -> None:
     assert isinstance(ADAPTER.validate_python({"format": "coco", "train": part, "val": part}), CocoData)
     assert DigitsData(format="digits").model_dump() == {
         "format": "digits", "imgsz": 96, "train": 800, "val": 200, "test": 200, "seed": 0,
+        "unlabelled": None,
     }  # fmt: skip
 
 

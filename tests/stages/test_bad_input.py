@@ -95,7 +95,9 @@ class TestRecipe:
     def test_keys_of_a_layout(self, kitchen: Kitchen) -> None:
         found = kitchen.problems(data={"format": "digits", "imgsz": "big", "chanels": 1})
         assert found[0].startswith("data.imgsz: ")
-        assert found[1].startswith("data.chanels: unknown key 'chanels' (known: format, imgsz, seed, test, train, val")
+        assert found[1].startswith(
+            "data.chanels: unknown key 'chanels' (known: format, imgsz, seed, test, train, unlabelled, val"
+        )
 
     @pytest.mark.parametrize(
         ("train", "text"),
@@ -158,7 +160,7 @@ class TestModels:
     @pytest.mark.parametrize(
         ("changes", "text"),
         [
-            ({"student": {"model": "yolo13n"}}, "student.model: unknown model 'yolo13n' (known: rtdetr-l, "),
+            ({"student": {"model": "yolo13n"}}, "student.model: unknown model 'yolo13n' (known: fasterrcnn-p, "),
             ({"student": {"model": "yolo11z"}}, "student.model: unknown scale 'z' (known: l, m, n, p, s, x) of yolo11"),
             ({"student": {"model": "mine.yaml"}}, "student.model: mine.yaml: cannot be read ("),
             (

@@ -164,7 +164,7 @@ def test_an_engine_that_was_imported_before_is_restricted(monkeypatch: pytest.Mo
 
 
 def test_the_engine_downloads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not even the network with which it tries AMP on a GPU, before each training, into a folder of its choice."""
+    """Not even the network with which it tries AMP on a GPU, while edgekd opens a file or trains."""
     guard()
     from ultralytics import utils
     from ultralytics.utils import checks, downloads
@@ -173,8 +173,9 @@ def test_the_engine_downloads_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(downloads, "safe_download", lambda *given, **_: asked.append(given))
     monkeypatch.setattr(utils, "WEIGHTS_DIR", tmp_path / "weights")
     parameter = SimpleNamespace(device=SimpleNamespace(type="npu"))
-    assert checks.check_amp(SimpleNamespace(parameters=lambda: iter([parameter])))
-    with exact_paths(), pytest.raises(ConnectionError, match=r"yolo26n\.pt is not there, and downloads are off"):
-        downloads.attempt_download_asset("yolo26n.pt")
+    with exact_paths():
+        assert checks.check_amp(SimpleNamespace(parameters=lambda: iter([parameter])))
+        with pytest.raises(ConnectionError, match=r"yolo26n\.pt is not there, and downloads are off"):
+            downloads.attempt_download_asset("yolo26n.pt")
     assert asked == []
     assert list(tmp_path.iterdir()) == []
