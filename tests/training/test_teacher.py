@@ -47,5 +47,7 @@ def test_maps_of_levels_are_not_confused_by_passes_for_other_needs() -> None:
     wanted = teacher.forward(images, Needs(taps)).taps
     assert [one.shape[-1] for one in wanted.values()] == [8, 4, 2]
     for needs in (Needs(taps[:1]), Needs(taps[2:]), Needs(taps[:1]), Needs(taps)):
+        for other in (Needs(taps), Needs(taps[:1]), Needs(taps[2:])):
+            teacher.forward(torch.rand(1, 3, 64, 64), other)
         for key, found in teacher.forward(images, needs).taps.items():
             assert torch.equal(found, wanted[key])
