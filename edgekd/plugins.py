@@ -8,29 +8,50 @@ A package registers a method, or a family of detectors, by naming the module tha
     [project.entry-points."edgekd.families"]
     mine = "my_package.my_family"
 
-It is loaded when methods, or families, are first asked for, never for `edgekd --help`. One that cannot be loaded is a
-warning: what it adds is then unknown, and everything else works.
+Targets and devices are YAML files: a package names the module beside whose file they lie, in a folder `export` or
+`devices`. A module of targets may also register steps that they are made by (`edgekd.export.contract.register`).
+
+    [project.entry-points."edgekd.targets"]
+    mine = "my_package"            # my_package/export/*.yaml
+
+    [project.entry-points."edgekd.devices"]
+    mine = "my_package"            # my_package/devices/*.yaml
+
+All are loaded when such a thing is first asked for, never for `edgekd --help`. One that cannot be loaded is a warning:
+what it adds is then unknown, and everything else works.
 """
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 from edgekd.progress import say
 
-Group = Literal["edgekd.methods", "edgekd.families"]
+Group = Literal["edgekd.methods", "edgekd.families", "edgekd.targets", "edgekd.devices"]
+_GROUPS: dict[str, Group] = {"export": "edgekd.targets", "devices": "edgekd.devices"}
 
 
 @cache
-def load(group: Group) -> None:
-    """Import what installed packages name in a group, once a process."""
+def load(group: Group) -> tuple[object, ...]:
+    """Import what installed packages name in a group, once a process; returns it."""
+    loaded = []
     for entry in sorted(entry_points(group=group), key=lambda entry: entry.name):
         try:
-            entry.load()
+            loaded.append(entry.load())
         except (Exception, SystemExit) as error:  # whatever a package does when it is imported
             say(f"warning: plugin '{entry.name}' of package {_package(entry)} is left out: {_reason(error)}")
+    return tuple(loaded)
+
+
+def folders(kind: str) -> list[Path]:
+    """Folders of other packages in which YAML files of a kind lie: `export`, `devices`; none of another kind."""
+    group = _GROUPS.get(kind)
+    modules = [module for module in load(group) if isinstance(module, ModuleType) and module.__file__] if group else []
+    return [folder for module in modules if (folder := Path(str(module.__file__)).parent / kind).is_dir()]
 
 
 def package_of(member: type) -> str:

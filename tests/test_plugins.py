@@ -38,7 +38,25 @@ class MeanScore(Distiller):
 ENTRIES = (
     "[edgekd.methods]\nmean = other_methods.mean_score\nbroken = other_methods.broken\nabsent = other_methods.absent\n"
     "[edgekd.families]\ntoy = other_methods.toy\nbroken = other_methods.broken\n"
+    "[edgekd.targets]\nboard = other_methods.board\nbroken = other_methods.broken\n"
+    "[edgekd.devices]\nboard = other_methods.board\n"
 )
+STEP = '''
+"""A step of another package: a copy of the ONNX file that says who made it."""
+
+from edgekd.export.contract import register
+
+
+@register("stamped", source="onnx", target="onnx", runtime="onnxruntime", precisions=("fp32",))
+def export(source, job, folder):
+    raise NotImplementedError
+'''
+TARGET = """# ONNX with a stamp of the board.
+steps: [onnx, stamped]
+runtime: onnxruntime
+precision: fp32
+tolerance: {max_abs_score: 0.001, max_abs_box_px: 0.5}
+"""
 
 
 @pytest.fixture
@@ -53,6 +71,10 @@ def installed(tmp_path: Path) -> dict[str, str]:
     registered = "\nfrom edgekd.detectors.families import register\n\nregister(ToyFamily())\n"
     (package / "toy.py").write_text(family + registered)
     (package / "broken.py").write_text("raise RuntimeError('not today')\n")
+    (package / "board.py").write_text(STEP)
+    for folder, text in (("export", TARGET), ("devices", "# A board.\ntransport: ssh\nruntimes: [onnxruntime]\n")):
+        (package / folder).mkdir()
+        (package / folder / "board.yaml").write_text(text)
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: other-methods\nVersion: 1.0\n")
     (facts / "entry_points.txt").write_text(ENTRIES)
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
@@ -90,6 +112,23 @@ def test_a_family_of_another_package_is_one(installed: dict[str, str]) -> None:
     assert json.loads(done.stdout)["student"]["family"] == "toy"
     broken = "warning: plugin 'broken' of package other-methods is left out: RuntimeError: not today"
     assert broken in done.stderr.splitlines()
+
+
+def test_targets_and_devices_of_another_package_are_found_by_name(installed: dict[str, str]) -> None:
+    targets = edgekd(installed, "targets", "--json")
+    rows = {row["target"]: row for row in json.loads(targets.stdout)}
+    assert rows["board"]["steps"] == "onnx > stamped" and "onnx-fp32" in rows
+    broken = "warning: plugin 'broken' of package other-methods is left out: RuntimeError: not today"
+    assert targets.returncode == 0 and targets.stderr.splitlines() == [broken]
+    devices = edgekd(installed, "devices", "--json")
+    assert {"board", "local"} <= {row["device"] for row in json.loads(devices.stdout)}
+    done = edgekd(
+        installed, "check", "quickstart", "--architecture-only", "--json", "--set", "export=[board]", "--set",
+        "devices=[board]", "--set", "gate={}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["targets"], found["devices"]) == (["board"], ["board"])
 
 
 def test_help_does_not_load_plugins(installed: dict[str, str]) -> None:

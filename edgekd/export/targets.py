@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgekd import plugins
 from edgekd.atomic import disk_faults, sync_folder
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.export import graph_ends
@@ -32,6 +33,7 @@ def load_target(name: str, overrides: Mapping[str, Any], where: str) -> TargetSp
     Raises:
         InputError: one line per problem, with file and key.
     """
+    plugins.load("edgekd.targets")  # a file of the user's may name a step of another package
     path = find("export", name)
     content = {"name": path.stem, **read_mapping(path)}
     spec = bind(TargetSpec, content, str(path))

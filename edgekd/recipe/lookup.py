@@ -1,4 +1,5 @@
-"""Finds what users write (recipes, export targets, devices, presets): by path, in the current folder, or built in."""
+"""Finds what users write (recipes, export targets, devices, presets): by path, in the current folder, built in, or in
+another package."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import edgekd
+from edgekd import plugins
 from edgekd.errors import InputError, unknown
 from edgekd.files import path_fault
 from edgekd.plain import cut, listed
@@ -51,7 +53,7 @@ def find(kind: Kind, name: str, search: Sequence[Path] = ()) -> Path:
 def available(kind: Kind, search: Sequence[Path] = ()) -> dict[str, Path]:
     """Name -> file of everything of a kind that `find` finds by name; the first folder that has a name wins."""
     found: dict[str, Path] = {}
-    for folder in (*search, Path(kind), *_built_in(kind)):
+    for folder in (*search, Path(kind), *_built_in(kind), *plugins.folders(kind)):
         for path in sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES and path.is_file()):
             found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), path)
     return found
