@@ -91,8 +91,12 @@ class TestDoingItAgain:
         ],
     )
     def test_what_is_gone_is_made_again(self, gone: str, again: set[str], whole: Whole, run: Path) -> None:
+        """A file that says how long something took may come out the same, to the millisecond: then the gate stays."""
+        before = (run / gone).read_bytes()
         (run / gone).unlink()
-        assert done_again(run, lambda: edgekd("run", whole.recipe, "--out", run)) == again
+        done = done_again(run, lambda: edgekd("run", whole.recipe, "--out", run))
+        same = gone.startswith("validate/") and (run / gone).read_bytes() == before
+        assert done == (again - {"gate"} if same else again)
         assert (run / gone).is_file()
 
     def test_a_run_of_an_earlier_version_keeps_its_control(self, whole: Whole, run: Path) -> None:
