@@ -65,6 +65,7 @@ def test_stopped_again_and_again(
     assert children.files(tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_twenty_kills(tiny_digits: Path, tmp_path: Path, expected: dict[str, bytes]) -> None:
     """At random moments: while the data is read, in a step, in a save, in the validation, while writing results."""
     draw = random.Random(0)
