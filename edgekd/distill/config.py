@@ -82,7 +82,7 @@ class DistillerConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     teacher: str = Field(
-        MAIN, description="whom it learns from: teacher, a name under teachers or ensembles, or ema, the student's average"
+        MAIN, description="from whom: teacher, a name under teachers or ensembles, or ema, the student's own average"
     )
     weight: Weight = Field(1.0, description="factor on all terms of this method")
     share: float | None = Field(
