@@ -128,12 +128,11 @@ def combined(members: Sequence[DensePredictions], by: Weighting) -> DensePredict
     """
     first = members[0]
     known = _known(members)
-    weights = _weights(members, known, by)  # (T, B, A), or (T, 1, 1)
-    logits = box_logits = None
-    if first.logits is not None:
-        own = weights[..., None] * known[:, None, None, :]  # (T, B, A, K)
-        scores = torch.stack([one.class_logits.float().sigmoid() for one in members])
-        logits = ((own * scores).sum(0) / own.sum(0).clamp_min(_EPS)).logit(_EPS)
+    has_scores = first.logits is not None
+    scores = torch.stack([one.class_logits.float().sigmoid() for one in members]) if has_scores else None
+    weights = _weights(scores, known, by)
+    logits = None if scores is None else _mean_scores(scores, known, weights).logit(_EPS)
+    box_logits = None
     if all(one.box_logits is not None for one in members):
         shares = torch.stack([one.box_logits.float().softmax(-1) for one in members if one.box_logits is not None])
         box_logits = (weights[..., None, None] * shares).sum(0).clamp_min(_EPS).log()
@@ -155,12 +154,19 @@ def _known(members: Sequence[DensePredictions]) -> Tensor:
     return torch.stack([everything if one.known_classes is None else one.known_classes for one in members])
 
 
-def _weights(members: Sequence[DensePredictions], known: Tensor, by: Weighting) -> Tensor:
+def _weights(scores: Tensor | None, known: Tensor, by: Weighting) -> Tensor:
+    """(T, B, A), or (T, 1, 1) where all count alike; `scores` (T, B, A, K), `known` (T, K)."""
     if by == "mean":
-        return torch.full((len(members), 1, 1), 1 / len(members), device=known.device)
-    scores = torch.stack([one.class_logits.float().sigmoid() for one in members])
+        return torch.full((len(known), 1, 1), 1 / len(known), device=known.device)
+    assert scores is not None, "confidence asks for scores"
     confidence = scores.masked_fill(~known[:, None, None, :], 0).amax(-1).clamp_min(_EPS)
     return confidence / confidence.sum(0)
+
+
+def _mean_scores(scores: Tensor, known: Tensor, weights: Tensor) -> Tensor:
+    """(B, A, K), each class over the members that know it."""
+    own = weights[..., None] * known[:, None, None, :]
+    return (own * scores).sum(0) / own.sum(0).clamp_min(_EPS)
 
 
 class _Averaged(nn.Module):
@@ -176,13 +182,10 @@ class _Averaged(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         found = [part(images) for part in self.parts]
         boxes = torch.stack([one[0] for one in found])
-        known = torch.stack([mapped.known for mapped in self.maps]).to(boxes.device)[:, None, None, :]
-        scores = torch.stack([one[1][..., mapped.index] for one, mapped in zip(found, self.maps, strict=True)]) * known
-        weights = torch.full((len(found), 1, 1, 1), 1 / len(found), device=boxes.device)
-        if self.by == "confidence":
-            confidence = scores.amax(-1, keepdim=True).clamp_min(_EPS)
-            weights = confidence / confidence.sum(0)
-        return (weights * boxes).sum(0), (weights * scores).sum(0) / (weights * known).sum(0).clamp_min(_EPS)
+        known = torch.stack([mapped.known for mapped in self.maps]).to(boxes.device)
+        scores = torch.stack([one[1][..., mapped.index] for one, mapped in zip(found, self.maps, strict=True)])
+        weights = _weights(scores, known, self.by)
+        return (weights[..., None] * boxes).sum(0), _mean_scores(scores, known, weights)
 
 
 def _spec(specs: Sequence[Spec], class_names: tuple[str, ...], where: str) -> Spec:
