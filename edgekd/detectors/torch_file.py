@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from edgekd.detectors.inert import Foreign
 from edgekd.files import open_regular
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of the older form
@@ -35,21 +36,6 @@ _DTYPES = {
 
 class NotReadable(ValueError):
     """Why a file cannot be read: the end of a sentence that begins with its name."""
-
-
-class Foreign:
-    """Stands for whatever a pickle names or makes beside tensors and containers; it takes what it is given, inert."""
-
-    def __init__(self, name: str = "") -> None:
-        self.name = name
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
-
-    def append(self, value: Any) -> None:
-        """Forget it."""
-
-    extend = add = append
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from edgekd.detectors import torch_file
-from edgekd.detectors.torch_file import Foreign, NotReadable, Stored
+from edgekd.detectors.inert import Foreign
+from edgekd.detectors.torch_file import NotReadable, Stored
 
 FORMS = pytest.mark.parametrize("archive", [True, False], ids=["archive", "pickles"])
 

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from edgekd.detectors.inert import Foreign
+
 _KNOWN = frozenset({"torch", "torchvision", "ultralytics", "numpy", "collections", "pathlib", "builtins", "_codecs"})
 # What a checkpoint of the engine calls with arguments when it is read; objects of other classes only get a state.
 _CALLED = frozenset({
@@ -166,21 +168,6 @@ def _has_one_directory(ending: bytes, start: int, offset: int) -> bool:
     return locator != b"PK\6\7" or (record, record_offset, long_start) == (b"PK\6\6", offset, start)
 
 
-class _Placeholder:
-    """Stands for whatever a pickle names or makes: it takes items and attributes, and forgets them."""
-
-    def __init__(self, name: str = "") -> None:
-        self.name = name
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
-
-    def append(self, value: Any) -> None:
-        """Forget it."""
-
-    extend = add = append
-
-
 class _Inspector(pickle._Unpickler):
     """Goes through a pickle and notes what it names and calls; every object in it is inert."""
 
@@ -192,18 +179,18 @@ class _Inspector(pickle._Unpickler):
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))  # of protocol 2
         if module.partition(".")[0] not in _KNOWN:
             raise Refused(f"names {module}.{name}, so it is of another library, or hostile")
-        return _Placeholder(f"{module}.{name}")
+        return Foreign(f"{module}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
-        return _Placeholder()
+        return Foreign()
 
     def _call(self) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
-        if not isinstance(called, _Placeholder) or not isinstance(arguments, tuple):
+        if not isinstance(called, Foreign) or not isinstance(arguments, tuple):
             raise pickle.UnpicklingError("calls what is no class")
         if arguments and called.name not in _CALLED:
             raise Refused(f"calls {called.name} with arguments, which no Ultralytics checkpoint does")
-        self.append(_Placeholder(f"what {called.name} returned"))
+        self.append(Foreign(f"what {called.name} returned"))
 
     def _set_state(self) -> None:
         self.stack.pop()
