@@ -12,7 +12,7 @@ from torch import Tensor
 from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.outputs import Assignment, Batch, DetectorOutput, View
 from edgekd.detectors.spec import QueryHead
-from edgekd.distill.contract import Distiller, distiller_names, distiller_type
+from edgekd.distill.contract import Distiller, distiller_names
 from edgekd.distill.requirements import unmet
 
 from . import helpers
@@ -236,17 +236,6 @@ def doubled(output: DetectorOutput) -> DetectorOutput:
     return DetectorOutput({path: tap.repeat(2, 1, 1, 1) for path, tap in output.taps.items()}, dense)
 
 
-@pytest.mark.parametrize("name", ["cskd", "cwd", "defeat", "fgd", "fgfi", "fitnet", "pkd", "ssim"])
-def test_feature_methods_do_not_run_the_teachers_heads(name: str) -> None:
-    assert build(name, STUDENT, TEACHER).wiring.teacher.head == frozenset()
-
-
-def test_heads_that_methods_need() -> None:
-    assert build("score_l2", STUDENT, TEACHER).wiring.teacher.head == {"class_logits"}
-    assert build("logit", STUDENT, TEACHER).wiring.teacher.head == {"class_logits"}
-    assert build("ld", STUDENT, TEACHER).wiring.teacher.head == {"class_logits", "boxes"}
-
-
 @pytest.mark.parametrize(
     "name", ["score_l2", "frs", "logit", "ld", "gid", "dsig", *(name for name in HEAD_METHODS if name != "solad")]
 )
@@ -262,32 +251,6 @@ def test_classes_that_the_teacher_does_not_know_have_no_say(name: str) -> None:
     clean = terms(method, student, mapped)
     dirty = terms(method, student, DetectorOutput(mapped.taps, {"one2many": spoilt}))
     assert {key: value.item() for key, value in clean.items()} == {key: value.item() for key, value in dirty.items()}
-
-
-FEATURE_METHODS = [name for name in distiller_names() if distiller_type(name).card.level in ("backbone", "neck")]
-STAGES = spec("small", (4, 6), backbone=(3, 5)), spec("large", (5, 6), backbone=(8, 5))
-
-
-@pytest.mark.parametrize("name", FEATURE_METHODS)
-def test_feature_methods_take_stages_of_the_backbone(name: str) -> None:
-    """`taps: backbone` reads them on both sides, and the neck no more."""
-    method = build(name, *STAGES, taps="backbone")
-    assert [tap.key for tap in method.wiring.student.taps] == ["backbone.8", "backbone.16"]
-    assert [tap.key for tap in method.wiring.teacher.taps] == ["backbone.8", "backbone.16"]
-    student, teacher = (random_output(side, seed=seed) for seed, side in enumerate(STAGES))
-    sum(terms(method, student, teacher).values()).backward()  # type: ignore[union-attr]
-    touched = {key for key, tap in student.taps.items() if tap.grad is not None and tap.grad.abs().sum() > 0}
-    assert touched and touched <= {"backbone.8", "backbone.16"}
-
-
-@pytest.mark.parametrize("name", FEATURE_METHODS)
-def test_the_neck_may_learn_from_the_backbone(name: str) -> None:
-    """Taps of both sides are chosen apart from each other."""
-    method = build(name, *STAGES, teacher_taps="backbone")
-    assert [tap.key for tap in method.wiring.student.taps] == ["neck.8", "neck.16"]
-    assert [tap.key for tap in method.wiring.teacher.taps] == ["backbone.8", "backbone.16"]
-    student, teacher = (random_output(side, seed=seed) for seed, side in enumerate(STAGES))
-    assert all(value.isfinite() for value in terms(method, student, teacher).values())
 
 
 def test_a_batch_without_any_object_gives_finite_terms(method: Distiller) -> None:
@@ -351,12 +314,3 @@ def test_a_student_with_two_branches_and_no_distribution_learns_in_both(name: st
     read = [tensor for tensor in leaves(student, method) if tensor.requires_grad]
     assert read or name == "aba"
     assert all(tensor.grad is not None and tensor.grad.abs().sum() > 0 for tensor in read)
-
-
-def test_adapters_are_the_only_state() -> None:
-    assert list(build("pkd", STUDENT, TEACHER).state_dict()) == ["levels.adapters.0.weight"]  # level 16: equal widths
-    assert list(build("cwd", STUDENT, TEACHER, normalise="channel").state_dict()) == [
-        "levels.adapters.0.weight",
-        "levels.adapters.1.weight",
-    ]
-    assert not build("logit", STUDENT, TEACHER).state_dict()
