@@ -99,7 +99,7 @@ def read(folder: Path, splits: Mapping[str, Split], channels: int, cache: Path) 
     return Unlabelled(split, _problems(paths, facts, folder), tuple(_warnings(usable, splits, channels, cache)))
 
 
-def with_unlabelled(train: Split, more: Split) -> Split:
+def extended(train: Split, more: Split) -> Split:
     """The train images, and behind them those of `more`, with whatever boxes these have."""
     first = 1 + max(truth.image_id for truth in train.images)
     added = [

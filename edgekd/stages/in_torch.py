@@ -7,12 +7,28 @@ from typing import Any
 import numpy as np
 
 from edgekd import ranks
+from edgekd.detectors.class_map import columns_of
 from edgekd.detectors.contract import Detector
 from edgekd.detectors.spec import Branch
+from edgekd.distill.config import MAIN
 from edgekd.ranks import agreement
 from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise, write_accuracy
+from edgekd.stages.binding import file_hash
 from edgekd.stages.context import Context
 from edgekd.training.engines.placement import torch_device
+
+
+def measuring(context: Context) -> dict[str, Any]:
+    """What decides an AP in torch beside the model: for the inputs of a stage that measures."""
+    return {"validate": context.bound.recipe.validate_.model_dump(), "size": list(context.size_px)}
+
+
+def teacher_measuring(context: Context) -> dict[str, Any]:
+    """What decides what the first teacher finds in images."""
+    side = context.pair.teachers[MAIN]
+    assert side.recipe is not None
+    weights = file_hash(context.bound.weights_path(side.recipe))
+    return {"weights": weights, "columns": columns_of(side.classes), **measuring(context)}
 
 
 def measure_in_torch(

@@ -11,12 +11,12 @@ from typing import Any
 
 from edgekd import ranks
 from edgekd.atomic import read_json, write_json
-from edgekd.detectors.class_map import columns_of
+from edgekd.distill.config import MAIN
 from edgekd.progress import say
 from edgekd.report.numbers import gain_words
-from edgekd.stages.binding import file_hash
+from edgekd.stages import seeds
 from edgekd.stages.context import Context
-from edgekd.stages.in_torch import measure_in_torch
+from edgekd.stages.in_torch import measure_in_torch, teacher_measuring
 from edgekd.stages.seeds import pairs_of, roles, trained_models
 from edgekd.stages.train import Trained, accuracy_inputs, load_trained
 
@@ -33,7 +33,7 @@ def test_stage(context: Context) -> None:
     recipe = context.bound.recipe
     measured = {}
     if recipe.teacher is not None:
-        measured["teacher"] = _measure_teacher(context)
+        measured[MAIN] = _measure_teacher(context)
     for role in roles(recipe):
         for model in trained_models(recipe, role):
             measured[model.stage] = _measure(context, model)
@@ -41,21 +41,14 @@ def test_stage(context: Context) -> None:
 
 
 def _measure_teacher(context: Context) -> str:
-    side = context.pair.teachers["teacher"]
-    assert side.recipe is not None
-    inputs = {
-        "weights": file_hash(context.bound.weights_path(side.recipe)),
-        "columns": columns_of(side.classes),
-        "validate": context.bound.recipe.validate_.model_dump(),
-        "size": list(context.size_px),
-    }
+    side = context.pair.teachers[MAIN]
 
     def measure() -> list[str]:
         return measure_in_torch(
-            context, side.detector, side.head, "teacher", columns=side.columns, split="test", root=_ROOT
+            context, side.detector, side.head, MAIN, columns=side.columns, split="test", root=_ROOT
         )[1]
 
-    context.stage("test/teacher", inputs, measure, together=True)
+    context.stage("test/teacher", teacher_measuring(context), measure, together=True)
     return context.run.output_hash("test/teacher", f"{_ROOT}validate/teacher@host.json")
 
 
@@ -81,10 +74,10 @@ def _write(context: Context) -> list[str]:
 
     roots = [model.root for model in trained_models(recipe, "student")]
     pairs = pairs_of(recipe, [{role: figures(role, root)["ap"] for role in roles(recipe)} for root in roots])
-    shown = f"seeds/{read_json(context.path / 'seeds.json')['selected']}/" if recipe.seeds else ""
-    models = {role: figures(role, shown) for role in roles(recipe)}
+    selected = read_json(context.path / seeds.FILE)["selected"] if recipe.seeds else None
+    models = {role: figures(role, Trained(role, selected).root) for role in roles(recipe)}
     if recipe.teacher is not None:
-        models = {"teacher": figures("teacher", ""), **models}
+        models = {MAIN: figures(MAIN, ""), **models}
     images = len(context.data.splits["test"].images)
     write_json(context.path / FILE, {"schema": SCHEMA, "images": images, "models": models, **pairs})
     gain = f"; gain {gain_words(pairs['gain'])}" if pairs["gain"] else ""

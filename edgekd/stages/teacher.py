@@ -13,7 +13,7 @@ from edgekd.distill.config import MAIN
 from edgekd.progress import say
 from edgekd.stages.binding import file_hash
 from edgekd.stages.context import Context
-from edgekd.stages.in_torch import measure_in_torch
+from edgekd.stages.in_torch import measure_in_torch, measuring
 from edgekd.stages.teachers import recipes_of, teacher_inputs
 
 
@@ -25,19 +25,14 @@ def teacher_stage(context: Context) -> None:
         inputs = {
             "teacher": teacher.model_dump(exclude={"runtime", "precision", "classes"}),  # the first: of teaching
             "columns": columns_of(context.pair.teachers[name].classes),
-            "validate": recipe.validate_.model_dump(),
-            "size": list(context.size_px),
             "weights": weights_hash,
+            **measuring(context),
         }
         stage = "teacher" if name == MAIN else f"teacher/{name}"
         action = partial(_validate_teacher, context, name, weights_hash)
         context.stage(stage, inputs, action, together=True)
     for name in recipe.ensembles:
-        inputs = {
-            **teacher_inputs(context.bound, (), context.pair.teachers, (name,)),
-            "validate": recipe.validate_.model_dump(),
-            "size": list(context.size_px),
-        }
+        inputs = {**teacher_inputs(context.bound, (), context.pair.teachers, (name,)), **measuring(context)}
         context.stage(f"teacher/{name}", inputs, partial(_validate_teacher, context, name, None), together=True)
 
 

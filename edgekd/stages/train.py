@@ -10,7 +10,6 @@ from typing import Any
 
 from edgekd import ranks
 from edgekd.atomic import read_json, sha256_file, sha256_json, write_json
-from edgekd.data import train_view
 from edgekd.detectors import families
 from edgekd.detectors.contract import Asked, Family, Trainable
 from edgekd.detectors.inheriting import share
@@ -20,11 +19,11 @@ from edgekd.report.warn import comparison
 from edgekd.stages import schedules
 from edgekd.stages.binding import file_hash
 from edgekd.stages.context import Context
-from edgekd.stages.in_torch import measure_in_torch
+from edgekd.stages.in_torch import measure_in_torch, measuring
 from edgekd.stages.models import check_runtime
 from edgekd.stages.prepare import prepared, prepared_inputs
 from edgekd.stages.teachers import make_teachers, teacher_inputs
-from edgekd.stages.unlabelled import student_inputs, student_view
+from edgekd.stages.unlabelled import images_view, student_inputs
 from edgekd.training.arguments import split_arguments
 from edgekd.training.engines.process import PACKAGES
 from edgekd.training.fit import fit
@@ -98,11 +97,7 @@ def train_stage(context: Context, model: Trained, inputs: dict[str, Any], prepar
 
 def accuracy_inputs(context: Context, model: Trained) -> dict[str, Any]:
     """What decides the AP of a trained model."""
-    return {
-        "weights": context.run.output_hash(model.stage, weights_name(context, model)),
-        "validate": context.bound.recipe.validate_.model_dump(),
-        "size": list(context.size_px),
-    }
+    return {"weights": context.run.output_hash(model.stage, weights_name(context, model)), **measuring(context)}
 
 
 def fit_plan(context: Context, model: Trained) -> FitPlan:
@@ -110,10 +105,7 @@ def fit_plan(context: Context, model: Trained) -> FitPlan:
     recipe, pair = context.bound.recipe, context.pair
     train, own = split_arguments(recipe.train)
     taught = model.role == "student"
-    folder = context.path / "data" / "train_view"
-    data_yaml, unlabelled = ranks.on_main(
-        lambda: student_view(context) if taught else (train_view.write(context.data, folder), frozenset[int]())
-    )
+    data_yaml, unlabelled = ranks.on_main(lambda: images_view(context, with_unlabelled=taught))
     return FitPlan(
         student=pair.student,
         initialised=pair.initialised,

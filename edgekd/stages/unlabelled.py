@@ -11,15 +11,14 @@ import numpy as np
 from edgekd import ranks
 from edgekd.atomic import read_json, sha256_file, write_json
 from edgekd.data import pack, train_view
-from edgekd.data.unlabelled import UnlabelledData, with_unlabelled
-from edgekd.detectors.class_map import columns_of
+from edgekd.data.unlabelled import UnlabelledData, extended
 from edgekd.distill.config import MAIN
 from edgekd.errors import InputError
 from edgekd.progress import say
 from edgekd.ranks import agreement
 from edgekd.stages.accuracy import detect_in_torch
-from edgekd.stages.binding import file_hash
 from edgekd.stages.context import Context
+from edgekd.stages.in_torch import teacher_measuring
 from edgekd.training.engines.placement import torch_device
 from edgekd.types import GroundTruth, Split
 
@@ -32,7 +31,10 @@ def label_images(context: Context) -> None:
     """Stage pseudo_labels: the teacher's boxes on the images without labels, where the recipe wants these."""
     asked = context.bound.data.unlabelled
     if asked is not None and asked.labels == "teacher":
-        context.stage(STAGE, _inputs(context, asked), lambda: _label(context, asked), together=True)
+        assert context.data.unlabelled is not None
+        images = {"images": context.data.unlabelled.split.content_hash, "min_score": asked.min_score}
+        inputs = {**teacher_measuring(context), **images}
+        context.stage(STAGE, inputs, lambda: _label(context, asked), together=True)
 
 
 def student_inputs(context: Context) -> dict[str, Any]:
@@ -44,31 +46,18 @@ def student_inputs(context: Context) -> dict[str, Any]:
     return {"unlabelled": [found.split.content_hash, labels]}
 
 
-def student_view(context: Context) -> tuple[Path, frozenset[int]]:
-    """What a student is trained on: data.yaml, and the places in train of images that nobody has labelled."""
+def images_view(context: Context, *, with_unlabelled: bool) -> tuple[Path, frozenset[int]]:
+    """What a model is trained on: data.yaml, and the places in train of images that nobody has labelled."""
     data, asked = context.data, context.bound.data.unlabelled
-    if asked is None or data.unlabelled is None:
+    if asked is None or data.unlabelled is None or not with_unlabelled:
         return train_view.write(data, context.path / "data" / "train_view"), frozenset()
     more, train = data.unlabelled.split, data.splits["train"]
     if asked.labels == "teacher":
         more = _labelled(more, read_json(context.path / FILE), sha256_file(context.path / FILE))
-    both = replace(data, splits={**data.splits, "train": with_unlabelled(train, more)})
+    both = replace(data, splits={**data.splits, "train": extended(train, more)})
     known = len(train.images)
     places = frozenset() if asked.labels == "teacher" else frozenset(range(known, known + len(more.images)))
     return train_view.write(both, context.path / VIEW), places
-
-
-def _inputs(context: Context, asked: UnlabelledData) -> dict[str, Any]:
-    teacher = context.bound.recipe.teacher
-    assert teacher is not None and context.data.unlabelled is not None
-    return {
-        "weights": file_hash(context.bound.weights_path(teacher)),
-        "columns": columns_of(context.pair.teachers[MAIN].classes),
-        "images": context.data.unlabelled.split.content_hash,
-        "min_score": asked.min_score,
-        "validate": context.bound.recipe.validate_.model_dump(),
-        "size": list(context.size_px),
-    }
 
 
 def _label(context: Context, asked: UnlabelledData) -> list[str]:
@@ -90,13 +79,13 @@ def _label(context: Context, asked: UnlabelledData) -> list[str]:
             "image_id": truth.image_id, "boxes_px": np.round(one.boxes_px[sure].astype(float), 3).tolist(),
             "class_ids": one.class_ids[sure].tolist(), "scores": np.round(one.scores[sure].astype(float), 4).tolist(),
         })  # fmt: skip
-    write_json(context.path / FILE, {"schema": SCHEMA, "min_score": asked.min_score, "images": rows})
     boxes, empty = sum(len(row["class_ids"]) for row in rows), sum(not row["class_ids"] for row in rows)
-    say(f"{STAGE}: {boxes:,} boxes on {len(rows):,} images, {empty:,} without any")
     if not boxes:
         raise InputError(
             f"data.unlabelled: the teacher finds nothing with a score of {asked.min_score:g}; lower min_score"
         )
+    write_json(context.path / FILE, {"schema": SCHEMA, "min_score": asked.min_score, "images": rows})
+    say(f"{STAGE}: {boxes:,} boxes on {len(rows):,} images, {empty:,} without any")
     return [FILE]
 
 

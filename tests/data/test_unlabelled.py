@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from edgekd.data.config import YoloData, load
 from edgekd.data.digits import generate
-from edgekd.data.unlabelled import UnlabelledData, in_vain, with_unlabelled
+from edgekd.data.unlabelled import UnlabelledData, extended, in_vain
 from edgekd.errors import InputError
 
 
@@ -57,7 +57,7 @@ def test_they_stand_behind_the_train_images(data: YoloData, tmp_path: Path) -> N
     found = load(data, tmp_path / "run", tmp_path)
     assert found.unlabelled is not None
     train = found.splits["train"]
-    both = with_unlabelled(train, found.unlabelled.split)
+    both = extended(train, found.unlabelled.split)
     assert both.images[:3] == tuple(train.images) and len(both.images) == 5
     assert [Path(truth.file_name) for truth in both.images[3:]] == [
         tmp_path / "more/b.png",
