@@ -105,7 +105,7 @@ def _moved(content: dict[str, Any], base: Path, folder: Path) -> Iterator[tuple[
         if not isinstance(value, str) or Path(value).is_absolute() or not (base / value).exists():
             continue
         if not (folder / value).exists() or not (folder / value).samefile(base / value):
-            yield place, os.path.relpath((base / value).resolve(), folder.resolve())
+            yield place, os.path.relpath(base / value, folder)
 
 
 def _places(content: dict[str, Any]) -> Iterator[tuple[str, ...]]:

@@ -6,6 +6,7 @@ import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class Shortlist:
     skipped: dict[str, str] = field(default_factory=dict)
     elsewhere: dict[str, list[Point]] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def budgets(self) -> dict[str, dict[str, float]]:
         """Of each candidate, by its name."""
         return {one.name: budgets_of(self.bound.gate, one.target.name, self.device.name) for one in self.candidates}
@@ -133,7 +134,8 @@ def shortlist(
     spec = _device(bound, device)
     folder = folder or Path("runs") / f"shortlist-{bound.recipe.name}"
     with _held(folder):
-        data = few_images(data_config.load(bound.data, folder / "data", bound.base))
+        cache = folder / "data" / sha256_json(bound.data.model_dump(mode="json"))[:12]
+        data = few_images(data_config.load(bound.data, cache, bound.base))
         facts = FactsStore(folder / "models.json", data.class_names, data.channels)
         found = Shortlist(bound, spec, folder, space(bound, spec, facts))
         memory = Memory(folder / MEASURED, found, facts)
