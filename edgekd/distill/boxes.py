@@ -52,6 +52,20 @@ def from_distances(points_px: Tensor, strides: Tensor, distances: Tensor) -> Ten
     return torch.cat([points_px - reach[..., :2], points_px + reach[..., 2:]], -1)
 
 
+def centred(boxes_px: Tensor, size_px: tuple[int, int]) -> Tensor:
+    """(..., 4) x1 y1 x2 y2 in pixels -> centre x, centre y, width, height, relative to images of (H, W)."""
+    scale = boxes_px.new_tensor([size_px[1], size_px[0]])
+    low, high = boxes_px[..., :2] / scale, boxes_px[..., 2:] / scale
+    return torch.cat([(low + high) / 2, high - low], -1)
+
+
+def cornered(boxes: Tensor, size_px: tuple[int, int]) -> Tensor:
+    """The inverse of `centred`."""
+    scale = boxes.new_tensor([size_px[1], size_px[0]])
+    centre, half = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat([(centre - half) * scale, (centre + half) * scale], -1)
+
+
 def _upright(boxes: Tensor) -> Tensor:
     top_left = boxes[..., :2]
     return torch.cat([top_left, torch.maximum(boxes[..., 2:], top_left + LEAST_SIDE_PX)], -1)
