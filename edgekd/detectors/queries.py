@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -44,7 +45,7 @@ class CrossAttention:
             here = (self.levels == level).nonzero().flatten()
             chosen = weights.index_select(2, here)
             if self.places is None:
-                maps.append(chosen.sum(1).unflatten(1, (height, width)))
+                maps.append(chosen.sum(1).reshape(-1, height, width))
             else:
                 maps.append(_splat(self.places.index_select(2, here).flatten(1, 2), chosen.flatten(1), height, width))
         return tuple(maps)
@@ -211,8 +212,9 @@ def centres(boxes_px: Tensor, images: Tensor) -> Tensor:
 
 def as_maps(tokens: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
     """Tokens (B, all cells, C) of levels (H, W), finest first, as maps (B, C, H, W)."""
-    parts = tokens.split([height * width for height, width in sizes], dim=1)
-    return tuple(part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True))
+    batch, _, width = tokens.shape
+    parts = torch.split(tokens, [height * width for height, width in sizes], dim=1)
+    return tuple(part.transpose(1, 2).reshape(batch, width, *size) for part, size in zip(parts, sizes, strict=True))
 
 
 def as_tokens(maps: Sequence[Tensor]) -> Tensor:
@@ -225,8 +227,8 @@ def explicit_attention(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
 
     What fused kernels do not hand out.
     """
-    ours, theirs = (side.unflatten(2, (heads, -1)).transpose(1, 2) for side in (queries, keys))
-    logits = ours @ theirs.transpose(2, 3) * ours.shape[-1] ** -0.5
+    ours, theirs = (side.reshape(*side.shape[:2], heads, -1).transpose(1, 2) for side in (queries, keys))
+    logits = ours @ theirs.transpose(2, 3) / math.sqrt(ours.shape[-1])
     return logits.float().softmax(-1).mean(1)
 
 
@@ -240,7 +242,7 @@ def _splat(places: Tensor, weights: Tensor, height: int, width: int) -> Tensor:
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
             cell = (row * width + column).where(inside, column.new_zeros(())).long()
             total = total.scatter_add(1, cell, weights * (across * down * inside).to(weights.dtype))
-    return total.unflatten(1, (height, width))
+    return total.reshape(-1, height, width)
 
 
 def _given(value: Found | None, part: str) -> Found:

@@ -147,7 +147,7 @@ class QueryHead:
     bins: int = 1
     activation: Activation = "sigmoid"
     strides: tuple[int, ...] = ()
-    gives: frozenset[QueryPart] = frozenset({"class_logits", "boxes"})
+    gives: tuple[QueryPart, ...] = ("class_logits", "boxes")
     branches: ClassVar[tuple[Branch, ...]] = ()
 
 

@@ -41,10 +41,10 @@ def describe_head(head: Any, strides: tuple[int, ...]) -> QueryHead:
         queries=int(head.num_queries),
         width=int(head.hidden_dim),
         strides=strides,
-        gives=frozenset({
+        gives=(
             "class_logits", "boxes", "layers", "embeddings", "memory", "decoder", "class_embedding", "denoising",
             "self_attention", "cross_attention",
-        }),
+        ),
     )  # fmt: skip
 
 
@@ -177,8 +177,8 @@ def _seen(head: Any, seen: Sequence[tuple[Any, ...]], noisy: int, parts: frozens
     _, _, memory, sizes, *_ = seen[0]
     found = _memory(memory, sizes, parts)
     for index, (value, boxes, _, _, _, _, position, _) in enumerate(seen):
-        own = (one[:, noisy:] for one in (value, position, boxes))
-        found |= _look(head.decoder.layers[index], index, parts, *own, sizes)
+        mine, placed, around = (one[:, noisy:] for one in (value, position, boxes))
+        found |= _look(head.decoder.layers[index], index, parts, mine, placed, around, sizes)
     if "embeddings" in parts:
         found["content"] = seen[0][0][:, noisy:]
         found["embeddings"] = torch.stack([one[-1][:, noisy:] for one in seen], 1)
@@ -233,8 +233,8 @@ def _decoder(head: Any, maps: Sequence[Tensor], images: Tensor) -> Decoder:
     memory, sizes = as_tokens(maps), [list(_size(one)) for one in maps]
 
     def run(content: Tensor, boxes: Tensor, parts: frozenset[Part]) -> QueryPredictions:
-        given = (value.to(dtype) for value in (content, boxes, memory))
-        return predictions(head, decode(head, *given, sizes, parts, every=True), images)
+        value, places, seen = (one.to(dtype) for one in (content, boxes, memory))
+        return predictions(head, decode(head, value, places, seen, sizes, parts, every=True), images)
 
     def own_content(boxes: Tensor) -> Tensor:
         if head.learnt_init_query:
