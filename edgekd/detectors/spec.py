@@ -253,5 +253,10 @@ class Needs:
         """Parts of the head that must run: those that are asked for, and those that taps lie in."""
         return self.parts | {tap.part for tap in self.taps if tap.part is not None}
 
+    @property
+    def head_names(self) -> str:
+        """Those parts in words, for messages."""
+        return ", ".join(sorted(map(str, self.head)))
+
 
 NOTHING = Needs()

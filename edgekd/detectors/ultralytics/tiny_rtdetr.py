@@ -1,8 +1,8 @@
 """RT-DETR for tiny devices: `rtdetr-p` and `rtdetr-n`, whose networks no published file describes.
 
 The hybrid encoder and the decoder are RT-DETR's (DETRs Beat YOLOs on Real-time Object Detection, Zhao et al., CVPR
-2024, arXiv 2304.08069), narrower and with fewer layers and queries; the backbone is that of small YOLOs. At 80 classes p
-has 1.0 M parameters, n 2.2 M.
+2024, arXiv 2304.08069), narrower and with fewer layers and queries; the backbone is that of small YOLOs. At 80 classes
+p has 1.0 M parameters, n 2.2 M.
 """
 
 from __future__ import annotations
