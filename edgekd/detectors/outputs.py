@@ -150,12 +150,14 @@ class QueryPredictions:
         boxes_px: (D, B, Q, 4), x1 y1 x2 y2 px.
         layers: which decoder layers these are, counted from 0: all in training, the last one in inference.
         known_classes: as in `DensePredictions`.
+        box_logits: (D, B, Q, 4, bins) of left, top, right, bottom; None without a distribution.
     """
 
     class_logits: Tensor
     boxes_px: Tensor
     layers: tuple[int, ...]
     known_classes: Tensor | None = None
+    box_logits: Tensor | None = None
 
 
 @dataclass
