@@ -1,4 +1,4 @@
-"""Teachers from folders of transformers: what `check` says of a pair, a step of it, what a finished stage depends on."""
+"""Teachers from folders of transformers: what `check` says of a pair, a step, what a finished stage depends on."""
 
 from __future__ import annotations
 

@@ -54,6 +54,7 @@ def _head(config: Any) -> QueryHead:
         queries=config.two_stage_num_proposals if getattr(config, "two_stage", False) else config.num_queries,
         width=getattr(config, "d_model", None) or config.hidden_size,
         bins=config.max_num_bins + 1 if hasattr(config, "max_num_bins") else 1,
+        gives=("class_logits", "boxes"),
     )
 
 

@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from edgekd.detectors.outputs import DetectorOutput, QueryPredictions
+from edgekd.detectors.outputs import DetectorOutput
+from edgekd.detectors.queries import QueryPredictions, corners_px
 from edgekd.detectors.spec import Branch, Part, QueryHead, Spec
 from edgekd.detectors.transformers.description import chooses, describe, taps_at
 from edgekd.detectors.transformers.folder import kept
 from edgekd.detectors.transformers.models import Kind
-from edgekd.detectors.transformers.network import corners_of, predict, trunk
+from edgekd.detectors.transformers.network import predict, trunk
 from edgekd.errors import InputError
 
 
@@ -58,7 +59,7 @@ class TransformersDetector:
             return {}
         if not torch.jit.is_tracing() and not torch.compiler.is_compiling():  # type: ignore[no-untyped-call,attr-defined]
             self._require_places(images)
-        found = predict(self.module, self.kind.softmax, self.columns, images)
+        found = predict(self.module, self.kind.softmax, self.columns, images, every="layers" in parts)
         return {f"queries {name}": value for name, value in found.items()}
 
     def assemble(self, found: Mapping[str, Tensor], taps: Mapping[str, Tensor], images: Tensor) -> DetectorOutput:
@@ -71,7 +72,7 @@ class TransformersDetector:
             dict(taps),
             queries=QueryPredictions(
                 scores,
-                corners_of(boxes, images),
+                corners_px(boxes, images),
                 self._layers(len(scores)),
                 box_logits=None if corners is None else corners.movedim(1, 0).reshape(*scores.shape[:3], 4, bins),
             ),
@@ -132,7 +133,7 @@ class QueryExport(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
         found = predict(self.network, self.kind.softmax, self.columns, images)
-        scores, boxes = found["scores"][:, -1].sigmoid(), corners_of(found["boxes"][:, -1], images)
+        scores, boxes = found["scores"][:, -1].sigmoid(), _corners_px(found["boxes"][:, -1], images)
         classes = len(self.columns)
         queries = int(scores.shape[1])
         if self.kind.softmax:  # a query is one detection
@@ -144,3 +145,11 @@ class QueryExport(nn.Module):
             query, label = torch.div(index, classes, rounding_mode="floor"), index % classes
         rows = boxes.gather(1, query[..., None].expand(-1, -1, 4))
         return torch.cat([rows, best[..., None], label[..., None].to(rows.dtype)], -1)
+
+
+def _corners_px(boxes: Tensor, images: Tensor) -> Tensor:
+    """See `corners_px`; in a graph for any size of image, which the size is an input of."""
+    height, width = images.shape[-2:]
+    centre, half = boxes[..., :2], boxes[..., 2:] / 2
+    (left, top), (right, bottom) = ((one[..., :1], one[..., 1:]) for one in (centre - half, centre + half))
+    return torch.cat([left * width, top * height, right * width, bottom * height], -1)

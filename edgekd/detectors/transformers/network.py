@@ -53,13 +53,17 @@ def trunk(network: Any, images: Tensor) -> None:
         _as_maps(network, base(pixels, pixel_mask=mask), images)
 
 
-def predict(network: Any, softmax: bool, columns: Sequence[int], images: Tensor) -> dict[str, Tensor]:
+def predict(
+    network: Any, softmax: bool, columns: Sequence[int], images: Tensor, *, every: bool = False
+) -> dict[str, Tensor]:
     """Decoder layers with the batch first.
+
+    Args:
+        every: layer is given where the library predicts from each, not the last one alone.
 
     Returns:
         `boxes` (B, D, Q, 4), centre and size in 0..1; `scores` (B, D, Q, K), logits of the kept columns whose sigmoid
         is the score; with a box distribution also `corners` (B, D, Q, 4 * bins), logits of left, top, right, bottom.
-        D: every layer where the library predicts from each, else the last one.
     """
     pixels, mask = _pixels(network, images)
     output = network(pixels, pixel_mask=mask)
@@ -70,7 +74,7 @@ def predict(network: Any, softmax: bool, columns: Sequence[int], images: Tensor)
     if isinstance(corners, Tensor):  # its first layer also predicts before it has a distribution
         logits, boxes = (all_[:, -corners.shape[1] :] for all_ in (layers, output.intermediate_reference_points))
         found["corners"] = corners
-    elif isinstance(layers, Tensor):
+    elif every and isinstance(layers, Tensor):
         logits, boxes = layers, output.intermediate_reference_points
     if softmax:
         logits = log_odds(logits.float().log_softmax(-1))
@@ -80,15 +84,6 @@ def predict(network: Any, softmax: bool, columns: Sequence[int], images: Tensor)
         "scores": logits if kept == list(range(logits.shape[-1])) else logits[..., kept],
         **found,
     }
-
-
-def corners_of(boxes: Tensor, images: Tensor) -> Tensor:
-    """Boxes x1 y1 x2 y2 px of centre and size in 0..1."""
-    height, width = images.shape[-2:]
-    centre, half = boxes[..., :2], boxes[..., 2:] / 2
-    left_top, right_bottom = centre - half, centre + half
-    edges = (left_top[..., :1] * width, left_top[..., 1:] * height)
-    return torch.cat([*edges, right_bottom[..., :1] * width, right_bottom[..., 1:] * height], -1)
 
 
 def _pixels(network: Any, images: Tensor) -> tuple[Tensor, Tensor]:

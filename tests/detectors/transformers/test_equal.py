@@ -77,7 +77,7 @@ def test_every_decoder_layer(root: Path, model: str) -> None:
     made, detector = _both(root, model)
     expected, pixels = run_by_the_library(made)
     with torch.no_grad():
-        output = run(detector, images_of().float() / 255, Needs(parts=frozenset({"class_logits"})))
+        output = run(detector, images_of().float() / 255, Needs(parts=frozenset({"class_logits", "layers"})))
         inner = made.model(pixels)
     found = output.queries
     assert found is not None
