@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from edgekd.atomic import sha256_file
+from edgekd.atomic import sha256_file, sha256_json
 from edgekd.data.config import CocoData, DigitsData, YoloData
 from edgekd.data.unlabelled import in_vain
 from edgekd.detectors.families import family_names
@@ -23,9 +23,10 @@ from edgekd.errors import InputError
 from edgekd.export.contract import Suppression, TargetSpec
 from edgekd.export.targets import load_target
 from edgekd.gate.policy import GateConfig
+from edgekd.recipe.detectors import DetectorRecipe
 from edgekd.recipe.load import bind, read_recipe, sound_parts
 from edgekd.recipe.lookup import find
-from edgekd.recipe.schema import DetectorRecipe, Recipe
+from edgekd.recipe.schema import Recipe
 from edgekd.recipe.sections import ThroughputRecipe
 from edgekd.recipe.yaml_text import dump
 from edgekd.stages import schedules
@@ -65,7 +66,7 @@ class Bound:
         return str(self.path)
 
     def weights_path(self, detector: DetectorRecipe) -> Path | None:
-        """The weights file: beside the recipe, else in the current folder."""
+        """The weights file, or that of its detections: beside the recipe, else in the current folder."""
         return weights_path(detector, self.base)
 
     def locked(self) -> str:
@@ -86,8 +87,16 @@ class Bound:
 
 
 def file_hash(path: Path | None) -> str | None:
-    """Of a file that the recipe names; None for what is no file, such as the name of a model."""
-    return sha256_file(path) if path is not None and path.is_file() else None
+    """Of a file that the recipe names; None for what is no file, such as the name of a model.
+
+    Of an ONNX file with the JSON beside it, which says how it is used.
+    """
+    if path is None or not path.is_file():
+        return None
+    beside = path.with_suffix(".json")
+    if path.suffix.lower() == ".onnx" and beside.is_file():
+        return sha256_json([sha256_file(path), sha256_file(beside)])
+    return sha256_file(path)
 
 
 def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None = None) -> Bound:
