@@ -9,8 +9,7 @@ import numpy as np
 from edgekd import ranks
 from edgekd.data import pack
 from edgekd.detectors.class_map import columns_of
-from edgekd.detectors.contract import Detector
-from edgekd.detectors.predictions.detector import Recorded
+from edgekd.detectors.contract import Detector, Recorded
 from edgekd.detectors.spec import Branch
 from edgekd.distill.config import MAIN
 from edgekd.ranks import agreement

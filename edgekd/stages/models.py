@@ -195,8 +195,7 @@ def method_problems(pair: RunDetectors, name: str, config: DistillerConfig | Non
 
 def _unreadable(runtime: RuntimeName, part: Distiller, teacher: Spec) -> list[str]:
     """Why a method cannot read what it needs from the teacher as the recipe runs it."""
-    parts, head = part.wiring.teacher.head, teacher.head
-    read = ", ".join(sorted(map(str, parts)))
+    parts, head, read = part.wiring.teacher.head, teacher.head, part.wiring.teacher.head_names
     if parts and isinstance(head, RegionHead):
         return [
             f"reads {read} of the teacher; teacher {teacher.name} has a region head, whose "

@@ -10,7 +10,7 @@ import numpy as np
 from edgekd.agent.postprocess import postprocess
 from edgekd.data.config import CocoData
 from edgekd.data.unlabelled import NAME as UNLABELLED
-from edgekd.detectors.predictions.detector import Recorded
+from edgekd.detectors.contract import Recorded
 from edgekd.distill.config import MAIN
 from edgekd.errors import InputError
 from edgekd.progress import say
@@ -30,7 +30,7 @@ def require_recorded(context: Context) -> None:
         if isinstance(side.detector, Recorded):
             rows = _rows(context, side.detector)
             problems += [
-                f"{side.detector.where}: {side.detector.results.path}: holds no detection on any of the "
+                f"{side.detector.source}: holds no detection on any of the "
                 f"{len(rows[split]):,} images of {split}, which are looked at; give a file of these images, whose "
                 "image_id is COCO's, or the file's name without its suffix"
                 for split in _looked_at(context, name)

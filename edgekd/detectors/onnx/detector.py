@@ -63,8 +63,8 @@ class OnnxDetector:
                 "any size"
             )
         boxes, scores = self.network(images)
-        found = {"class_logits": ("scores", scores.logit(_EPS)), "boxes": ("boxes", boxes)}
-        return dict(found[part] for part in sorted(parts & set(found)))
+        found = {"boxes": boxes} if "boxes" in parts else {}
+        return {"scores": scores.logit(_EPS), **found} if "class_logits" in parts else found
 
     def assemble(self, heads: Mapping[str, Tensor], taps: Mapping[str, Tensor], images: Tensor) -> DetectorOutput:
         """See `Detector.assemble`."""

@@ -17,8 +17,8 @@ from edgekd.types import FloatArray, Split
 FAMILY = "predictions"
 
 
-class Recorded:
-    """A `Detector` that computes nothing. Whoever asks for its detections asks `on`.
+class FileOfDetections:
+    """See `Recorded`.
 
     Attributes:
         results: of the file.
@@ -28,6 +28,7 @@ class Recorded:
     def __init__(self, results: Results, class_names: tuple[str, ...], channels: int, where: str) -> None:
         """`class_names`, `channels`: of the data; a file with categories has its own names."""
         self.results, self.where = results, where
+        self.source = f"{where}: {results.path}"
         names = class_names if results.categories is None else tuple(results.categories.values())
         self.spec = Spec(FAMILY, results.path.name, names, channels, 1, (), DetectionsHead(), 0, traceable=False)
         self.module: nn.Module = nn.Module()
@@ -35,21 +36,10 @@ class Recorded:
     def on(
         self, splits: Mapping[str, Split], numbered: Set[str], category_ids: Sequence[int]
     ) -> dict[str, list[FloatArray]]:
-        """Split -> per image (k, 6) x1 y1 x2 y2 px of the original image, score, class; best first.
-
-        Boxes are cut off at the image.
-
-        Args:
-            splits: of the data, and the images without labels.
-            numbered: names of the splits whose image ids are COCO's.
-            category_ids: of the data's classes, in their order; for a file without categories.
-
-        Raises:
-            InputError: a category or an image that cannot be told, a box outside of its image.
-        """
+        """See `Recorded.on`; boxes are cut off at the image, and a file with categories asks for no ids."""
         file, own = self.results, self.results.categories
         classes = file.columns(category_ids if own is None else own, self.where)
-        by_image = rows_by_image(file.images, splits, numbered, f"{self.where}: {file.path}")
+        by_image = rows_by_image(file.images, splits, numbered, self.source)
         found: dict[str, list[FloatArray]] = {}
         for name, split in splits.items():
             found[name] = []
@@ -69,19 +59,19 @@ class Recorded:
             box = ", ".join(f"{value:g}" for value in boxes[outside][0])
             width, height = limits[:2].astype(int)
             raise InputError(
-                f"{self.where}: {self.results.path}: a box from {box} lies outside of its image {image} of {width}x"
+                f"{self.source}: a box from {box} lies outside of its image {image} of {width}x"
                 f"{height} px; give boxes of the original images, in px, and of these images"
             )
 
-    def with_taps(self, paths: Sequence[str]) -> Recorded:
+    def with_taps(self, paths: Sequence[str]) -> FileOfDetections:
         """It has none."""
         return self
 
-    def with_module(self, module: nn.Module) -> Recorded:
+    def with_module(self, module: nn.Module) -> FileOfDetections:
         """See `Detector.with_module`; it has no network."""
         return self
 
-    def frozen(self) -> Recorded:
+    def frozen(self) -> FileOfDetections:
         """See `Detector.frozen`."""
         return self
 

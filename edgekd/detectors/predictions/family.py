@@ -9,7 +9,7 @@ from typing import Any
 from edgekd.detectors import families
 from edgekd.detectors.contract import Asked, Detector
 from edgekd.detectors.predictions import results
-from edgekd.detectors.predictions.detector import FAMILY, Recorded
+from edgekd.detectors.predictions.detector import FAMILY, FileOfDetections
 from edgekd.detectors.style import THE_ENGINES, TrainingStyle
 from edgekd.errors import InputError
 
@@ -35,12 +35,12 @@ class PredictionsFamily:
         """No weights are its own."""
         return False
 
-    def open(self, asked: Asked) -> Recorded:
+    def open(self, asked: Asked) -> FileOfDetections:
         """See `Family.open`."""
         where = f"{asked.where}.predictions"
         if asked.weights is None:
             raise InputError(f"{where}: missing; name a JSON of detections")
-        return Recorded(results.read(asked.weights, where), asked.class_names, asked.channels, where)
+        return FileOfDetections(results.read(asked.weights, where), asked.class_names, asked.channels, where)
 
     def differing(self, model: str, detector: Detector, where: str) -> list[str]:
         """See `Family.differing`.

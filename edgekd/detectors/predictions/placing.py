@@ -1,7 +1,7 @@
 """Which image of the data each detection of a file is on.
 
 A text is the end of an image's path, with its suffix or without (`000012.jpg`, `val/000012`). A number is COCO's
-`image_id` where the split has such, else it is the name of the file: 12 for `000012.jpg`, as YOLO's own results have it.
+`image_id` where the split has such, else it is the name of the file: 12 for `000012.jpg`, as YOLO's results have it.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import torch
 from edgekd.detectors import families
 from edgekd.detectors.capture import run
 from edgekd.detectors.contract import Asked
-from edgekd.detectors.predictions.detector import Recorded
+from edgekd.detectors.predictions.detector import FileOfDetections
 from edgekd.detectors.predictions.results import read
 from edgekd.detectors.spec import DetectionsHead, Needs
 from edgekd.errors import InputError
@@ -32,9 +32,9 @@ def row(image: int | str, score: float = 0.5, category: int = 0, bbox: Any = (10
     return {"image_id": image, "category_id": category, "bbox": list(bbox), "score": score}
 
 
-def opened(folder: Path, rows: list[dict[str, Any]], categories: Any = None) -> Recorded:
+def opened(folder: Path, rows: list[dict[str, Any]], categories: Any = None) -> FileOfDetections:
     content = rows if categories is None else {"annotations": rows, "categories": categories}
-    return Recorded(read(written(folder, content), "here"), NAMES, 3, "here")
+    return FileOfDetections(read(written(folder, content), "here"), NAMES, 3, "here")
 
 
 def test_images_by_name(tmp_path: Path) -> None:
