@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter
 
-from edgekd.atomic import sha256_file, sha256_json
+from edgekd.atomic import sha256_file
 from edgekd.data.config import CocoData, DigitsData, YoloData
 from edgekd.data.unlabelled import in_vain
 from edgekd.detectors.families import family_names
@@ -36,6 +37,7 @@ from edgekd.stages.families import weights_path, with_families
 DataConfig = DigitsData | YoloData | CocoData
 _DATA_TYPES: dict[str, type[DataConfig]] = {"digits": DigitsData, "yolo": YoloData, "coco": CocoData}
 Result = TypeVar("Result")
+_READ_IN_FOLDERS = (".json", ".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,25 @@ class Bound:
 
 
 def file_hash(path: Path | None) -> str | None:
-    """Of a file that the recipe names; None for what is no file, such as the name of a model.
+    """Of a file that the recipe names; None for what is no file, such as the name of a model."""
+    return sha256_file(path) if path is not None and path.is_file() else None
+
+
+def hash_of_weights(path: Path | None) -> str | None:
+    """Of the weights that the recipe names: a file, or a folder with what describes them beside them.
 
     Of an ONNX file with the JSON beside it, which says how it is used.
     """
-    if path is None or not path.is_file():
+    if path is None:
         return None
-    beside = path.with_suffix(".json")
-    if path.suffix.lower() == ".onnx" and beside.is_file():
-        return sha256_json([sha256_file(path), sha256_file(beside)])
-    return sha256_file(path)
+    if path.is_dir():
+        read = sorted(one for one in path.iterdir() if one.suffix in _READ_IN_FOLDERS and one.is_file())
+    elif path.suffix.lower() == ".onnx" and path.with_suffix(".json").is_file():
+        read = [path, path.with_suffix(".json")]
+    else:
+        return file_hash(path)
+    lines = [f"{sha256_file(one)}  {one.name}\n" for one in read]
+    return sha256("".join(lines).encode()).hexdigest()
 
 
 def bind_recipe(
