@@ -19,8 +19,8 @@ import edgekd
 ROOT = Path(edgekd.__file__).parent
 ROOMS = [
     "testing", "__main__",
-    "cli", "pipeline", "stages", "training", "report", "distill", "export", "gate", "detectors", "data", "devices",
-    "measure", "recipe", "run_dir", "former_runs", "agent",
+    "cli", "search", "pipeline", "stages", "training", "report", "distill", "export", "gate", "detectors", "data",
+    "devices", "measure", "recipe", "run_dir", "former_runs", "agent",
 ]  # fmt: skip
 CELLAR = {  # may import each other
     "types", "errors", "atomic", "progress", "pace", "ranks", "plain", "terminal", "files", "plugins", "interrupts",

@@ -37,6 +37,10 @@ CODE_VERSIONS = {
     "profile": 3,
     "gate": 4,
     "report": 8,
+    "search_warm": 1,
+    "search_errors": 1,
+    "search_noise": 1,
+    "search_after": 1,
 }
 
 
