@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from edgekd.atomic import as_written, read_json, write_text
 from edgekd.errors import InputError
+from edgekd.recipe.paths import moved
 from edgekd.recipe.yaml_text import dump, read_mapping
 from edgekd.run_dir import LOCKED_RECIPE
 from edgekd.run_dir.manifest import MANIFEST
@@ -70,31 +70,13 @@ def apply(folder: Path, out: Path) -> dict[str, Any]:
     content = read_mapping(folder / LOCKED_RECIPE)
     content |= {"name": f"{content['name']}-searched", "distill": report["best"]["distill"]}
     content.pop("search", None)
-    for parent, key in _paths(content):
-        parent[key] = _seen_from(parent[key], base, out.parent)
+    for place, value in moved(content, base, out.parent):
+        inner = content
+        for part in place[:-1]:
+            inner = inner[part]
+        inner[place[-1]] = value
     write_text(
         out, f"# What edgekd search found for {report['recipe']}: {report['best']['candidate']}.\n{dump(content)}"
     )
     bind_recipe(out)
     return {"file": str(out), "distill": report["best"]["distill"]}
-
-
-def _seen_from(given: str, base: Path, folder: Path) -> str:
-    """A path below a recipe's folder, as it is from another."""
-    if Path(given).is_absolute() or not (base / given).exists():
-        return given
-    return os.path.relpath(base / given, folder.resolve())
-
-
-def _paths(content: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
-    """Where a locked recipe may hold paths of files and folders."""
-    data, unlabelled = content["data"], content["data"].get("unlabelled")
-    detectors = [content["student"], content["teacher"], *(content.get("teachers") or {}).values()]
-    parts = [data.get(name) for name in ("train", "val", "test")]
-    places = [
-        (data, "path"),
-        *((one, "images") for one in (unlabelled, *parts) if isinstance(one, dict)),
-        *((one, "annotations") for one in parts if isinstance(one, dict)),
-        *((one, key) for one in detectors for key in ("weights", "model")),
-    ]
-    yield from ((parent, key) for parent, key in places if isinstance(parent.get(key), str))

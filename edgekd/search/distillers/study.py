@@ -87,14 +87,16 @@ class Study:
         unfinished = self.study.get_trials(deepcopy=False, states=(state.RUNNING, state.WAITING))
         number = unfinished[0].number if unfinished else len(self.study.get_trials(deepcopy=False))
         self.study.sampler = self._sampler(random.Random(f"{self._seed} {number}").getrandbits(32))
+        reported: frozenset[int] = frozenset()
         if unfinished and unfinished[0].state == state.RUNNING:
+            reported = frozenset(unfinished[0].intermediate_values)
             trial = self._optuna.trial.Trial(self.study, unfinished[0]._trial_id)
         else:
             if proposed is not None and not unfinished:
                 self.study.enqueue_trial(params_of(proposed, self._space.kinds))
             trial = self.study.ask()
         trial.set_user_attr("stage", stage)
-        return Trial(trial, suggested(trial, self._space), self._passes)
+        return Trial(trial, suggested(trial, self._space), self._passes, reported)
 
     def end(self, trial: Trial, outcome: Outcome) -> None:
         """Write down how a trial ended."""
@@ -151,11 +153,16 @@ class Study:
 
 @dataclass(frozen=True)
 class Trial:
-    """One that runs."""
+    """One that runs.
+
+    Attributes:
+        reported: passes whose AP the study has already, of a trial that was interrupted.
+    """
 
     trial: Any
     candidate: Candidate
     passes: int
+    reported: frozenset[int] = frozenset()
 
     @property
     def number(self) -> int:
@@ -165,7 +172,8 @@ class Trial:
     def lags(self, done: int, value: float) -> bool:
         """Note the AP after a pass; whether the pruner ends the trial. The control runs to its end, and so do those
         that have got there."""
-        self.trial.report(value, done)
+        if done not in self.reported:
+            self.trial.report(value, done)
         return bool(self.candidate) and done < self.passes and bool(self.trial.should_prune())
 
 
