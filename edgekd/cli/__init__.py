@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgekd.cli import road, search, shortlist, verdicts, lists  # isort: skip  (in the order of --help)
+from edgekd.cli import road, shortlist, search, verdicts, lists  # isort: skip  (in the order of --help)
 from edgekd.cli.app import app
 from edgekd.cli.entry import main
 

@@ -44,7 +44,7 @@ def history(report: Mapping[str, Any]) -> Figure | None:
     if report["control"] is not None:
         level = ((points[0][0], report["control"]), (points[-1][0], report["control"]))
         lines.append(Line(Key("control", "control", "7 4", numbers.ap(report["control"])), level))
-    chart = line_chart("AP over trials", lines, ("trial", "AP on held-out train images"), whole=True)
+    chart = line_chart("AP over trials", lines, ("trial", "AP on held-out train images"))
     ended = len(report["trials"]) - len(points)
     note = f"{len(points)} trials came to their end; {ended} were ended early or dropped."
     return Figure("History", chart, tuple(line.key for line in lines), note, ())
