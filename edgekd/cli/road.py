@@ -52,6 +52,20 @@ def run(
 
 
 @app.command()
+def prepare(
+    context: typer.Context,
+    recipe: RecipePath,
+    out: Out,
+    set_: Set = None,
+    fresh: Fresh = False,
+    allow_changed: AllowChanged = False,
+    as_json: Json = False,
+) -> None:
+    """Up to what methods train of the teacher alone: data, teacher, the extractors of UniKD."""
+    _road(context, recipe, out, set_, as_json, fresh=fresh, allow_changed=allow_changed, last="prepare")
+
+
+@app.command()
 def distill(
     context: typer.Context,
     recipe: RecipePath,

@@ -24,7 +24,7 @@ from edgekd.training.engines.process import prepare
 CODE_VERSIONS = {
     "data": 2,
     "teacher": 3,
-    "prepare": 1,
+    "prepare": 2,
     "control": 1,
     "student": 1,
     "student_qat": 1,

@@ -26,7 +26,7 @@ def pair(folder: Path) -> None:
 def test_done_once(tmp_path: Path) -> None:
     pair(tmp_path)
     recipe = write_recipe(tmp_path / "tiny.yaml", distill=["absorbing"], control=False, export=[], gate=None)
-    left = tmp_path / "run" / "prepare" / "absorbing" / "prepared.pt"
+    left = tmp_path / "run" / "prepare" / "absorbing" / "prepared.safetensors"
 
     def distilled(*options: str) -> list[str]:
         ended = edgekd("distill", recipe, "--out", tmp_path / "run", *options)
@@ -39,7 +39,7 @@ def test_done_once(tmp_path: Path) -> None:
     assert distilled("--set", "distill=[{method: absorbing, weight: 2}]") == ["prepare/absorbing"]
     assert distilled("--set", "distill=[{method: absorbing, epochs: 1}]") == []
     assert left.read_bytes() != first
-    assert sorted(path.name for path in left.parent.iterdir()) == ["epochs.csv", "prepared.pt"]
+    assert sorted(path.name for path in left.parent.iterdir()) == ["epochs.csv", "prepared.safetensors"]
 
 
 def test_not_while_quantising(tmp_path: Path) -> None:
