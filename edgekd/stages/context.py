@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class Context:
         allow_changed: go on from the saved state of a training that has changed since.
         turn_seconds: how long to wait for another run that is on a device.
         anew: profile what was profiled already.
+        prepared: label of a method -> what its preparation left, once that was looked for.
     """
 
     bound: Bound
@@ -55,6 +56,7 @@ class Context:
     allow_changed: bool = False
     turn_seconds: float = 0.0
     anew: bool = False
+    prepared: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         prepare(self.path / ".engine")

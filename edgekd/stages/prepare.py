@@ -83,12 +83,15 @@ def prepare_stage(context: Context) -> None:
 
 
 def prepared(context: Context, methods: Methods) -> dict[str, Path]:
-    """Do the preparations that these methods have, or find them done.
+    """Do the preparations that the recipe's methods have, or find them done; once in a command.
 
     Returns:
         label of a method -> the weights that were left.
     """
-    return {task.label: _prepared(task) for task in _tasks(context, methods)}
+    for task in _tasks(context, methods):
+        if task.label not in context.prepared:
+            context.prepared[task.label] = _prepared(task)
+    return context.prepared
 
 
 def prepared_inputs(context: Context, weights: dict[str, Path]) -> dict[str, Any]:

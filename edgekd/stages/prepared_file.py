@@ -54,7 +54,7 @@ def check_prepared(context: Context) -> None:
             continue
         preparation = distiller_type(name)(config, context.pair.of_methods(config.teacher)).preparation()
         place = f"{context.bound.where}: distill[{index}].prepared: {path}"
-        problem = _problem(path, description(context, name, config, preparation))
+        problem = problem_of(path, description(context, name, config, preparation))
         if problem:
             problems.append(f"{place}: {problem}; name another file, or leave the key out: {named[index]} is then "
                             "prepared here")  # fmt: skip
@@ -71,8 +71,12 @@ def _weights(bound: Bound, name: str) -> Any:
     return file_hash(bound.weights_path(recipe))
 
 
-def _problem(path: Path, wanted: Mapping[str, Any]) -> str | None:
-    """What is wrong with a file; None if it is what the recipe would make."""
+def problem_of(path: Path, wanted: Mapping[str, Any]) -> str | None:
+    """What is wrong with a file; None if it is what the recipe would make.
+
+    Args:
+        wanted: of `description`.
+    """
     if not path.is_file():
         return "there is no such file"
     found = described.header_of(path)

@@ -34,7 +34,7 @@ from edgekd.distill.boxes import cornered
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 from edgekd.distill.preparation import Preparation
 from edgekd.distill.query.absorbing import detection_loss
-from edgekd.distill.query.asking import in_float32, of_content, of_positional
+from edgekd.distill.query.answers import in_float32, of_content, of_positional
 from edgekd.distill.query.distance import embedding_distance
 from edgekd.distill.query.extractor import Extractors, Queries, Shape
 from edgekd.distill.query.keys import DECIDE, UniKDConfig
