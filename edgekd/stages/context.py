@@ -36,7 +36,7 @@ CODE_VERSIONS = {
     "validate": 3,
     "profile": 3,
     "gate": 4,
-    "report": 8,
+    "report": 9,
 }
 
 
