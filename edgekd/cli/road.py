@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from edgekd.cli import completion
 from edgekd.cli.app import (
     AllowChanged,
     Batch,
@@ -111,18 +111,19 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Measure latency of every artifact of a run on every device, and throughput where it is asked for."""
-    if streams or batch:
-        loads = [{"streams": count, "batch": batch} for count in streams or [1]]
-        set_ = [*(set_ or ()), f"profile.throughput={json.dumps(loads)}"]
-    if sustained is not None:
-        set_ = [*(set_ or ()), "profile.protocol=sustained", f"profile.sustained_minutes={sustained / 60}"]
+    from edgekd.recipe.asked import profile_overrides
+
+    set_ = [*(set_ or ()), *profile_overrides(streams or (), batch, sustained)]
     _single(run_dir, set_, "profile", as_json, wait=wait, anew=again)
 
 
 @app.command()
 def bundle(
     run_dir: RunPath,
-    target: Annotated[str, typer.Option("--target", help="which exported target", show_default=False)],
+    target: Annotated[
+        str,
+        typer.Option("--target", help="which exported target", show_default=False, autocompletion=completion.targets),
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", callback=file_to_write, help="ZIP file to write; default: RUN/bundles/TARGET.zip"),

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edgekd.cli import completion
 from edgekd.cli.app import (
-    QUIET_SECONDS,
     Github,
     Json,
     Junit,
@@ -42,8 +42,7 @@ def gate(
     from edgekd import pipeline
     from edgekd.stages.ci import hand_out, verdict_of
 
-    given = tuple(set_ or ())
-    outcome = pipeline.what_if(run_dir, given) if given and not save else pipeline.again(run_dir, given, "gate")
+    outcome = pipeline.judge(run_dir, tuple(set_ or ()), save=save)
     hand_out(verdict_of(outcome.result), f"gate {run_dir.name}", junit=junit, markdown=markdown, github=github)
     finish(outcome, as_json)
 
@@ -54,7 +53,9 @@ def compare(
     candidate: Annotated[Path, typer.Argument(help="artifact folder to judge", show_default=False)],
     *,
     out: Annotated[Path, typer.Option("--out", help="folder for the verdict and the raw measurements")],
-    device: Annotated[str, typer.Option("--device", help="where to measure: a name or a YAML file")] = "local",
+    device: Annotated[
+        str, typer.Option("--device", help="where to measure: a name or a YAML file", autocompletion=completion.devices)
+    ] = "local",
     images: Annotated[Path | None, typer.Option("--images", help="run whose validation images serve both")] = None,
     max_slowdown: Annotated[float, typer.Option(help="latency budget, as a fraction", min=0)] = 0.01,
     max_ap_loss: Annotated[float, typer.Option(help="AP that may be lost", min=0)] = 0.005,
@@ -67,17 +68,12 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Judge an artifact against another, interleaved on one device; exit 0 pass, 1 fail, 3 inconclusive, 4 invalid."""
-    from edgekd.gate.comparison import looks_up_to
-    from edgekd.stages import compare as stage
+    from edgekd import api
     from edgekd.stages.ci import hand_out
-    from edgekd.stages.compared_artifact import subject
 
-    rules = stage.Rules(
-        max_slowdown=max_slowdown, max_ap_loss=max_ap_loss, accuracy=not no_accuracy, looks=looks_up_to(max_processes)
-    )
-    verdict = stage.compare(
-        subject(reference, images), subject(candidate, images), device, rules, out,
-        turn_seconds=turn_seconds(wait), quiet_seconds=QUIET_SECONDS,
+    verdict = api.compare(
+        reference, candidate, out=out, device=device, images=images, max_slowdown=max_slowdown,
+        max_ap_loss=max_ap_loss, accuracy=not no_accuracy, max_processes=max_processes, wait_s=turn_seconds(wait),
     )  # fmt: skip
     hand_out(verdict, f"compare {candidate}", junit=junit, markdown=markdown, github=github)
     if as_json:
@@ -123,10 +119,10 @@ def baseline_show(
 ) -> None:
     """Show one baseline."""
     from edgekd.gate.baseline import load
-    from edgekd.report.history import rows
+    from edgekd.report.history import rows, shown
 
     kept = load(store, name)
-    print_json(kept.model_dump(mode="json")) if as_json else print_rows(rows([kept]), as_json=False)
+    print_json(kept.model_dump(mode="json")) if as_json else print_rows(shown(rows([kept])), as_json=False)
 
 
 @app.command()
@@ -137,12 +133,12 @@ def history(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show accuracy and latency over the saved baselines."""
+    """Show accuracy, latency and throughput over the saved baselines."""
     from edgekd.gate.baseline import load_all
-    from edgekd.report.history import rows
+    from edgekd.report.history import rows, shown
     from edgekd.stages.baseline import write_history
 
     kept = load_all(store)
     if out:
         write_history(kept, store, out)
-    print_rows(rows(kept), as_json)
+    print_rows(rows(kept) if as_json else shown(rows(kept)), as_json)

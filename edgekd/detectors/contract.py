@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgekd.detectors.outputs import Batch, DetectorOutput, Guidance, TrainingPass
 from edgekd.detectors.spec import Branch, Needs, Part, Spec
 from edgekd.detectors.style import TrainingStyle
+from edgekd.types import FloatArray, Split
 
 
 class Detector(Protocol):
@@ -41,7 +42,9 @@ class Detector(Protocol):
     def compute(self, images: Tensor, parts: frozenset[Part]) -> dict[str, Tensor]:
         """Parts of the head as tensors by name, the batch first; it can be traced and compiled.
 
-        Every layer is called as a module, so that hooks see what a tap asks for.
+        Every layer is called as a module, so that hooks see what a tap asks for. Of a query head also those parts that
+        its spec `gives`: nothing else is asked of it. `decoder` wants whatever `assemble` makes a decoder of that can
+        be asked (`edgekd.detectors.queries.Decoder`), the memory; attention of a layer is computed for no other layer.
         """
         ...
 
@@ -92,6 +95,9 @@ class Trainable(Detector, Protocol):
     def training_pass(self, batch: Batch, needs: Needs, guidance: Guidance) -> TrainingPass:
         """Forward and loss on a batch, in training mode; what methods read comes from the same pass.
 
+        Of a query head that are predictions of all layers, denoising queries apart, and the parts that its spec
+        `gives`; a `decoder` that is asked about queries uses the weights and the memory of this pass, with gradients.
+
         Images without labels (`Batch.view`) go through the network, and are no part of the loss.
         """
         ...
@@ -130,6 +136,32 @@ class Trainable(Detector, Protocol):
 
         Args:
             facts: what was measured of it: AP, data, recipe.
+        """
+        ...
+
+
+@runtime_checkable
+class Recorded(Detector, Protocol):
+    """A detector that looks at no image: what it found in those of the data is known, and nothing else.
+
+    Attributes:
+        source: key of the recipe and file, for messages.
+    """
+
+    source: str
+
+    def on(
+        self, splits: Mapping[str, Split], numbered: Set[str], category_ids: Sequence[int]
+    ) -> dict[str, list[FloatArray]]:
+        """Split -> per image (k, 6) x1 y1 x2 y2 px of the original image, score, class; best first.
+
+        Args:
+            splits: of the data, and the images without labels.
+            numbered: names of the splits whose image ids are COCO's.
+            category_ids: of the data's classes, in their order.
+
+        Raises:
+            InputError: a category or an image that cannot be told, a box outside of its image.
         """
         ...
 
