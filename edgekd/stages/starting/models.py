@@ -67,7 +67,7 @@ def serving(pair: RunDetectors) -> tuple[int, int]:
 
 
 def in_words(spec: Spec, known: str | None) -> str:
-    """Such as `ultralytics yolo11x, 56.9 M parameters, dense head`."""
+    """Such as `rtmdet rtmdet-x, 94.9 M parameters, dense head`."""
     return f"{spec.family} {known or spec.name}, {spec.parameters / 1e6:.1f} M parameters, {spec.head.kind} head"
 
 
