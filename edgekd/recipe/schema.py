@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from edgekd.errors import unknown
 from edgekd.files import path_fault
 from edgekd.recipe.place import EntryPlace
+from edgekd.recipe.search import SearchRecipe
 from edgekd.recipe.sections import MOST_ENTRIES, ProfileRecipe, ReportRecipe, Strict, ValidateRecipe
 
 SCHEMA = "edgekd.recipe/1"
@@ -77,7 +78,8 @@ class DetectorRecipe(Strict):
     )
     model: PathText | None = Field(None, description="name such as yolo26n, yolo11p, rtdetr-l, or a model YAML")
     weights: PathText | None = Field(
-        None, description=".pt or .safetensors; relative to the recipe, then the current folder"
+        None,
+        description="a file, or the folder of a transformers model; relative to the recipe, then the current folder",
     )
 
     @model_validator(mode="after")
@@ -224,6 +226,7 @@ class Recipe(Strict):
     profile: ProfileRecipe = Field(default_factory=ProfileRecipe)
     gate: dict[str, Any] = Field(default_factory=dict, description="budgets; see docs/recipes.md")
     report: ReportRecipe = Field(default_factory=ReportRecipe)
+    search: SearchRecipe = Field(default_factory=SearchRecipe)
 
     @model_validator(mode="before")
     @classmethod

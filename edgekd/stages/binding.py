@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from edgekd.errors import InputError
 from edgekd.export.contract import Suppression, TargetSpec
 from edgekd.export.targets import load_target
 from edgekd.gate.policy import GateConfig
-from edgekd.recipe.load import bind, read_recipe, sound_parts
+from edgekd.recipe.load import bind, completed, read_recipe, sound_parts
 from edgekd.recipe.lookup import find
 from edgekd.recipe.schema import DetectorRecipe, Recipe
 from edgekd.recipe.sections import ThroughputRecipe
@@ -35,6 +36,7 @@ from edgekd.stages.families import weights_path, with_families
 DataConfig = DigitsData | YoloData | CocoData
 _DATA_TYPES: dict[str, type[DataConfig]] = {"digits": DigitsData, "yolo": YoloData, "coco": CocoData}
 Result = TypeVar("Result")
+_READ_IN_FOLDERS = (".json", ".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
@@ -90,18 +92,33 @@ def file_hash(path: Path | None) -> str | None:
     return sha256_file(path) if path is not None and path.is_file() else None
 
 
-def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None = None) -> Bound:
+def hash_of_weights(path: Path | None) -> str | None:
+    """Of the weights that the recipe names: a file, or a folder with what describes them beside them."""
+    if path is None or not path.is_dir():
+        return file_hash(path)
+    read = sorted(one for one in path.iterdir() if one.suffix in _READ_IN_FOLDERS and one.is_file())
+    lines = [f"{sha256_file(one)}  {one.name}\n" for one in read]
+    return sha256("".join(lines).encode()).hexdigest()
+
+
+def bind_recipe(
+    path: Path,
+    overrides: tuple[str, ...] = (),
+    base: Path | None = None,
+    given: dict[str, Any] | None = None,
+) -> Bound:
     """Read, validate and bind a recipe. Opens no data, and of weights at most a header that says what they are.
 
     Args:
         base: folder for relative paths, where it is not the recipe's own.
+        given: the recipe itself, made in Python; `path` then stands for it in messages.
 
     Raises:
         InputError: one line per problem.
     """
     from edgekd.training.arguments import check_arguments, check_quantization_arguments
 
-    content = read_recipe(path, overrides)
+    content = read_recipe(path, overrides) if given is None else completed(given, path, overrides)
     where = str(path)
     problems: list[str] = []
 

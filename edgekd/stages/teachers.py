@@ -23,7 +23,7 @@ from edgekd.distill.requirements import some
 from edgekd.errors import EdgekdError, InputError
 from edgekd.progress import say
 from edgekd.recipe.schema import Recipe, TeacherRecipe
-from edgekd.stages.binding import Bound, file_hash
+from edgekd.stages.binding import Bound, hash_of_weights
 from edgekd.training.teacher import AnyTeacher, EmaTeacher, Teacher
 from edgekd.training.teacher_network import RuntimeName
 from edgekd.training.teacher_runtime import RUNTIMES
@@ -176,7 +176,7 @@ def teacher_inputs(
             continue
         if side.recipe is None:
             continue  # the average is the training's own
-        weights = file_hash(bound.weights_path(side.recipe))
+        weights = hash_of_weights(bound.weights_path(side.recipe))
         own = {"teacher": [side.recipe.model_dump(exclude={"classes"}), weights], "columns": columns_of(side.classes)}
         inputs |= own if name == MAIN else {f"{name} {key}": value for key, value in own.items()}
     return inputs
@@ -187,7 +187,7 @@ def _inputs_of(bound: Bound, names: Iterable[str], sides: Mapping[str, Side]) ->
     for name in names:
         recipe = sides[name].recipe
         assert recipe is not None
-        found[name] = [file_hash(bound.weights_path(recipe)), columns_of(sides[name].classes)]
+        found[name] = [hash_of_weights(bound.weights_path(recipe)), columns_of(sides[name].classes)]
     return found
 
 

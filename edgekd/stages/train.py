@@ -17,7 +17,7 @@ from edgekd.progress import say
 from edgekd.ranks import agreement
 from edgekd.report.warn import comparison
 from edgekd.stages import schedules
-from edgekd.stages.binding import file_hash
+from edgekd.stages.binding import file_hash, hash_of_weights
 from edgekd.stages.context import Context
 from edgekd.stages.in_torch import measure_in_torch, measuring
 from edgekd.stages.models import check_runtime
@@ -145,14 +145,14 @@ def train(context: Context, model: Trained) -> None:
     inputs: dict[str, Any] = {
         "student": recipe.student.model_dump(mode="json"),
         "architecture": file_hash(Path(recipe.student.model)) if recipe.student.model else None,
-        "initial": file_hash(context.bound.weights_path(recipe.student)),
+        "initial": hash_of_weights(context.bound.weights_path(recipe.student)),
         "train": split_arguments(recipe.train)[0],
         "seed": recipe.seed if model.seed is None else model.seed,
         "threads": recipe.threads,
     }
     if recipe.student.inherit:
         assert recipe.teacher is not None
-        inputs["inherited"] = file_hash(context.bound.weights_path(recipe.teacher))
+        inputs["inherited"] = hash_of_weights(context.bound.weights_path(recipe.teacher))
     if model.role == "student":
         inputs |= student_inputs(context)
     ready: dict[str, Path] = {}
