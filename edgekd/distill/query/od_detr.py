@@ -14,8 +14,8 @@ We know of no official code.
 
 **Reduction**: G: objects of the batch; means over the layers that learn.
 
-The teacher is `ema`, the average that the engine keeps anyway: no bigger model is needed. Any teacher whose decoder has
-the student's width may be named instead.
+The paper's teacher is the student's average, which the engine keeps anyway: write `teacher: ema`, and no bigger model
+is needed. Any other detector with queries may teach it as well.
 
 Whose numbers: the paper's decay and weights are not known to us. The decay is the engine's (0.9999, rising over the
 first 2000 updates); factors 1, 5, 2 are those of DETR's cost, and the three parts count alike.
@@ -38,7 +38,6 @@ from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.detectors.queries import QueryPredictions
 from edgekd.detectors.spec import Needs, QueryHead
 from edgekd.distill.boxes import box_loss, centred
-from edgekd.distill.config import EMA
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 from edgekd.distill.matching import Matches
 from edgekd.distill.queries import (
@@ -70,7 +69,6 @@ _TWO = 2  # queries of the auxiliary group for each object
 class ODDETRConfig(QueryConfig):
     """Keys of `od_detr`."""
 
-    teacher: str = Field(EMA, description="from whom: ema, the student's own average, or another teacher")
     matching: float = Field(1.0, ge=0, description="factor on the average's matching; 0 leaves it out")
     prediction: float = Field(1.0, ge=0, description="factor on the average's predictions; 0 leaves them out")
     auxiliary: float = Field(1.0, ge=0, description="factor on the auxiliary group; 0 leaves it out")

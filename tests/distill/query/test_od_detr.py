@@ -84,9 +84,3 @@ def test_the_auxiliary_group_has_two_queries_for_each_object() -> None:
     assert torch.equal(content, teacher.embeddings[0][:, [2, 1]])
     assert boxes.flatten().tolist() == pytest.approx([0.2, 0.2, 0.4, 0.4, 0.2, 0.15, 0.4, 0.3])
     assert float(found["auxiliary"]) == pytest.approx(0, abs=1e-4)
-
-
-def test_the_students_average_is_its_teacher() -> None:
-    """What is learned from when a recipe says nothing."""
-    method = build("od_detr", query_spec("s"), query_spec("s"))
-    assert method.config.teacher == "ema"
