@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edgekd.cli import completion
 from edgekd.cli.app import (
     AllowChanged,
     Batch,
@@ -105,7 +106,10 @@ def profile(
 @app.command()
 def bundle(
     run_dir: RunPath,
-    target: Annotated[str, typer.Option("--target", help="which exported target", show_default=False)],
+    target: Annotated[
+        str,
+        typer.Option("--target", help="which exported target", show_default=False, autocompletion=completion.targets),
+    ],
     out: Annotated[
         Path | None,
         typer.Option("--out", callback=file_to_write, help="ZIP file to write; default: RUN/bundles/TARGET.zip"),

@@ -23,6 +23,7 @@ from edgekd.stages.doctor import lacking
 from edgekd.stages.export import source_of
 from edgekd.stages.models import check_runtime
 from edgekd.stages.quantization_images import check_images, int8_options
+from edgekd.stages.recorded import require_recorded
 
 _OPSET = TargetSpec.model_fields["opset"].default
 
@@ -42,6 +43,7 @@ def check_ready(context: Context, *, to_the_end: bool = True, prepare: bool = Tr
     if to_the_end:
         check_measurable(bound)
     check_images(context)
+    require_recorded(context)
     check_runtime(bound)
     ranks.on_main(lambda: _try_exports(context))
     if to_the_end:

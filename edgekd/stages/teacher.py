@@ -23,7 +23,8 @@ def teacher_stage(context: Context) -> None:
     for name, teacher in recipes_of(recipe).items():
         weights_hash = hash_of_weights(context.bound.weights_path(teacher))
         inputs = {
-            "teacher": teacher.model_dump(exclude={"runtime", "precision", "classes"}),  # the first: of teaching
+            # how it teaches is not in it, and what it is opened from by its content
+            "teacher": teacher.model_dump(exclude={"runtime", "precision", "classes", "predictions"}),
             "columns": columns_of(context.pair.teachers[name].classes),
             "weights": weights_hash,
             **measuring(context),

@@ -22,7 +22,8 @@ from edgekd.distill.config import MAIN, DistillerConfig
 from edgekd.distill.requirements import some
 from edgekd.errors import EdgekdError, InputError
 from edgekd.progress import say
-from edgekd.recipe.schema import Recipe, TeacherRecipe
+from edgekd.recipe.detectors import TeacherRecipe
+from edgekd.recipe.schema import Recipe
 from edgekd.stages.binding import Bound, hash_of_weights
 from edgekd.training.teacher import AnyTeacher, EmaTeacher, Teacher
 from edgekd.training.teacher_network import RuntimeName
@@ -83,7 +84,10 @@ def open_teacher(
     path = None if architecture_only and recipe.model else bound.weights_path(recipe)
     if path is None and not architecture_only:
         raise InputError(f"{where}.weights: missing; name a trained file, e.g. best.pt: random weights teach nothing")
-    return families.open_detector(recipe.family, Asked(recipe.model, path, class_names, channels, where))
+    found = families.open_detector(recipe.family, Asked(recipe.model, path, class_names, channels, where))
+    if not found.spec.traceable and (recipe.runtime != "eager" or recipe.precision is not None):
+        raise InputError(f"{where}: {found.spec.name} runs as its file says; leave runtime and precision out")
+    return found
 
 
 def matched(bound: Bound, name: str, detector: Detector, class_names: tuple[str, ...]) -> Side:
@@ -177,7 +181,10 @@ def teacher_inputs(
         if side.recipe is None:
             continue  # the average is the training's own
         weights = hash_of_weights(bound.weights_path(side.recipe))
-        own = {"teacher": [side.recipe.model_dump(exclude={"classes"}), weights], "columns": columns_of(side.classes)}
+        own = {
+            "teacher": [side.recipe.model_dump(exclude={"classes", "predictions"}), weights],
+            "columns": columns_of(side.classes),
+        }
         inputs |= own if name == MAIN else {f"{name} {key}": value for key, value in own.items()}
     return inputs
 
