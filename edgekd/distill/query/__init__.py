@@ -1,1 +1,1 @@
-"""Methods on queries: what a decoder makes of its own, of the teacher's, or of queries that belong to neither."""
+"""Methods that learn through queries: a decoder's own, those of a teacher, or some that belong to neither."""
