@@ -19,7 +19,7 @@ from edgekd.detectors.outputs import Batch, DetectorOutput, Guidance
 from edgekd.detectors.spec import NOTHING, Branch, Needs, Part, Spec
 from edgekd.distill.config import DistillerConfig
 from edgekd.distill.frozen import Frozen, no_parts
-from edgekd.distill.preparation import Preparation, Prepared
+from edgekd.distill.preparation import Module, Preparation, Prepared
 from edgekd.errors import unknown
 
 Level = Literal["backbone", "neck", "head", "region", "query", "feature", "logit"]
@@ -70,7 +70,7 @@ class Pair:
     columns: tuple[int, ...] = ()
     weights: Mapping[str, Tensor] | None = field(default=None, repr=False)
 
-    def prepared(self, module: nn.Module) -> Prepared:
+    def prepared(self, module: Module) -> Prepared[Module]:
         """A module of a method that `prepares`, frozen as its preparation left it."""
         return Prepared(module, self.weights)
 
