@@ -16,7 +16,7 @@ from edgekd.data.problems import OnProblem, Problem, ProblemLog
 from edgekd.data.summary import SplitSummary, summarise
 from edgekd.data.unlabelled import Unlabelled, UnlabelledData
 from edgekd.errors import InputError
-from edgekd.recipe.schema import SEEDS, PathText
+from edgekd.recipe.detectors import SEEDS, PathText
 from edgekd.types import Split
 
 _MOST_IMAGES = 1_000_000

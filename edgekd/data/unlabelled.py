@@ -17,7 +17,7 @@ from edgekd.data.images import SUFFIXES, ImageFacts, inspect_all
 from edgekd.data.labels import relative
 from edgekd.data.problems import MAX_EXAMPLES, Problem
 from edgekd.errors import InputError
-from edgekd.recipe.schema import PathText
+from edgekd.recipe.detectors import PathText
 from edgekd.types import GroundTruth, Split
 
 NAME = "unlabelled"

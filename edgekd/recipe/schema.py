@@ -9,34 +9,18 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from edgekd.errors import unknown
-from edgekd.files import path_fault
+from edgekd.recipe.detectors import SEEDS, EnsembleRecipe, PathText, StudentRecipe, TeacherRecipe
 from edgekd.recipe.place import EntryPlace
 from edgekd.recipe.sections import MOST_ENTRIES, ProfileRecipe, ReportRecipe, Strict, ValidateRecipe
 
 SCHEMA = "edgekd.recipe/1"
 
-
-SEEDS = 2**32  # numpy's
 MOST_THREADS = 256
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _RESERVED = ("teacher", "student", "control", "ema")  # each means a model of every recipe
-
-
-def path_text(text: str) -> str:
-    """A text that can be a path.
-
-    Raises:
-        ValueError: none can be called so.
-    """
-    if fault := path_fault(text):
-        raise ValueError(f"{fault}; correct the path")
-    return text
-
-
-PathText = Annotated[str, AfterValidator(path_text)]
 
 
 class Envelope(BaseModel):
@@ -67,77 +51,6 @@ class TargetEnvelope(Envelope):
     """One export target, with keys of its YAML overridden where wanted."""
 
     target: PathText = Field(description="file in export/ (or its name)")
-
-
-class DetectorRecipe(Strict):
-    """A teacher or a student."""
-
-    family: str | None = Field(
-        None, description="library or paper that the model is of; default: the first whose models or weights it may be"
-    )
-    model: PathText | None = Field(None, description="name such as yolo26n, yolo11p, rtdetr-l, or a model YAML")
-    weights: PathText | None = Field(
-        None, description=".pt or .safetensors; relative to the recipe, then the current folder"
-    )
-
-    @model_validator(mode="after")
-    def _something_given(self) -> DetectorRecipe:
-        if self.model is None and self.weights is None:
-            raise ValueError("give 'model' (a name such as yolo26n) or 'weights' (a file)")
-        return self
-
-
-def _name_or_column(value: Any) -> Any:
-    if value is not None and type(value) not in (int, str):
-        raise ValueError(
-            "a class of the teacher must be a name (in quotes where YAML reads it otherwise), a column or null"
-        )
-    return value
-
-
-TeacherClass = Annotated[int | str | None, BeforeValidator(_name_or_column)]
-
-
-class TeacherRecipe(DetectorRecipe):
-    """The teacher, and how it is run while it teaches; its own AP is measured in torch and float32 whatever is set."""
-
-    runtime: Literal["eager", "compile", "openvino"] = Field(
-        "eager", description="compile: by torch, for GPUs; openvino: for CPUs; both take outputs from one pass as it is"
-    )
-    precision: Literal["fp32", "bf16", "fp16"] | None = Field(
-        None, description="of its own; default: that of the student's step, with openvino fp32"
-    )
-    classes: dict[str, TeacherClass] = Field(
-        default_factory=dict,
-        description="class of the data: the teacher's class for it, by name or column; null: it does not know the "
-        "class. Classes that are not listed are matched by name",
-    )
-
-
-class EnsembleRecipe(Strict):
-    """Several teachers whose predictions are averaged, point by point."""
-
-    of: tuple[str, ...] = Field(min_length=2, max_length=MOST_ENTRIES, description="names of teachers")
-    by: Literal["mean", "confidence"] = Field(
-        "mean", description="mean: all count alike; confidence: each by its best score at the point"
-    )
-
-    @model_validator(mode="after")
-    def _members_differ(self) -> EnsembleRecipe:
-        if len(set(self.of)) < len(self.of):
-            raise ValueError("of: the same teacher twice; leave one out")
-        return self
-
-
-class StudentRecipe(DetectorRecipe):
-    """The student. `head` governs checkpoint selection, validation, export and report alike."""
-
-    head: Literal["one2many", "one2one"] | None = Field(
-        None, description="branch to use of a two-branch head (YOLO26); default one2many; RT-DETR has none"
-    )
-    inherit: tuple[Literal["neck", "head"], ...] = Field(
-        (), max_length=2, description="parts whose weights are the teacher's at the start, where shapes are equal"
-    )
 
 
 class QuantizeRecipe(Strict):
@@ -255,6 +168,11 @@ class Recipe(Strict):
         for key, name in names:
             if name in _RESERVED or not re.fullmatch(_NAME, name) or (key == "ensembles" and name in self.teachers):
                 raise ValueError(f"{key}: '{name}' cannot be a name; {allowed}")
+        for name, one in self.teachers.items():
+            if one.knowledge != "online":
+                raise ValueError(f"teachers.{name}.knowledge: is said once for all, under 'teacher'; leave it out here")
+        if self.teacher and self.teacher.knowledge == "disk" and not self.distill:
+            raise ValueError("teacher.knowledge: without 'distill' there is nothing to store; leave it out")
         single = [*(["teacher"] if self.teacher else []), *self.teachers]
         for name, ensemble in self.ensembles.items():
             for member in ensemble.of:

@@ -23,9 +23,10 @@ from edgekd.errors import InputError
 from edgekd.export.contract import Suppression, TargetSpec
 from edgekd.export.targets import load_target
 from edgekd.gate.policy import GateConfig
+from edgekd.recipe.detectors import DetectorRecipe
 from edgekd.recipe.load import bind, read_recipe, sound_parts
 from edgekd.recipe.lookup import find
-from edgekd.recipe.schema import DetectorRecipe, Recipe
+from edgekd.recipe.schema import Recipe
 from edgekd.recipe.sections import ThroughputRecipe
 from edgekd.recipe.yaml_text import dump
 from edgekd.stages import schedules

@@ -25,6 +25,7 @@ CODE_VERSIONS = {
     "data": 2,
     "teacher": 3,
     "prepare": 1,
+    "knowledge": 1,
     "control": 1,
     "student": 1,
     "student_qat": 1,
@@ -48,6 +49,7 @@ class Context:
         allow_changed: go on from the saved state of a training that has changed since.
         turn_seconds: how long to wait for another run that is on a device.
         anew: profile what was profiled already.
+        thorough: read all of a store of knowledge, to find what is damaged.
     """
 
     bound: Bound
@@ -55,6 +57,7 @@ class Context:
     allow_changed: bool = False
     turn_seconds: float = 0.0
     anew: bool = False
+    thorough: bool = False
 
     def __post_init__(self) -> None:
         prepare(self.path / ".engine")

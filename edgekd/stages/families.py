@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from edgekd.detectors import families
 from edgekd.errors import InputError
-from edgekd.recipe.schema import DetectorRecipe, Recipe
+from edgekd.recipe.detectors import DetectorRecipe
+from edgekd.recipe.schema import Recipe
 
 One = TypeVar("One", bound=DetectorRecipe)
 

@@ -22,7 +22,7 @@ from edgekd.distill.requirements import unmet
 from edgekd.errors import EdgekdError, InputError, unknown
 from edgekd.export import foresee
 from edgekd.export.targets import check_size
-from edgekd.recipe.schema import DetectorRecipe
+from edgekd.recipe.detectors import DetectorRecipe
 from edgekd.stages.binding import Bound
 from edgekd.stages.teachers import (
     Methods,

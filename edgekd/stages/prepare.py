@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -40,7 +41,7 @@ def prepared(context: Context, methods: Methods) -> dict[str, Path]:
     }
 
 
-def prepared_inputs(context: Context, weights: dict[str, Path]) -> dict[str, Any]:
+def prepared_inputs(context: Context, weights: Mapping[str, Path]) -> dict[str, Any]:
     """Of the stage of a student that learns through them; empty without any."""
     hashes = {label: _hash(context, label) for label in weights}
     return {"prepared": hashes} if hashes else {}

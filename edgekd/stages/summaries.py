@@ -168,4 +168,19 @@ def _recipe(run: Path) -> dict[str, Any]:
     return read_mapping(run / LOCKED_RECIPE)
 
 
-_SHOW = {"student_qat": _student, "export": _export, "validate": _validate, "profile": _profile, "gate": _gate}
+def _knowledge(run: Path) -> tuple[Any, str]:
+    path = run / "knowledge.json"
+    if not path.is_file():
+        return {}, "knowledge: the teachers are asked in every step; teacher.knowledge: disk stores it"
+    facts = read_json(path)
+    return facts, plain.lines([f"knowledge: {facts['told']}"])
+
+
+_SHOW = {
+    "student_qat": _student,
+    "knowledge": _knowledge,
+    "export": _export,
+    "validate": _validate,
+    "profile": _profile,
+    "gate": _gate,
+}

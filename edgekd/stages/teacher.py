@@ -23,7 +23,7 @@ def teacher_stage(context: Context) -> None:
     for name, teacher in recipes_of(recipe).items():
         weights_hash = file_hash(context.bound.weights_path(teacher))
         inputs = {
-            "teacher": teacher.model_dump(exclude={"runtime", "precision", "classes"}),  # the first: of teaching
+            "teacher": {key: value for key, value in teacher.computing.items() if key not in ("runtime", "precision")},
             "columns": columns_of(context.pair.teachers[name].classes),
             "weights": weights_hash,
             **measuring(context),
