@@ -69,6 +69,8 @@ class Field:
         storage: type of the values; that of `dtype` where the tensor has no fraction.
         kept: points at which it is kept, by the tensor `by`; 0: it is kept whole.
         fill: value at the others.
+        order: of the dimensions in memory, the batch first, if it is not theirs. What is read lies in memory as what was
+            computed did, so that sums over it round in the same way.
     """
 
     key: str
@@ -78,6 +80,7 @@ class Field:
     kept: int = 0
     by: str = ""
     fill: float = 0.0
+    order: tuple[int, ...] = ()
 
     @property
     def _stored(self) -> tuple[int, ...]:
@@ -86,7 +89,8 @@ class Field:
     @property
     def planes(self) -> tuple[Plane, ...]:
         """Scales, if there are any, then values."""
-        values = Plane(self.storage, self._stored)
+        stored = self._stored
+        values = Plane(self.storage, tuple(stored[place - 1] for place in self.order[1:]) if self.order else stored)
         return (Plane("float16", self._stored[:1]), values) if self.storage == "int8" else (values,)
 
     def write(self, values: Tensor, places: Tensor | None) -> list[Tensor]:
@@ -98,25 +102,28 @@ class Field:
         """
         if places is not None:
             values = values.gather(1, _over(places, values))
+        scales: list[Tensor] = []
         if self.storage == "float16":
-            return [values.float().clamp(-_FP16_MAX, _FP16_MAX).half()]
-        if self.storage != "int8":
-            return [values.to(_DTYPES[self.storage])]
-        values = values.float()
-        scale = (values.flatten(2).abs().amax(2) / 127).clamp(max=_FP16_MAX).half()
-        step = _spread(scale.float(), values)
-        return [scale, torch.where(step > 0, values / step, step).round().clamp(-127, 127).to(torch.int8)]
+            values = values.float().clamp(-_FP16_MAX, _FP16_MAX)
+        elif self.storage == "int8":
+            values = values.float()
+            scales.append((values.flatten(2).abs().amax(2) / 127).clamp(max=_FP16_MAX).half())
+            step = _spread(scales[0].float(), values)
+            values = torch.where(step > 0, values / step, step).round().clamp(-127, 127)
+        values = values.to(_DTYPES[self.storage])
+        return [*scales, values.permute(self.order) if self.order else values]
 
     def read(self, planes: list[Tensor], places: Tensor | None) -> Tensor:
         """(B, *shape) of the tensors of the planes."""
-        values = planes[-1]
+        values = planes[-1].permute(_inverse(self.order)) if self.order else planes[-1]
         if self.storage == "int8":
             values = values.float() * _spread(planes[0].float(), values)
         values = values.to(_DTYPES[self.dtype])
         if places is None:
             return values
-        whole = values.new_full((len(values), *self.shape), self.fill)
-        return whole.scatter_(1, _over(places, values), values)
+        order = self.order or tuple(range(values.ndim))
+        whole = torch.empty_permuted((len(values), *self.shape), order, dtype=values.dtype, device=values.device)
+        return whole.fill_(self.fill).scatter_(1, _over(places, values), values)
 
 
 @dataclass(frozen=True)
@@ -142,7 +149,7 @@ class Block:
     @classmethod
     def from_json(cls, content: list[dict[str, Any]]) -> Block:
         """The one whose `as_json` this was."""
-        return cls(tuple(Field(**{**one, "shape": tuple(one["shape"])}) for one in content))
+        return cls(tuple(Field(**one | {key: tuple(one[key]) for key in ("shape", "order")}) for one in content))
 
     def as_json(self) -> list[dict[str, Any]]:
         """To keep."""
@@ -212,13 +219,26 @@ def _field(key: str, knowledge: Mapping[str, Tensor], thinned: Points | None, st
     value = knowledge[key]
     shape = tuple(value.shape[1:])
     kept = min(points, shape[0]) if thinned and shape else 0
-    where = {"kept": kept, "by": thinned.by, "fill": thinned.fill} if thinned and 0 < kept < shape[0] else {}
+    where: dict[str, Any] = {"order": _order(value)}
+    if thinned and 0 < kept < shape[0]:
+        where |= {"kept": kept, "by": thinned.by, "fill": thinned.fill}
     if not value.is_floating_point():
         own = str(value.dtype).removeprefix("torch.")
-        return Field(key, shape, own, own, **where)  # type: ignore[arg-type]
+        return Field(key, shape, own, own, **where)
     many = len(shape) > 1 and math.prod(shape[1:]) >= _INT8_LEAST
     kind = {"fp32": "float32", "fp16": "float16", "int8": "int8" if many else "float16"}[storage]
-    return Field(key, shape, "float32", kind, **where)  # type: ignore[arg-type]
+    return Field(key, shape, "float32", kind, **where)
+
+
+def _order(value: Tensor) -> tuple[int, ...]:
+    """Dimensions as they lie in memory, the batch first; empty where that is their own order."""
+    order = (0, *sorted(range(1, value.ndim), key=lambda place: (-value.stride(place), place)))
+    dense = value.permute(order).is_contiguous()
+    return order if dense and not value.is_contiguous() else ()
+
+
+def _inverse(order: tuple[int, ...]) -> list[int]:
+    return sorted(range(len(order)), key=lambda place: order[place])
 
 
 def _places(by: Tensor, kept: int) -> Tensor:

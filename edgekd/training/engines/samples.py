@@ -62,7 +62,7 @@ class TrainSamples:
         workers = given.num_workers if len(codes) > 1 else 0
         loader = torch.utils.data.DataLoader(
             data, batch_sampler=codes, num_workers=workers, collate_fn=given.collate_fn,
-            worker_init_fn=given.worker_init_fn, pin_memory=given.pin_memory,
+            worker_init_fn=given.worker_init_fn, pin_memory=given.pin_memory, generator=torch.Generator(),
         )  # fmt: skip
         for found in loader:
             if isinstance(found, Failed):

@@ -43,7 +43,7 @@ def blocks_of(
             shapes = [tuple(found[key].shape) if key in found else None for found in (one, other)]
             if shapes[0] is None or shapes[1] is None or shapes[0][1:] != shapes[1][1:]:
                 raise InputError(size_fault(method.name, key, *shapes))
-        blocks.append(Block.of(one, method.stored, storage, points))
+        blocks.append(Block.of(other, method.stored, storage, points))
     return blocks
 
 

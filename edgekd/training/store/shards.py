@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -45,7 +45,7 @@ class Torn(Exception):
     """A shard is not what was written."""
 
 
-def encoded(records: Bytes, spans: Sequence[Span], facts: dict[str, str]) -> bytes:
+def encoded(records: Bytes, spans: Sequence[Span], facts: Mapping[str, str]) -> bytes:
     """A shard's file.
 
     Args:
@@ -55,16 +55,48 @@ def encoded(records: Bytes, spans: Sequence[Span], facts: dict[str, str]) -> byt
     from safetensors.numpy import save
 
     checksums = np.array([[_checksum(row[span.start : span.end]) for span in spans] for row in records], np.uint32)
-    return save({"checksums": checksums.reshape(len(records), len(spans)), "records": records}, facts)
+    return save({"checksums": checksums.reshape(len(records), len(spans)), "records": records}, dict(facts))
 
 
-def is_sized(size_bytes: int, rows: int, record_bytes: int, blocks: int) -> bool:
-    """Whether a file has the size of a whole shard, but for its header."""
-    return 0 < size_bytes - rows * (record_bytes + 4 * blocks) < 4096
+@dataclass(frozen=True)
+class Form:
+    """What a whole shard looks like.
+
+    Attributes:
+        rows: records in it.
+        record_bytes: of an image.
+        blocks: parts of a record.
+        facts: whose it is.
+    """
+
+    rows: int
+    record_bytes: int
+    blocks: int
+    facts: Mapping[str, str]
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """Of the file; safetensors puts the wider type first."""
+        checks, end = 4 * self.rows * self.blocks, (4 * self.blocks + self.record_bytes) * self.rows
+        return {
+            "__metadata__": dict(self.facts),
+            "checksums": {"dtype": "U32", "shape": [self.rows, self.blocks], "data_offsets": [0, checks]},
+            "records": {"dtype": "U8", "shape": [self.rows, self.record_bytes], "data_offsets": [checks, end]},
+        }
+
+    @property
+    def header_bytes(self) -> int:
+        """Its length, filled up to a multiple of 8."""
+        return -(-len(json.dumps(self.header, separators=(",", ":"))) // 8) * 8
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the file."""
+        return 8 + self.header_bytes + (4 * self.blocks + self.record_bytes) * self.rows
 
 
-def header_of(read: Any, rows: int, record_bytes: int, blocks: int, facts: dict[str, str]) -> Header:
-    """The header of a shard that is to have these facts.
+def header_of(read: Callable[[int, int], bytes], form: Form) -> Header:
+    """The header of a shard that is to have this form.
 
     Args:
         read: (start, length) -> bytes of the file.
@@ -72,24 +104,18 @@ def header_of(read: Any, rows: int, record_bytes: int, blocks: int, facts: dict[
     Raises:
         Torn: it is another one, or damaged.
     """
-    length = int.from_bytes(read(0, 8), "little")
-    if not 0 < length < 4096:
-        raise Torn("its header")
+    first = 8 + form.header_bytes
+    raw = read(0, first + 4 * form.rows * form.blocks)
     try:
-        header = json.loads(read(8, length))
-        wanted = {"records": ("U8", [rows, record_bytes]), "checksums": ("U32", [rows, blocks])}
-        sound = header["__metadata__"] == facts and all(
-            (header[name]["dtype"], header[name]["shape"]) == what for name, what in wanted.items()
-        )
-        starts = {name: 8 + length + int(header[name]["data_offsets"][0]) for name in wanted}
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        sound = int.from_bytes(raw[:8], "little") == form.header_bytes and json.loads(raw[8:first]) == form.header
+    except ValueError as error:
         raise Torn("its header") from error
-    if not sound or sorted(starts.values())[0] != 8 + length:
+    if not sound:
         raise Torn("its header")
-    raw = read(starts["checksums"], 4 * rows * blocks)
-    if len(raw) != 4 * rows * blocks:
+    if len(raw) < first + 4 * form.rows * form.blocks:
         raise Torn("its end is missing")
-    return Header(starts["records"], rows, np.frombuffer(raw, "<u4").reshape(rows, blocks))
+    checksums = np.frombuffer(raw, "<u4", offset=first).reshape(form.rows, form.blocks)
+    return Header(first + 4 * form.rows * form.blocks, form.rows, checksums)
 
 
 def require_sound(raw: bytes, header: Header, row: int, span: Span, block: int) -> None:

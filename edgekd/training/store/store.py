@@ -17,12 +17,12 @@ from edgekd.training.differing import differences, in_words
 from edgekd.training.store.places import Place
 from edgekd.training.store.shards import (
     Bytes,
+    Form,
     Header,
     Span,
     Torn,
     encoded,
     header_of,
-    is_sized,
     require_sound,
 )
 from edgekd.training.views import View
@@ -139,16 +139,14 @@ class Store:
 
     def missing(self, views: Iterable[View]) -> list[Shard]:
         """Shards that are not there, or not as large as they should be."""
-        sizes, record, blocks = self.place.sizes(), self.record_bytes, len(self.parts)
-        return [
-            shard for shard in self.shards(views) if not is_sized(sizes.get(shard.name, 0), shard.rows, record, blocks)
-        ]
+        sizes, digest = self.place.sizes(), self.digest
+        return [shard for shard in self.shards(views) if sizes.get(shard.name) != self._form(shard, digest).size_bytes]
 
     def damaged(self, shard: Shard) -> str | None:
         """What is wrong with a shard, by all its checksums; None if nothing is."""
         try:
             raw = self.place.read(shard.name)
-            header = header_of(lambda start, size: raw[start : start + size], *self._form(shard))
+            header = header_of(lambda start, size: raw[start : start + size], self._form(shard))
             for row in range(shard.rows):
                 start = header.first_byte + row * self.record_bytes
                 for block, span in enumerate(self.spans):
@@ -163,7 +161,7 @@ class Store:
         Args:
             records: (rows, bytes of an image).
         """
-        content = encoded(records, self.spans, self._facts(shard))
+        content = encoded(records, self.spans, self._form(shard).facts)
         self.place.write(shard.name, content)
         return len(content)
 
@@ -174,7 +172,7 @@ class Store:
             Torn: it is damaged.
             FileNotFoundError: it is not there.
         """
-        return header_of(lambda start, size: self.place.read(shard.name, start, size), *self._form(shard))
+        return header_of(lambda start, size: self.place.read(shard.name, start, size), self._form(shard))
 
     def require(self, identity: Mapping[str, Any], parts: Sequence[Mapping[str, Any]], where: str) -> list[int]:
         """The parts that a recipe wants, by their places.
@@ -211,11 +209,12 @@ class Store:
         found = min((differences(other, wanted) for other in same), key=len)
         return {f"{method}.{key}": values for key, values in found.items()}
 
-    def _form(self, shard: Shard) -> tuple[int, int, int, dict[str, str]]:
-        return shard.rows, self.record_bytes, len(self.parts), self._facts(shard)
-
-    def _facts(self, shard: Shard) -> dict[str, str]:
-        return {"store": self.digest, "view": shard.view.name, "first": str(shard.first)}
+    def _form(self, shard: Shard, digest: str | None = None) -> Form:
+        whose = (
+            f"{digest or self.digest} {shard.view.name} {shard.first}"  # one key: safetensors puts several in any order
+        )
+        facts = {"edgekd.knowledge": whose}
+        return Form(shard.rows, self.record_bytes, len(self.parts), facts)
 
     @property
     def _content(self) -> dict[str, Any]:
