@@ -93,11 +93,25 @@ def run(
         allow_changed: go on from the saved state of a training that has changed since.
         turn_seconds: how long to wait for another run that is on a device.
     """
-    names = list(STAGES)
     options = [part for override in overrides for part in ("--set", override)]
     command = shlex.join(["edgekd", "run", str(recipe), "--out", str(out), *options])
+    bound, ways = bind_recipe(recipe, overrides), {"fresh": fresh, "allow_changed": allow_changed}
+    return run_bound(bound, out, command, turn_seconds=turn_seconds, last=last, **ways)
+
+
+def run_bound(
+    bound: Bound,
+    out: Path,
+    command: str,
+    *,
+    fresh: bool = False,
+    allow_changed: bool = False,
+    turn_seconds: float = 0.0,
+    last: str = "report",
+) -> Outcome:
+    """As `run`, of a recipe that is bound; `command` makes this run, for the report."""
+    names = list(STAGES)
     stages = names[: names.index(last) + 1]
-    bound = bind_recipe(recipe, overrides)
     return _do(bound, out, stages, fresh=fresh, allow_changed=allow_changed, turn_seconds=turn_seconds, command=command)
 
 
@@ -115,6 +129,11 @@ def again(
     """
     bound = _bound_again(path, overrides, needs_student=stage != "report")
     return _do(bound, path, [stage], turn_seconds=turn_seconds, anew=anew, afterwards=True)
+
+
+def judge(path: Path, overrides: tuple[str, ...], *, save: bool = False) -> Outcome:
+    """The verdict: by the recipe's budgets, kept; by others (overrides) kept only if asked to."""
+    return what_if(path, overrides) if overrides and not save else again(path, overrides, "gate")
 
 
 def what_if(path: Path, overrides: tuple[str, ...]) -> Outcome:

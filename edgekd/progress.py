@@ -1,6 +1,6 @@
 """Progress on standard error: a bar with the remaining time on a terminal, sparse plain lines elsewhere.
 
-Of processes that train together, one speaks.
+Of processes that train together, one speaks. Programs that use edgekd as a library may listen (`listening`).
 """
 
 from __future__ import annotations
@@ -9,12 +9,76 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
 
 from edgekd import ranks
 from edgekd.pace import Estimate, Mean, Rounds, in_words
 from edgekd.plain import line as plain_line
 
 _PLAIN_INTERVAL_S = 10.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a run tells while it works.
+
+    Attributes:
+        kind: `stage`, `progress` (of a loop), `epoch` (of a training) or `line` (of text).
+        title: name of the stage, of the loop or of the training; the line itself.
+        state: of a stage: it `begins`, `ends`, or was done before and is `kept`.
+        done, total: steps of a loop.
+        left_s: seconds that a loop will still take; None where nothing is known yet.
+        note: beside the progress, e.g. the loss.
+        values: of an epoch: its row of `epochs.csv`, AP in 0..1.
+    """
+
+    kind: Literal["stage", "progress", "epoch", "line"]
+    title: str
+    state: Literal["", "begins", "ends", "kept"] = ""
+    done: int = 0
+    total: int = 0
+    left_s: float | None = None
+    note: str = ""
+    values: dict[str, float] = field(default_factory=dict)
+
+
+Listener = Callable[[Event], None]
+
+
+@dataclass
+class _Audience:
+    """Who listens, and whether standard error is left alone meanwhile."""
+
+    listeners: list[Listener] = field(default_factory=list)
+    quiet: int = 0
+
+
+_audience = _Audience()
+
+
+@contextmanager
+def listening(listener: Listener | None, *, quiet: bool = False) -> Iterator[None]:
+    """While entered, every event goes to `listener`, too; what it raises ends the run.
+
+    Args:
+        quiet: write nothing on standard error.
+    """
+    before = list(_audience.listeners)
+    _audience.listeners = [*before, *([listener] if listener else [])]
+    _audience.quiet += quiet
+    try:
+        yield
+    finally:
+        _audience.listeners = before
+        _audience.quiet -= quiet
+
+
+def tell(event: Event) -> None:
+    """Hand an event to whoever listens."""
+    if ranks.is_main():
+        for listener in _audience.listeners:
+            listener(event)
 
 
 @contextmanager
@@ -31,21 +95,37 @@ def progress(
     Yields:
         `advance(steps=1, note="")`: call it after each step; `note` is shown behind the bar.
     """
-    shown = (_bar if sys.stderr.isatty() and not within else _plain) if ranks.is_main() else _silent
+    heard = ranks.is_main() and not _audience.quiet
+    shown = (_bar if sys.stderr.isatty() and not within else _plain) if heard else _silent
     now = time.monotonic()
-    with shown(title, total, done, Rounds(now, round_steps, done) if round_steps else Mean(now)) as advance:
-        yield advance
+    estimate: Estimate = Rounds(now, round_steps, done) if round_steps else Mean(now)
+    with shown(title, total, done, estimate) as advance:
+        yield _told(advance, title, total, done, estimate) if _audience.listeners else advance
 
 
 def say(line: str) -> None:
     """One line on standard error (results go to standard output), made neutral."""
-    if ranks.is_main():
+    if ranks.is_main() and not _audience.quiet:
         print(plain_line(line), file=sys.stderr, flush=True)
+    tell(Event("line", plain_line(line)))
+
+
+def _told(advance: Callable[..., None], title: str, total: int, done: int, estimate: Estimate) -> Callable[..., None]:
+    """`advance`, which is told to the listeners as well."""
+
+    def both(steps: int = 1, note: str = "") -> None:
+        nonlocal done
+        done += steps
+        advance(steps, note)
+        left_s = estimate.left_s(total - done) if done < total else 0.0
+        tell(Event("progress", title, done=done, total=total, left_s=left_s, note=note))
+
+    return both
 
 
 @contextmanager
-def _silent(_title: str, _total: int, _done: int, _estimate: Estimate) -> Iterator[Callable[..., None]]:
-    yield lambda steps=1, note="": None
+def _silent(_title: str, _total: int, _done: int, estimate: Estimate) -> Iterator[Callable[..., None]]:
+    yield lambda steps=1, note="": estimate.tell(time.monotonic(), steps)
 
 
 @contextmanager

@@ -78,7 +78,6 @@ Wait = Annotated[
     typer.Option("--wait", metavar="TIME", parser=_patience, help="for another run to leave a device  [default: 10m]"),
 ]
 WAIT_SECONDS = 600.0
-QUIET_SECONDS = 60.0  # as the default of a recipe's profile.wait
 Store = Annotated[Path, typer.Option("--store", help="folder of the baselines")]
 Junit = Annotated[
     Path | None,

@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 import typer
 
 from edgekd import ranks
+from edgekd.blame import blame
 from edgekd.cli import streams
 from edgekd.cli.app import app
-from edgekd.cli.blame import blame
 from edgekd.errors import EdgekdError
 from edgekd.interrupts import EXIT_CODE, Interrupts
 from edgekd.openmp import bound_waiting

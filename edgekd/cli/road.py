@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -129,11 +128,9 @@ def profile(
     as_json: Json = False,
 ) -> None:
     """Measure latency of every artifact of a run on every device, and throughput where it is asked for."""
-    if streams or batch:
-        loads = [{"streams": count, "batch": batch} for count in streams or [1]]
-        set_ = [*(set_ or ()), f"profile.throughput={json.dumps(loads)}"]
-    if sustained is not None:
-        set_ = [*(set_ or ()), "profile.protocol=sustained", f"profile.sustained_minutes={sustained / 60}"]
+    from edgekd.recipe.asked import profile_overrides
+
+    set_ = [*(set_ or ()), *profile_overrides(streams or (), batch, sustained)]
     _single(run_dir, set_, "profile", as_json, wait=wait, anew=again)
 
 

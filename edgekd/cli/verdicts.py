@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from edgekd.cli.app import (
-    QUIET_SECONDS,
     Github,
     Json,
     Junit,
@@ -42,8 +41,7 @@ def gate(
     from edgekd import pipeline
     from edgekd.stages.ci import hand_out, verdict_of
 
-    given = tuple(set_ or ())
-    outcome = pipeline.what_if(run_dir, given) if given and not save else pipeline.again(run_dir, given, "gate")
+    outcome = pipeline.judge(run_dir, tuple(set_ or ()), save=save)
     hand_out(verdict_of(outcome.result), f"gate {run_dir.name}", junit=junit, markdown=markdown, github=github)
     finish(outcome, as_json)
 
@@ -67,17 +65,12 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Judge an artifact against another, interleaved on one device; exit 0 pass, 1 fail, 3 inconclusive, 4 invalid."""
-    from edgekd.gate.comparison import looks_up_to
-    from edgekd.stages import compare as stage
+    from edgekd import api
     from edgekd.stages.ci import hand_out
-    from edgekd.stages.compared_artifact import subject
 
-    rules = stage.Rules(
-        max_slowdown=max_slowdown, max_ap_loss=max_ap_loss, accuracy=not no_accuracy, looks=looks_up_to(max_processes)
-    )
-    verdict = stage.compare(
-        subject(reference, images), subject(candidate, images), device, rules, out,
-        turn_seconds=turn_seconds(wait), quiet_seconds=QUIET_SECONDS,
+    verdict = api.compare(
+        reference, candidate, out=out, device=device, images=images, max_slowdown=max_slowdown,
+        max_ap_loss=max_ap_loss, accuracy=not no_accuracy, max_processes=max_processes, wait_s=turn_seconds(wait),
     )  # fmt: skip
     hand_out(verdict, f"compare {candidate}", junit=junit, markdown=markdown, github=github)
     if as_json:

@@ -59,8 +59,7 @@ class ClassMap:
         }
         queries = output.queries
         if queries is not None:
-            logits = queries.class_logits
-            queries = replace(queries, class_logits=self._mapped(logits), known_classes=self._known(logits))
+            queries = queries.with_classes(self.index, self._known(queries.class_logits))
         return replace(output, dense=dense, queries=queries)
 
     def _mapped(self, logits: Tensor) -> Tensor:

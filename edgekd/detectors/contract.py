@@ -41,7 +41,9 @@ class Detector(Protocol):
     def compute(self, images: Tensor, parts: frozenset[Part]) -> dict[str, Tensor]:
         """Parts of the head as tensors by name, the batch first; it can be traced and compiled.
 
-        Every layer is called as a module, so that hooks see what a tap asks for.
+        Every layer is called as a module, so that hooks see what a tap asks for. Of a query head also those parts that
+        its spec `gives`: nothing else is asked of it. `decoder` wants whatever `assemble` makes a decoder of that can
+        be asked (`edgekd.detectors.queries.Decoder`), the memory; attention of a layer is computed for no other layer.
         """
         ...
 
@@ -91,6 +93,9 @@ class Trainable(Detector, Protocol):
 
     def training_pass(self, batch: Batch, needs: Needs, guidance: Guidance) -> TrainingPass:
         """Forward and loss on a batch, in training mode; what methods read comes from the same pass.
+
+        Of a query head that are predictions of all layers, denoising queries apart, and the parts that its spec
+        `gives`; a `decoder` that is asked about queries uses the weights and the memory of this pass, with gradients.
 
         Images without labels (`Batch.view`) go through the network, and are no part of the loss.
         """

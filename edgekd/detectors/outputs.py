@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgekd.detectors.queries import QueryPredictions
+
 
 @dataclass(frozen=True)
 class View:
@@ -139,23 +141,6 @@ class DensePredictions:
         if self.assigned is None:
             raise RuntimeError("the assignment was not kept: add 'assignment' to the method's needs of the student")
         return self.assigned
-
-
-@dataclass
-class QueryPredictions:
-    """Predictions of a query head, denoising queries removed.
-
-    Attributes:
-        class_logits: (D, B, Q, K), one row per decoder layer in `layers`.
-        boxes_px: (D, B, Q, 4), x1 y1 x2 y2 px.
-        layers: which decoder layers these are, counted from 0: all in training, the last one in inference.
-        known_classes: as in `DensePredictions`.
-    """
-
-    class_logits: Tensor
-    boxes_px: Tensor
-    layers: tuple[int, ...]
-    known_classes: Tensor | None = None
 
 
 @dataclass

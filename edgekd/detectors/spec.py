@@ -8,9 +8,46 @@ from typing import ClassVar, Literal, TypeAlias
 
 Role = Literal["backbone", "neck", "head_cls", "head_box", "encoder", "decoder", "named"]
 Branch = Literal["one2many", "one2one"]
-# What can be asked of a head beside its taps. `assignment` is a student's: who its own loss made positive.
-Part = Literal["class_logits", "boxes", "assignment"]
 Activation = Literal["sigmoid", "softmax"]
+# What a query head may give; see `QueryHead.gives`.
+QueryPart = Literal[
+    "class_logits", "boxes", "layers", "embeddings", "memory", "decoder", "class_embedding", "denoising",
+    "self_attention", "cross_attention",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Where the queries of one decoder layer look: a part of a query head that is computed for this layer alone.
+
+    Attributes:
+        kind: at one another, or at the encoder's memory.
+        layer: of the decoder, from 0.
+    """
+
+    kind: Literal["self", "cross"]
+    layer: int
+
+    @property
+    def name(self) -> QueryPart:
+        """As `QueryHead.gives` has it."""
+        return "self_attention" if self.kind == "self" else "cross_attention"
+
+    def __str__(self) -> str:
+        return f"{self.name} of layer {self.layer}"
+
+
+# What can be asked of a head beside its taps. `assignment` is a student's: who its own loss made positive. Of query
+# heads alone, and only of those that give it (`QueryHead.gives`):
+#   layers       predictions of every decoder layer, also in inference
+#   embeddings   queries behind each layer, and the content and the boxes from which they came
+#   memory       the encoder's maps, per level
+#   decoder      the decoder over this pass's memory: it can be asked about other queries
+#   denoising    of a student in training, predictions of its denoising queries
+#   Attention    of one layer
+Part: TypeAlias = (
+    Literal["class_logits", "boxes", "assignment", "layers", "embeddings", "memory", "decoder", "denoising"] | Attention
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +134,9 @@ class QueryHead:
         width: channels of a query's embedding.
         bins: values per box edge of a distribution; 1: there is none.
         activation: from class logits to scores.
+        strides: input pixels per cell of each level of the encoder's memory, finest first; empty: it gives none.
+        gives: what can be had of it: the parts of its name in `Part`, `self_attention` and `cross_attention` for
+            `Attention` of any layer, and `class_embedding`, content of queries by class (`Decoder.class_embedding`).
     """
 
     kind: ClassVar[str] = "query"
@@ -106,6 +146,8 @@ class QueryHead:
     width: int
     bins: int = 1
     activation: Activation = "sigmoid"
+    strides: tuple[int, ...] = ()
+    gives: tuple[QueryPart, ...] = ("class_logits", "boxes")
     branches: ClassVar[tuple[Branch, ...]] = ()
 
 
@@ -210,6 +252,11 @@ class Needs:
     def head(self) -> frozenset[Part]:
         """Parts of the head that must run: those that are asked for, and those that taps lie in."""
         return self.parts | {tap.part for tap in self.taps if tap.part is not None}
+
+    @property
+    def head_names(self) -> str:
+        """Those parts in words, for messages."""
+        return ", ".join(sorted(map(str, self.head)))
 
 
 NOTHING = Needs()

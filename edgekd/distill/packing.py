@@ -69,8 +69,8 @@ class Field:
         storage: type of the values; that of `dtype` where the tensor has no fraction.
         kept: points at which it is kept, by the tensor `by`; 0: it is kept whole.
         fill: value at the others.
-        order: of the dimensions in memory, the batch first, if it is not theirs. What is read lies in memory as what was
-            computed did, so that sums over it round in the same way.
+        order: of the dimensions in memory, the batch first, if it is not theirs: what is read lies there as what
+            was computed did, so that sums over it round alike.
     """
 
     key: str
@@ -232,7 +232,8 @@ def _field(key: str, knowledge: Mapping[str, Tensor], thinned: Points | None, st
 
 def _order(value: Tensor) -> tuple[int, ...]:
     """Dimensions as they lie in memory, the batch first; empty where that is their own order."""
-    order = (0, *sorted(range(1, value.ndim), key=lambda place: (-value.stride(place), place)))
+    strides = value.stride()
+    order = (0, *sorted(range(1, value.ndim), key=lambda place: (-strides[place], place)))
     dense = value.permute(order).is_contiguous()
     return order if dense and not value.is_contiguous() else ()
 

@@ -46,9 +46,25 @@ def read_recipe(path: Path, overrides: Iterable[str] = (), *, tell: bool = True)
     Raises:
         InputError: not a YAML mapping, an unknown preset, or one line per override that fits nowhere.
     """
+    return completed(content_of(path), path, overrides, tell=tell)
+
+
+def content_of(path: Path) -> dict[str, Any]:
+    """What a recipe's file holds, as it stands there.
+
+    Raises:
+        InputError: not a YAML mapping, or a file of another tool.
+    """
     content = read_mapping(path, _NAMES)
     if foreign := instead.of_foreign_file(content, path):
         raise InputError(f"{path}: {foreign}")
+    return content
+
+
+def completed(
+    content: dict[str, Any], path: Path, overrides: Iterable[str] = (), *, tell: bool = True
+) -> dict[str, Any]:
+    """As `read_recipe`, of a recipe that was made in Python; `path` stands for it in messages."""
     content, notes = with_new_keys(content, path)
     content = with_long_forms(with_presets(content, str(path)))
     overrides, more_notes = with_new_places(overrides)
@@ -57,7 +73,7 @@ def read_recipe(path: Path, overrides: Iterable[str] = (), *, tell: bool = True)
     problems: list[str] = []
     for override in overrides:
         try:
-            _apply(content, override)
+            apply_override(content, override)
         except InputError as error:
             problems += error.problems
     if problems:
@@ -171,7 +187,12 @@ def _types(annotation: Any) -> list[Any]:
     return [annotation, *(nested for argument in arguments for nested in _types(argument))]
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
+def apply_override(content: dict[str, Any], override: str) -> None:
+    """Put a value at its place in a recipe's content, long forms written out: `key.path=value`.
+
+    Raises:
+        InputError: there is no such place, or the value is no YAML.
+    """
     key, separator, value = override.partition("=")
     if not separator or not key:
         raise InputError(f"--set {override}: expected key.path=value, e.g. --set train.epochs=10")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from edgekd.errors import unknown
 from edgekd.recipe.detectors import SEEDS, EnsembleRecipe, PathText, StudentRecipe, TeacherRecipe
 from edgekd.recipe.place import EntryPlace
+from edgekd.recipe.search import SearchRecipe
 from edgekd.recipe.sections import MOST_ENTRIES, ProfileRecipe, ReportRecipe, Strict, ValidateRecipe
 
 SCHEMA = "edgekd.recipe/1"
@@ -137,6 +138,7 @@ class Recipe(Strict):
     profile: ProfileRecipe = Field(default_factory=ProfileRecipe)
     gate: dict[str, Any] = Field(default_factory=dict, description="budgets; see docs/recipes.md")
     report: ReportRecipe = Field(default_factory=ReportRecipe)
+    search: SearchRecipe = Field(default_factory=SearchRecipe)
 
     @model_validator(mode="before")
     @classmethod

@@ -10,13 +10,27 @@ from markupsafe import Markup
 from edgekd.report.numbers import ROLE_NAMES, ap
 from edgekd.report.pareto import is_comparable
 from edgekd.report.plots import Figure, Key
-from edgekd.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, axes, drawing, element, padded, plain
+from edgekd.report.svg import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    SHAPES,
+    TOP,
+    WIDTH,
+    Scale,
+    axes,
+    drawing,
+    element,
+    marker,
+    padded,
+    plain,
+)
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in px
 _DASHES = {"student": "2 4", "control": "7 4"}
 _LINE_PX, _LETTER_PX = 14, 7.4  # of the widest bold letters in use, or names are cut off at the edge
 _LEAST_AP_RANGE = 0.02
-_SHAPES = ("circle", "square", "diamond", "triangle")
 
 
 def accuracy_against_latency(report: Mapping[str, Any]) -> Figure | None:
@@ -38,13 +52,13 @@ def accuracy_against_latency(report: Mapping[str, Any]) -> Figure | None:
         parts.append(element("path", d=_steps(front, x, y), class_="line front"))
     lines = [(LEFT, y(level) - 3, WIDTH, y(level) + 3) for level in levels.values()]
     parts += _labels(shown, x, y, lines)
-    parts += [_marker(a, x, y, _SHAPES[devices.index(a["device"]) % len(_SHAPES)]) for a in shown]
+    parts += [_marker(a, x, y, SHAPES[devices.index(a["device"]) % len(SHAPES)]) for a in shown]
     legend.append(Key("Pareto front (filled points)", "front"))
     left_out = len(report["artifacts"]) - len(shown)
     note = f"{left_out} without AP or valid latency left out. " if left_out else ""
     note += "Better is up and left; the AP axis does not start at 0."
     if len(devices) > 1:
-        shapes = (f"{_SHAPES[index % len(_SHAPES)]} for {device}" for index, device in enumerate(devices))
+        shapes = (f"{SHAPES[index % len(SHAPES)]} for {device}" for index, device in enumerate(devices))
         note += f" Shapes: {', '.join(shapes)}."
     sources = ("validate/*.json", "profile/*.json")
     return Figure("Accuracy against latency", drawing("Accuracy against latency", parts), tuple(legend), note, sources)
@@ -71,17 +85,8 @@ def _steps(front: Sequence[Mapping[str, Any]], x: Scale, y: Scale) -> str:
 
 def _marker(artifact: Mapping[str, Any], x: Scale, y: Scale, shape: str) -> Markup:
     at, up = x(artifact["latency_ms"]["p50"]), y(artifact["ap"])
-    title = element("title", f"{artifact['target']}@{artifact['device']}: AP {ap(artifact['ap'])}")
-    style = "point" if artifact["pareto"] else "point off"
-    corners = {
-        "square": ((-5, -5), (5, -5), (5, 5), (-5, 5)),
-        "diamond": ((0, -7), (7, 0), (0, 7), (-7, 0)),
-        "triangle": ((0, -6), (6, 5), (-6, 5)),
-    }
-    if shape == "circle":
-        return element("circle", title, cx=at, cy=up, r=5.5, class_=style)
-    points = " ".join(f"{at + dx:.1f},{up + dy:.1f}" for dx, dy in corners[shape])
-    return element("polygon", title, points=points, class_=style)
+    title = f"{artifact['target']}@{artifact['device']}: AP {ap(artifact['ap'])}"
+    return marker(shape, at, up, title, "point" if artifact["pareto"] else "point off")
 
 
 def _labels(shown: Sequence[Mapping[str, Any]], x: Scale, y: Scale, lines: Sequence[Box]) -> list[Markup]:

@@ -36,6 +36,23 @@ def drawing(label: str, parts: Sequence[Markup], width: float = WIDTH, height: f
     return element("svg", join(parts), viewBox=view, role="img", aria_label=label, class_="chart")
 
 
+SHAPES = ("circle", "square", "diamond", "triangle")
+_CORNERS = {
+    "square": ((-5, -5), (5, -5), (5, 5), (-5, 5)),
+    "diamond": ((0, -7), (7, 0), (0, 7), (-7, 0)),
+    "triangle": ((0, -6), (6, 5), (-6, 5)),
+}
+
+
+def marker(shape: str, at: float, up: float, title: str, style: str) -> Markup:
+    """A point of a scatter plot, one of `SHAPES`; `title` is shown beside the pointer, `style` are its classes."""
+    shown = element("title", title)
+    if shape == "circle":
+        return element("circle", shown, cx=at, cy=up, r=5.5, class_=style)
+    points = " ".join(f"{at + dx:.1f},{up + dy:.1f}" for dx, dy in _CORNERS[shape])
+    return element("polygon", shown, points=points, class_=style)
+
+
 @dataclass(frozen=True)
 class Scale:
     """Maps values in low..high to pixels in start_px..end_px, linearly or by their logarithm."""

@@ -14,7 +14,7 @@ from typing import Any
 from edgekd import __version__, ranks
 from edgekd.atomic import sha256_file, sha256_json, write_json, write_text
 from edgekd.errors import InputError
-from edgekd.progress import say
+from edgekd.progress import Event, say, tell
 from edgekd.ranks import agreement
 from edgekd.run_dir import manifest as manifests
 from edgekd.run_dir.manifest import LOCKED_RECIPE, MANIFEST, RECIPE_HASHES
@@ -131,9 +131,11 @@ class RunDir:
         done = self._is_done(name, inputs_hash) if ranks.is_main() else False
         if ranks.broadcast(done) if together else done:
             say(f"{name}: unchanged, kept")
+            tell(Event("stage", name, "kept"))
             return False
         self.manifest["stages"].pop(name, None)
         self._save()
+        tell(Event("stage", name, "begins"))
         started = time.monotonic()
         outputs = action()
         if ranks.is_main():
@@ -149,6 +151,7 @@ class RunDir:
             self._save()
         if together:
             self.manifest = ranks.broadcast(self.manifest)
+        tell(Event("stage", name, "ends"))
         return True
 
     def forget(self, name: str) -> None:

@@ -24,7 +24,7 @@ from edgekd.export.contract import Suppression, TargetSpec
 from edgekd.export.targets import load_target
 from edgekd.gate.policy import GateConfig
 from edgekd.recipe.detectors import DetectorRecipe
-from edgekd.recipe.load import bind, read_recipe, sound_parts
+from edgekd.recipe.load import bind, completed, read_recipe, sound_parts
 from edgekd.recipe.lookup import find
 from edgekd.recipe.schema import Recipe
 from edgekd.recipe.sections import ThroughputRecipe
@@ -91,18 +91,24 @@ def file_hash(path: Path | None) -> str | None:
     return sha256_file(path) if path is not None and path.is_file() else None
 
 
-def bind_recipe(path: Path, overrides: tuple[str, ...] = (), base: Path | None = None) -> Bound:
+def bind_recipe(
+    path: Path,
+    overrides: tuple[str, ...] = (),
+    base: Path | None = None,
+    given: dict[str, Any] | None = None,
+) -> Bound:
     """Read, validate and bind a recipe. Opens no data, and of weights at most a header that says what they are.
 
     Args:
         base: folder for relative paths, where it is not the recipe's own.
+        given: the recipe itself, made in Python; `path` then stands for it in messages.
 
     Raises:
         InputError: one line per problem.
     """
     from edgekd.training.arguments import check_arguments, check_quantization_arguments
 
-    content = read_recipe(path, overrides)
+    content = read_recipe(path, overrides) if given is None else completed(given, path, overrides)
     where = str(path)
     problems: list[str] = []
 

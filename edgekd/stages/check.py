@@ -44,7 +44,11 @@ def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bo
     Raises:
         InputError: one line per problem.
     """
-    bound = bind_recipe(recipe, overrides)
+    return check_bound(bind_recipe(recipe, overrides), architecture_only, dry_step)
+
+
+def check_bound(bound: Bound, architecture_only: bool = False, dry_step: bool = False) -> dict[str, Any]:
+    """As `check_recipe`, of a recipe that is bound."""
     if architecture_only and dry_step:
         raise InputError("check: --dry-step needs data and weights; leave out --architecture-only")
     with (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from edgekd import __version__, ranks
 from edgekd.cores import set_threads
@@ -35,6 +35,7 @@ CODE_VERSIONS = {
     "test": 2,
     "export": 3,
     "validate": 3,
+    "runs_there": 1,
     "profile": 3,
     "gate": 4,
     "report": 8,
@@ -50,8 +51,10 @@ class Context:
         turn_seconds: how long to wait for another run that is on a device.
         anew: profile what was profiled already.
         thorough: read all of a store of knowledge, to find what is damaged.
+        trained: whether the student's weights say anything; False: nothing of it depends on images.
     """
 
+    trained: ClassVar[bool] = True
     bound: Bound
     run: RunDir
     allow_changed: bool = False

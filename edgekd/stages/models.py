@@ -190,10 +190,10 @@ def method_problems(pair: RunDetectors, name: str, config: DistillerConfig | Non
 
 def _unreadable(runtime: RuntimeName, part: Distiller, teacher: Spec) -> list[str]:
     """Why a method cannot read what it needs from the teacher as the recipe runs it."""
-    parts, head = part.wiring.teacher.head, teacher.head
+    parts, head, read = part.wiring.teacher.head, teacher.head, part.wiring.teacher.head_names
     if parts and isinstance(head, RegionHead):
         return [
-            f"reads {', '.join(sorted(parts))} of the teacher; teacher {teacher.name} has a region head, whose "
+            f"reads {read} of the teacher; teacher {teacher.name} has a region head, whose "
             "predictions belong to no point or query of a student; use a method that reads maps alone, or its "
             "detections as labels (data.unlabelled)"
         ]
@@ -206,7 +206,7 @@ def _unreadable(runtime: RuntimeName, part: Distiller, teacher: Spec) -> list[st
         return []
     others = " or ".join(name for name, other in RUNTIMES.items() if other.gives(head))
     return [
-        f"reads {', '.join(sorted(parts))} of the teacher; teacher {teacher.name} has a {head.kind} head, whose "
+        f"reads {read} of the teacher; teacher {teacher.name} has a {head.kind} head, whose "
         f"outputs runtime {runtime} cannot give; set teacher.runtime to {others}"
     ]
 

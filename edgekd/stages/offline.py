@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from edgekd.stages.unlabelled import student_inputs
 from edgekd.training.distillers import labels
 from edgekd.training.engines.arguments import EngineArguments
 from edgekd.training.engines.placement import torch_device
-from edgekd.training.engines.replay import refused
+from edgekd.training.engines.replay import refused, versions
 from edgekd.training.knowledge import StoredKnowledge
 from edgekd.training.store.places import Place, place_of
 from edgekd.training.store.store import Reader, Store
@@ -104,7 +103,7 @@ def identity(context: Context) -> dict[str, Any]:
             "size_px": -(-recipe.imgsz_px // multiple) * multiple,
             "stretched": stretches(student),
             **{key: train[key] for key in _AUGMENTATION},
-            "engine": version("ultralytics"),
+            **versions(),
         },
         "view_seed": teacher.view_seed,
         "storage": teacher.storage,

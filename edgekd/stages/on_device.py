@@ -36,10 +36,14 @@ def validate_stage(context: Context) -> None:
         context.stage(f"validate/{target.name}@{device.name}", inputs, partial(_validate, context, target, device))
 
 
-def profile_stage(context: Context) -> None:
-    """Latency of each artifact on each device; what a disturbance made invalid is measured again."""
+def profile_stage(context: Context, shared: Mapping[str, Patience] | None = None) -> None:
+    """Latency of each artifact on each device; what a disturbance made invalid is measured again.
+
+    Args:
+        shared: by device, where several runs wait for it together; default: as `profile.wait` says, for this run.
+    """
     wait_s = context.bound.recipe.profile.wait
-    patience = {spec.name: Patience(f"device {spec.name}", wait_s) for spec in context.bound.devices}
+    patience = shared or {spec.name: Patience(f"device {spec.name}", wait_s) for spec in context.bound.devices}
     for target, device in pairs(context):
         name = f"{target.name}@{device.name}"
         if context.anew or _was_disturbed(context.path / "profile" / f"{name}.json"):

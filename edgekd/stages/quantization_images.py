@@ -30,11 +30,15 @@ from edgekd.types import ByteArray, Detections, Split
 def material_for(context: Context, student: Detector, size_px: tuple[int, int]) -> Material:
     """The material of one target. Packs are made, and the student is measured, when a step first asks for it.
 
+    Where the student is not trained, nothing is to be lost: every AP is 0.
+
     Args:
         student: in float, what an artifact's AP is held against.
         size_px: (height, width) that the artifact is measured at.
     """
     measured = _Measured(context, student, size_px)
+    if not context.trained:
+        return Material(measured.calibration, lambda _: 0.0, lambda: 0.0)
     return Material(measured.calibration, measured.artifact_ap, lambda: measured.student_ap)
 
 

@@ -45,7 +45,7 @@ def check_ready(context: Context, *, to_the_end: bool = True, prepare: bool = Tr
     check_runtime(bound)
     ranks.on_main(lambda: _try_exports(context))
     if to_the_end:
-        ranks.on_main(lambda: _check_environment(bound, prepare))
+        ranks.on_main(lambda: check_environment(bound, prepare))
 
 
 def check_measurable(bound: Bound) -> None:
@@ -113,8 +113,15 @@ def _try_export(context: Context, target: TargetSpec, patterns: Sequence[tuple[s
         ignored(found, ignore, f"{target.name}: options.{name}")
 
 
-def _check_environment(bound: Bound, prepare: bool) -> None:
-    """What this machine lacks to make the targets, and the devices to measure them."""
+def check_environment(bound: Bound, prepare: bool) -> None:
+    """See that this machine has what makes the targets, and the devices what measures them.
+
+    Args:
+        prepare: install the converters that targets need.
+
+    Raises:
+        EnvironmentFault: one line per thing that is lacking.
+    """
     where = bound.where
     steps = [(target.name, step(name)) for target in bound.targets for name in target.steps]
     problems = [f"{where}: export: {name}: {reason}" for name, one in steps if (reason := one.missing())]

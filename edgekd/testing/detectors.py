@@ -26,9 +26,18 @@ from edgekd.detectors.contract import Asked, Detector
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import DenseHead, Needs, Part, Spec
 from edgekd.errors import InputError
-from edgekd.testing.predictions import all_logits, check_dense, check_queries, check_rows, check_towers, scores_of
+from edgekd.testing.predictions import (
+    NAMES,
+    all_logits,
+    check_dense,
+    check_queries,
+    check_rows,
+    check_towers,
+    images_of,
+    scores_of,
+)
+from edgekd.testing.queries import QueryContract
 
-NAMES = ("cat", "dog", "traffic light", "bird")
 _OTHER_ORDER = ("bird", "owl", "cat", "dog")
 _WHOLE: frozenset[Part] = frozenset({"class_logits", "boxes"})
 
@@ -41,14 +50,7 @@ def _opened(family: str, model: str, names: tuple[str, ...], channels: int) -> D
     return opened
 
 
-def images_of(spec: Spec, count: int = 2, height: int = 2, width: int = 3) -> Tensor:
-    """(count, C, H, W) in 0..1; sides in multiples of what the detector needs."""
-    generator = torch.Generator().manual_seed(1)
-    unit = spec.size_multiple
-    return torch.rand(count, spec.input_channels, height * unit, width * unit, generator=generator)
-
-
-class DetectorContract:
+class DetectorContract(QueryContract):
     """Of a detector that can teach.
 
     Attributes:

@@ -10,6 +10,15 @@ from edgekd.detectors.contract import Detector
 from edgekd.detectors.outputs import DensePredictions, DetectorOutput
 from edgekd.detectors.spec import DenseHead, Needs, Spec
 
+NAMES = ("cat", "dog", "traffic light", "bird")
+
+
+def images_of(spec: Spec, count: int = 2, height: int = 2, width: int = 3) -> Tensor:
+    """(count, C, H, W) in 0..1; sides in multiples of what the detector needs."""
+    generator = torch.Generator().manual_seed(1)
+    unit = spec.size_multiple
+    return torch.rand(count, spec.input_channels, height * unit, width * unit, generator=generator)
+
 
 def check_dense(found: DensePredictions, head: DenseHead, images: Tensor, classes: int) -> None:
     """Points where the head says, one prediction or more at each."""

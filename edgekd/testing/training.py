@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from edgekd.detectors import families
 from edgekd.detectors.capture import run
 from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.detectors.outputs import Batch, Guidance, TrainingPass, View
-from edgekd.detectors.spec import NOTHING, DenseHead, Needs
+from edgekd.detectors.spec import NOTHING, DenseHead, Needs, QueryHead
 from edgekd.export.contract import Source
 from edgekd.export.parity import require
 from edgekd.export.targets import load_target, run_steps
-from edgekd.testing.detectors import NAMES, DetectorContract, images_of
+from edgekd.testing.detectors import DetectorContract
+from edgekd.testing.predictions import NAMES, images_of
+from edgekd.testing.queries import asked_in_training
 from edgekd.training.engines.batch import batch_of
 from edgekd.training.engines.shell import introduce, network_of
 from edgekd.training.fake_quantization import FakeQuantization
@@ -95,6 +98,13 @@ class TrainableContract(DetectorContract):
         for value in (found.loss, *read, *found.output.taps.values()):
             gradients = torch.autograd.grad(value.float().sum(), anchors, retain_graph=True, allow_unused=True)
             assert any(one is not None and bool(one.abs().sum() > 0) for one in gradients)
+
+    def test_it_can_be_asked_while_it_learns(self) -> None:
+        """Of a query head."""
+        student = self.student()
+        if isinstance(student.spec.head, QueryHead):
+            for given in (batch(), batch(objects=())):
+                asked_in_training(student, partial(self.passed, student, given=given), given)
 
     def test_images_without_objects(self) -> None:
         found = self.passed(self.student(), given=batch(objects=()))

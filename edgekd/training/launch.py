@@ -56,11 +56,17 @@ class LaunchRequest:
         return self.nodes * self.per_node
 
 
-def enter(recipe: Path, overrides: tuple[str, ...], arguments: Sequence[str]) -> int | None:
+def enter(
+    recipe: Path,
+    overrides: tuple[str, ...],
+    arguments: Sequence[str] | None,
+    content: dict[str, Any] | None = None,
+) -> int | None:
     """Join the other processes, or start them.
 
     Args:
-        arguments: the command line, for the processes that are started.
+        arguments: the command line, for the processes that are started; None where there is none that could be.
+        content: the recipe itself, made in Python; `recipe` then stands for it in messages.
 
     Returns:
         The exit code of those that were started: all is done. None: this process is one of them, or alone; go on.
@@ -69,11 +75,17 @@ def enter(recipe: Path, overrides: tuple[str, ...], arguments: Sequence[str]) ->
         InputError: their number is not the recipe's, or several nodes have no place to meet.
         EnvironmentFault: they cannot meet, one was killed, or the machine has fewer GPUs.
     """
-    request = wanted(recipe, overrides)
+    request = wanted(recipe, overrides, content)
     world = stated(os.environ, request.rendezvous)
-    if world is None and request.size == 1:
+    if (world is None and request.size == 1) or ranks.size() > 1:
         return None
+    if world is None and arguments is None:
+        raise InputError(
+            f"{recipe}: train.nodes, train.gpus_per_node: {request.size} processes each read the recipe, which was "
+            f"made in Python; write it by recipe.write(FILE) and run that file"
+        )
     if world is None:
+        assert arguments is not None
         _require_meeting(recipe, request)
         return start(request, arguments)
     ranks.join(world.world, world.address, world.port, hosted=world.hosted)
@@ -86,15 +98,16 @@ def enter(recipe: Path, overrides: tuple[str, ...], arguments: Sequence[str]) ->
     return None
 
 
-def wanted(recipe: Path, overrides: tuple[str, ...]) -> LaunchRequest:
+def wanted(recipe: Path, overrides: tuple[str, ...], given: dict[str, Any] | None = None) -> LaunchRequest:
     """What a recipe asks for. Whatever is wrong with it is reported where the whole recipe is checked.
 
     Raises:
         InputError: it cannot be read.
     """
-    from edgekd.recipe.load import read_recipe
+    from edgekd.recipe.load import completed, content_of
 
-    content = read_recipe(recipe, overrides, tell=False)  # it is told where the recipe is checked
+    known = content_of(recipe) if given is None else given
+    content = completed(known, recipe, overrides, tell=False)  # it is told where the recipe is checked
     train = content.get("train")
     train = train if isinstance(train, dict) else {}
     counts = {key: train[key] for key in ("nodes", "gpus_per_node") if type(train.get(key)) is int and train[key] > 0}

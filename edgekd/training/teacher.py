@@ -96,7 +96,8 @@ class Teacher:
             maps = {key: value.contiguous() for key, value in maps.items()}
         output = self.detector.assemble(tensors, maps, images)
         same = self.class_map.is_identity(len(self.spec.class_names))
-        return output if same or "class_logits" not in needs.head else self.class_map.apply(output)
+        has_classes = output.queries is not None or "class_logits" in needs.head
+        return self.class_map.apply(output) if has_classes and not same else output
 
     def _program(self, needs: Needs) -> Program:
         if needs not in self._programs:

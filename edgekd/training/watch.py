@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from edgekd import ranks
-from edgekd.progress import progress, say
+from edgekd.progress import Event, progress, say, tell
 from edgekd.training.distillation import DistillationModule, unwrapped
 from edgekd.training.resume import Resume
 
@@ -43,6 +43,7 @@ def watch(trainer: StudentTrainer, resume: Resume, stack: ExitStack, title: str)
         if resume.done or not ranks.is_main():  # the engine also reports a final evaluation
             return
         rows.append(_row(trainer))
+        tell(Event("epoch", title, done=trainer.epoch + 1, total=trainer.epochs, values=dict(rows[-1])))
         model = unwrapped(trainer.model)
         if isinstance(model, DistillationModule):
             model.balance.flush()

@@ -1,10 +1,11 @@
 import math
+from typing import get_args
 
 import pytest
 import torch
 
 from edgekd.detectors.outputs import Batch
-from edgekd.distill.boxes import best_iou, box_loss, from_distances, iou
+from edgekd.distill.boxes import BoxLoss, best_iou, box_loss, from_distances, iou
 
 BOX, HALF = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[0.0, 0, 10, 5]])
 
@@ -16,6 +17,24 @@ def test_values_by_hand() -> None:
     shape = 4 / math.pi**2 * (math.atan(2.0) - math.atan(1.0)) ** 2
     expected = 0.5 + 2.5**2 / 200 + shape**2 / (0.5 + shape)
     assert box_loss(BOX, HALF, "ciou").item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_other_losses_of_the_family_by_hand() -> None:
+    """DIoU adds the squared distance of centres over the squared diagonal around both, EIoU sides over that box's, too.
+
+    (0, 0, 4, 2) and (2, 0, 4, 4): 4 of 12 in common; centres (2, 1) and (3, 2), 2 apart squared; around both 4 x 4.
+    """
+    boxes = torch.tensor([[0.0, 0, 4, 2]]), torch.tensor([[2.0, 0, 4, 4]])
+    assert box_loss(*boxes, "iou").item() == pytest.approx(2 / 3)
+    assert box_loss(*boxes, "giou").item() == pytest.approx(2 / 3 + (16 - 12) / 16, rel=1e-5)
+    assert box_loss(*boxes, "diou").item() == pytest.approx(2 / 3 + 2 / 32, rel=1e-5)
+    assert box_loss(*boxes, "eiou").item() == pytest.approx(2 / 3 + 2 / 32 + (4 - 2) ** 2 / 16 + (2 - 4) ** 2 / 16)
+
+
+@pytest.mark.parametrize("kind", get_args(BoxLoss))
+def test_the_family_is_zero_for_equal_boxes_and_does_not_depend_on_scale(kind: BoxLoss) -> None:
+    assert box_loss(BOX, BOX, kind).item() == pytest.approx(0.0, abs=1e-6)
+    assert box_loss(BOX * 7, HALF * 7, kind).item() == pytest.approx(box_loss(BOX, HALF, kind).item(), rel=1e-5)
 
 
 def test_boxes_apart_have_a_giou_loss_above_one() -> None:
@@ -35,10 +54,10 @@ def test_ciou_equals_the_engines() -> None:
     torch.testing.assert_close(box_loss(ours, theirs, "ciou"), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["giou", "ciou"])
-def test_a_box_turned_inside_out_has_a_finite_loss_and_gradient(kind: str) -> None:
+@pytest.mark.parametrize("kind", get_args(BoxLoss))
+def test_a_box_turned_inside_out_has_a_finite_loss_and_gradient(kind: BoxLoss) -> None:
     student = torch.tensor([[10.0, 10, 2, 3], [5.0, 5, 5, 5]], requires_grad=True)
-    loss = box_loss(student, BOX.repeat(2, 1), kind)  # type: ignore[arg-type]
+    loss = box_loss(student, BOX.repeat(2, 1), kind)
     loss.sum().backward()
     assert loss.isfinite().all() and student.grad is not None and student.grad.isfinite().all()
 

@@ -39,6 +39,10 @@ METHODS: dict[str, dict[str, object]] = {
     "dsig": {"canonical_px": 16.0},
     "gdetkd": {"canonical_px": 16.0},
     "head_assistant": {"canonical_px": 16.0, "width": 32},
+    "searched fgbg": {"knowledge": "fgbg"},
+    "searched instance": {"knowledge": "instance", "distance": "pearson"},
+    "searched logits": {"knowledge": "logits"},
+    "searched localisation": {"knowledge": "localisation", "transform": "none"},
     "defeat all": {"boxes": "all", "adapter": "conv1x1"},
     "fbkd": {"relation": 1.0},  # the published factors of these two leave gradients that no comparison with 0 tells
     "fgd": {"context": 1.0},  # from rounding

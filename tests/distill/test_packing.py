@@ -1,4 +1,4 @@
-"""Knowledge as bytes and back: exact in float32, within the rounding of the type elsewhere, and as small as computed."""
+"""Knowledge as bytes and back: exact in float32, within the type's rounding elsewhere, and as small as computed."""
 
 from __future__ import annotations
 

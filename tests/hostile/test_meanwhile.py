@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import edgekd as package
-from edgekd.cli.blame import blame
+from edgekd.blame import blame
 from edgekd.devices import remote
 from edgekd.devices.unfinished import Unfinished
 from edgekd.errors import EnvironmentFault, InputError

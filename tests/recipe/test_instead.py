@@ -29,7 +29,7 @@ def problem(folder: Path, **sections: str) -> str:
     ("key", "value", "text"),
     [
         ("distill", "logit", "distill: must be a list, got 'logit'; write [logit], or the name of a preset "
-            "(known: damo-yolo, quickstart, rtmdet-mmyolo)"),
+            "(known: damo-yolo, detkds-anchor-free, detkds-one-stage, detkds-two-stage, quickstart, rtmdet-mmyolo)"),
         ("distill", "{method: logit}", "distill: must be a list, got {'method': 'logit'}; write [{method: logit}]"),
         ("distill", "true", "distill: must be a list, got True; write a list of names, [] for none, or leave it out"),
         ("export", "onnx", "export: must be a list, got 'onnx'; write [onnx-fp32]"),

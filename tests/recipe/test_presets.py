@@ -40,7 +40,9 @@ def test_a_name_stands_for_a_list(folder: Path) -> None:
     assert methods(folder, "quickstart") == QUICKSTART
 
 
-@pytest.mark.parametrize("name", ["quickstart", "rtmdet-mmyolo", "damo-yolo"])
+@pytest.mark.parametrize(
+    "name", ["quickstart", "rtmdet-mmyolo", "damo-yolo", "detkds-two-stage", "detkds-one-stage", "detkds-anchor-free"]
+)
 def test_all_that_are_built_in_can_be_read(name: str) -> None:
     assert name in preset_files() and load_preset(name)["about"]
 
@@ -73,7 +75,7 @@ def test_an_unknown_name_suggests_a_near_one(folder: Path) -> None:
     told = problem(folder, "rtmdet-mmyol")
     assert told == (
         "distill: must be a list, got 'rtmdet-mmyol'; write [rtmdet-mmyol], or the name of a preset (known: damo-yolo, "
-        "quickstart, rtmdet-mmyolo; did you mean 'rtmdet-mmyolo'?)"
+        "detkds-anchor-free, detkds-one-stage, detkds-two-stage, quickstart, rtmdet-mmyolo; did you mean 'rtmdet-mmyolo'?)"
     )
     assert problem(folder, "[pkd, ./none.yaml]").startswith("distill[1]: ./none.yaml: no such preset file")
 

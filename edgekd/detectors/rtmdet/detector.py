@@ -144,7 +144,7 @@ class RTMDetDetector:
         where = f"{self.spec.name}: head_tail"
         if branch not in self.spec.branches:
             raise InputError(f"{where}: has no branch {branch}; it has {', '.join(self.spec.branches)}")
-        layers = self.network.bbox_head.layers(part, level)
+        layers = self.network.bbox_head.layers(str(part), level)
         if not 0 <= cut < len(layers):
             raise InputError(f"{where}: cut {cut} of a tower of {len(layers)} layers; choose 0 to {len(layers) - 1}")
         ending = [Exponential()] if part == "boxes" and self.network.bbox_head.exponential else []

@@ -1,4 +1,5 @@
-"""Model YAMLs by name: those that ship with Ultralytics, plus a width-0.125 "p" scale of each for tiny devices."""
+"""Model YAMLs by name: those that ship with Ultralytics, plus for tiny devices a width-0.125 "p" scale of YOLO and two
+small RT-DETRs."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edgekd.detectors.ultralytics import untrusted
+from edgekd.detectors.ultralytics import tiny_rtdetr, untrusted
 from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import InputError, unknown
 from edgekd.plain import value
@@ -40,9 +41,9 @@ def architecture(name: str, where: str) -> dict[str, Any]:
     stem, scale = (match[1], match[2]) if match else (name, "")
     folder = ROOT / "cfg" / "models" / _VERSIONS.get(stem.split("-")[0], "none")
     path = folder / f"{stem}.yaml"
-    if not path.is_file():
+    if name not in tiny_rtdetr.NAMES and not path.is_file():
         raise InputError(f"{where}: {unknown('model', name, known_names())}")
-    config: dict[str, Any] = YAML.load(path)
+    config: dict[str, Any] = tiny_rtdetr.tiny_rtdetr(name) if name in tiny_rtdetr.NAMES else YAML.load(path)
     scales = config.get("scales") or {}
     if match:
         config["scales"] = {"p": _pico(scales), **scales} if stem in _PICO_STEMS else scales
@@ -63,7 +64,7 @@ def known_names() -> list[str]:
     """Every model name that a recipe may use."""
     stems = ("yolov8", "yolo11", "yolo12", "yolo26")
     yolo = [f"{stem}{scale}" for stem in stems for scale in "pnsmlx" if scale != "p" or stem in _PICO_STEMS]
-    return [*yolo, "rtdetr-l", "rtdetr-x", "rtdetr-resnet50", "rtdetr-resnet101"]
+    return [*yolo, *tiny_rtdetr.NAMES, "rtdetr-l", "rtdetr-x", "rtdetr-resnet50", "rtdetr-resnet101"]
 
 
 def _pico(scales: dict[str, list[float]]) -> list[float]:

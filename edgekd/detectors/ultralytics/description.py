@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-from edgekd.detectors.spec import Branch, DenseHead, Head, Part, QueryHead, Role, Spec, Tap, Tower
+from edgekd.detectors.spec import Branch, DenseHead, Head, Part, Role, Spec, Tap, Tower
+from edgekd.detectors.ultralytics.queries import describe_head
 
 _PROBE_SIZE_PX = 64
 _MOST_STRIDE = 256
@@ -23,6 +24,7 @@ def describe(module: Any, name: str, is_query: bool) -> Spec:
         raise ValueError(f"strides {module.stride.tolist()} are not in 1..{_MOST_STRIDE}")
     channels = int(module.yaml.get("channels", 3))
     taps, towers = _discover(module, channels)
+    strides = tuple(sorted(tap.stride for tap in taps if tap.role == "neck"))
     return Spec(
         family="ultralytics",
         name=name,
@@ -30,7 +32,7 @@ def describe(module: Any, name: str, is_query: bool) -> Spec:
         input_channels=channels,
         size_multiple=int(module.stride.max()),
         taps=taps,
-        head=_query_head(module.model[-1]) if is_query else _dense_head(module.model[-1]),
+        head=describe_head(module.model[-1], strides) if is_query else _dense_head(module.model[-1]),
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         towers=towers,
     )
@@ -42,10 +44,6 @@ def _dense_head(head: Any) -> Head:
         branches = ("one2many", "one2one")
     strides = tuple(int(stride) for stride in head.stride)
     return DenseHead(strides, point_offset=0.5, bins=int(head.reg_max), branches=branches)
-
-
-def _query_head(head: Any) -> Head:
-    return QueryHead(layers=int(head.num_decoder_layers), queries=int(head.num_queries), width=int(head.hidden_dim))
 
 
 def head_part(module: Any, path: str) -> Part | None:

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.detectors.contract import Asked
-from edgekd.detectors.outputs import Batch, DensePredictions, DetectorOutput, Guidance, QueryPredictions, TrainingPass
+from edgekd.detectors.outputs import Batch, DensePredictions, DetectorOutput, Guidance, TrainingPass
 from edgekd.detectors.spec import Branch, DenseHead, Needs, Part, Spec, Tap
-from edgekd.detectors.ultralytics import weights
+from edgekd.detectors.ultralytics import queries, weights
 from edgekd.detectors.ultralytics.architectures import architecture
 from edgekd.detectors.ultralytics.description import describe, head_part, probe
 from edgekd.detectors.ultralytics.fusion import fused_copy
 from edgekd.detectors.ultralytics.heads import DenseExport, QueryExport
-from edgekd.detectors.ultralytics.training_pass import training_pass
+from edgekd.detectors.ultralytics.training_pass import query_pass, training_pass
 from edgekd.errors import InputError
 
 
@@ -101,19 +101,18 @@ class UltralyticsDetector:
         """See `Detector.compute`. Named as in `one2many scores` (B, K, A), `one2many boxes` (B, 4 * bins, A)."""
         features = self._trunk(images)
         if self.is_query:
-            return self._query_head(features) if parts else {}
+            return queries.compute(self.head, features, parts) if parts else {}
         return self._dense_heads(features, parts)
 
     def assemble(self, heads: Mapping[str, Tensor], taps: Mapping[str, Tensor], images: Tensor) -> DetectorOutput:
         """See `Detector.assemble`."""
+        if self.is_query:
+            found = queries.predictions(self.head, heads, images) if heads else None
+            return DetectorOutput(dict(taps), {}, found)
         parts: dict[str, dict[str, Tensor]] = {}
         for name, value in heads.items():
-            kind, part = name.split()
-            parts.setdefault(kind, {})[part] = value
-        if self.is_query:
-            layers = [parts["queries"][part].movedim(1, 0) for part in ("boxes", "scores")] if parts else None
-            queries = self._queries(layers[0], layers[1], images) if layers else None
-            return DetectorOutput(dict(taps), {}, queries)
+            branch, part = name.split()
+            parts.setdefault(branch, {})[part] = value
         height, width = images.shape[-2:]
         sizes = tuple((-(-height // stride), -(-width // stride)) for stride in self._strides)
         dense = {name: self._dense(part, sizes, images.device) for name, part in parts.items()}
@@ -131,12 +130,12 @@ class UltralyticsDetector:
 
     def training_pass(self, batch: Batch, needs: Needs, guidance: Guidance) -> TrainingPass:
         """See `Trainable.training_pass`: the loss is the engine's own."""
+        if self.is_query:
+            return query_pass(self.module, batch, needs)
         return training_pass(self.module, self.read, batch, needs, guidance)
 
     def read(self, raw: Any, taps: Mapping[str, Tensor], images: Tensor) -> DetectorOutput:
-        """What `module(images)` returned in training, in the common form."""
-        if self.is_query:
-            return DetectorOutput(dict(taps), {}, self._queries(*_decoder_layers(raw), images))
+        """What a dense head returned in training, in the common form."""
         branches = raw if "one2many" in raw else {"one2many": raw}
         sizes = tuple((int(map_.shape[2]), int(map_.shape[3])) for map_ in next(iter(branches.values()))["feats"])
         dense = {name: self._dense(part, sizes, images.device) for name, part in branches.items()}
@@ -235,29 +234,6 @@ class UltralyticsDetector:
             logits=None if scores is None else scores.transpose(1, 2),
             box_logits=box_logits,
         )
-
-    def _query_head(self, features: list[Tensor]) -> dict[str, Tensor]:
-        """Decoder layers with the batch first: boxes (B, D, Q, 4), scores (B, D, Q, K)."""
-        boxes, scores = _decoder_layers(self.head(features, None))
-        return {"queries boxes": boxes.movedim(0, 1), "queries scores": scores.movedim(0, 1)}
-
-    def _queries(self, boxes: Tensor, scores: Tensor, images: Tensor) -> QueryPredictions:
-        """Boxes of decoder layers (D, B, Q, 4), centre and size in 0..1, become corners in pixels."""
-        height, width = images.shape[-2:]
-        size = boxes.new_tensor([width, height, width, height])
-        centre, half = boxes[..., :2], boxes[..., 2:] / 2
-        count, present = len(self.head.decoder.layers), boxes.shape[0]
-        layers = tuple(range(count)) if present == count else (int(self.head.decoder.eval_idx),)
-        return QueryPredictions(scores, torch.cat([centre - half, centre + half], -1) * size, layers)
-
-
-def _decoder_layers(raw: Any) -> tuple[Tensor, Tensor]:
-    """Boxes and scores of RT-DETR's decoder layers, without denoising queries; `raw` in training has five parts."""
-    boxes, scores, _, _, denoising = raw if len(raw) == 5 else raw[1]
-    if denoising is not None:
-        _, boxes = torch.split(boxes, denoising["dn_num_split"], dim=2)
-        _, scores = torch.split(scores, denoising["dn_num_split"], dim=2)
-    return boxes, scores
 
 
 def _run_towers(towers: Any, features: list[Tensor]) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from edgekd.detectors.capture import captured
 from edgekd.detectors.outputs import Assignment, Batch, DetectorOutput, Guidance, TrainingPass
 from edgekd.detectors.spec import Needs
-from edgekd.detectors.ultralytics import labelled
+from edgekd.detectors.ultralytics import labelled, queries
 
 Read: TypeAlias = Callable[[Any, Mapping[str, Tensor], Tensor], DetectorOutput]
 
@@ -48,6 +48,23 @@ def training_pass(module: Any, read: Read, batch: Batch, needs: Needs, guidance:
         for branch, predictions in output.dense.items()
     }
     return TrainingPass(loss, items, replace(output, dense=dense), {**maps, **_tensors(raw[0])})
+
+
+def query_pass(module: Any, batch: Batch, needs: Needs) -> TrainingPass:
+    """The same of RT-DETR, whose loss finds positives by matching and takes no guidance."""
+    assert batch.engine is not None, "the engine's loss wants the engine's batch"
+    head, raw = module.model[-1], []
+    kept = None if batch.view.all_labelled else batch.view.labelled.nonzero().flatten()
+    with ExitStack() as stack:
+        maps = stack.enter_context(captured(module, needs.taps))
+        seen = stack.enter_context(queries.watched(head, needs.parts))
+        keep = head.register_forward_hook(lambda _module, _inputs, output: raw.append(output))
+        stack.callback(keep.remove)
+        loss, items = module.loss(batch.engine) if kept is None else labelled.loss_of(module, batch, kept)
+    heads = queries.of_training(head, raw[0], seen, needs.parts)
+    found = queries.predictions(head, heads, batch.images)
+    anchors = {**maps, **_tensors(raw[0]), **({"memory": seen[0][2]} if seen else {})}
+    return TrainingPass(loss, items, DetectorOutput(dict(maps), {}, found), anchors)
 
 
 @contextmanager

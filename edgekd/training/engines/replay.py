@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -150,6 +151,13 @@ def _drawn_from(seed: int) -> Iterator[None]:
         random.setstate(python)
         np.random.set_state(numpy)
         generator.set_state(state)
+
+
+def versions() -> dict[str, str]:
+    """Of what makes the samples: another one may draw or resize otherwise."""
+    import cv2
+
+    return {"ultralytics": version("ultralytics"), "opencv": cv2.__version__}
 
 
 def refused(train: dict[str, Any]) -> list[str]:

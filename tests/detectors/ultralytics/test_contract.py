@@ -16,6 +16,10 @@ class TestYolo26(TrainableContract):
     family, model = "ultralytics", "yolo26p"
 
 
+class TestTinyRtDetr(TrainableContract):
+    family, model = "ultralytics", "rtdetr-p"
+
+
 class TestRtDetr(DetectorContract):
     family, model = "ultralytics", "rtdetr-l"
 

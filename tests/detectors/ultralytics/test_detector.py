@@ -106,7 +106,9 @@ def test_export_module_of_two_branches(head: str) -> None:
 
 def test_rtdetr_reads_queries_without_denoising() -> None:
     transformer = detector("rtdetr-l")
-    assert transformer.spec.head == QueryHead(layers=6, queries=300, width=256)
+    head = transformer.spec.head
+    assert isinstance(head, QueryHead)
+    assert (head.layers, head.queries, head.width, head.strides) == (6, 300, 256, (8, 16, 32))
     images = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         output = run(transformer, images, transformer.spec.needs("model.21", parts=["class_logits"]))

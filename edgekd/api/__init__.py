@@ -1,0 +1,14 @@
+"""The Python interface: what `import edgekd` offers. The command line goes the same ways."""
+
+from edgekd.api.calls import check, compare, distill, export, gate, profile, report, run, validate
+from edgekd.api.detections import Detections
+from edgekd.api.predictor import Predictor, load
+from edgekd.api.recipe import Recipe
+from edgekd.api.results import Artifact, Run
+from edgekd.api.shown import Checked, Verdict
+from edgekd.progress import Event
+
+__all__ = [
+    "Artifact", "Checked", "Detections", "Event", "Predictor", "Recipe", "Run", "Verdict", "check", "compare",
+    "distill", "export", "gate", "load", "profile", "report", "run", "validate",
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""A loss put together from parts, for hand-written recipes and for `edgekd search`."""

@@ -1,0 +1,1 @@
+"""Searches: which student is quick enough for a device."""

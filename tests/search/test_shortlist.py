@@ -1,0 +1,340 @@
+"""`edgekd shortlist` with a device of our own making: models and latencies obey a law, everything else is as it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edgekd.detectors import families
+from edgekd.recipe.yaml_text import read_mapping
+from edgekd.search import shortlist
+from edgekd.search.facts import FactsStore
+from edgekd.search.students import Candidate, default_sizes
+from edgekd.search.untrained import Workshop
+from edgekd.search.verdicts import Result
+from tests.search.made import measured
+from tests.stages.tiny import Ended, edgekd
+
+# Million weights, and GFLOPs at 640 px.
+MODELS = {
+    "yolo11p": (0.8, 2.0), "yolo11n": (2.6, 6.5), "yolo11s": (9.4, 21.5), "yolo11m": (20.1, 68.0),
+    "yolo11l": (25.3, 86.9), "yolo11x": (56.9, 194.9), "yolov8p": (0.9, 2.6), "yolov8n": (3.2, 8.7),
+    "yolov8s": (11.2, 28.6), "yolov8m": (25.9, 78.9), "yolov8x": (68.2, 257.8), "rtmdet-tiny": (4.9, 16.2),
+}  # fmt: skip
+Device = Callable[[Candidate], Result]
+
+
+def law(candidate: Candidate) -> Result:
+    """10 ms per GFLOP to the power of 0.8; 100 MB and as many as the weights take."""
+    ms = 10 * candidate.facts.gflops**0.8
+    return measured(ms, 1.1 * ms, memory_mb=100 + candidate.facts.parameters * 4e-6, size_mb=1.0)
+
+
+class Bench:
+    """Stands in for a device; remembers what it measured."""
+
+    def __init__(self) -> None:
+        self.answer: Device = law
+        self.names: list[str] = []
+
+    def measure(self, candidate: Candidate) -> Result:
+        self.names.append(candidate.name)
+        return self.answer(candidate)
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_digits: Path) -> Bench:
+    made = Bench()
+    monkeypatch.chdir(tmp_path)
+    Path("data.link").symlink_to(tiny_digits.parent)
+    monkeypatch.setattr(Workshop, "measure", lambda _, candidate: made.measure(candidate))
+    monkeypatch.setattr(FactsStore, "_look", _look)
+    monkeypatch.setattr(shortlist, "check_environment", lambda bound, prepare: None)
+    return made
+
+
+def _look(_: FactsStore, model: str, where: str) -> dict[str, Any]:
+    weights, gflops = MODELS[model]
+    work = {str(size): gflops * (size / 640) ** 2 for size in (192, 224, 256)}
+    return {"model": model, "parameters": int(weights * 1e6), "branches": [], "size_multiple": 32, "gflops": work}
+
+
+def recipe(students: dict[str, Any] | None = None, **changes: Any) -> Path:
+    content: dict[str, Any] = {
+        "name": "street",
+        "data": {"format": "yolo", "path": "data.link/data.yaml"},
+        "student": {"model": "yolo11n"},
+        "train": {"imgsz": 640},
+        "export": ["onnx-fp32"],
+        "devices": ["local"],
+        "search": {"students": {"models": list(MODELS), "sizes": [640, 320], **(students or {})}},
+    }
+    merged = {key: value for key, value in {**content, **changes}.items() if value is not None}
+    Path("street.yaml").write_text(yaml.safe_dump(merged, sort_keys=False))
+    return Path("street.yaml")
+
+
+def run(*arguments: object) -> Ended:
+    return edgekd("shortlist", "street.yaml", *arguments)
+
+
+def test_an_answer_comes_after_few_measurements_and_is_that_of_all(bench: Bench) -> None:
+    recipe(gate={"max_p90_ms": {"onnx-fp32@local": 60.0}})
+    few = run("--folder", "few", "--json")
+    measured_few = len(bench.names)
+    every = run("--folder", "every", "--all", "--json")
+    assert (few.code, every.code) == (0, 0)
+    assert len(bench.names) - measured_few == 24
+    assert measured_few <= 12
+    assert few.json["front"] == every.json["front"]
+    assert few.json["front"][-1] == "yolo11n-640/onnx-fp32"  # 49 ms; the next larger ones take 93 and more
+    for one in few.json["candidates"]:
+        if one["status"] == "open":
+            assert one["reason"].startswith("predicted")
+            assert one["p90_ms"] is None
+            assert one["predicted"]["p90"]["low_ms"] > 0
+
+
+def test_a_prediction_is_never_printed_as_a_measurement(bench: Bench) -> None:
+    recipe(gate={"max_p90_ms": {"onnx-fp32@local": 60.0}})
+    ended = run()
+    table = ended.out.split("not measured", maxsplit=1)[0]
+    assert all(name.partition("-")[0] in table for name in bench.names)
+    skipped = [name for name in ("yolo11m-640/onnx-fp32", "yolov8s-640/onnx-fp32") if name not in bench.names]
+    assert skipped
+    for name in skipped:
+        assert name not in table
+    assert "not measured, predicted beyond its budget: " in ended.out
+    page = Path("runs/shortlist-street/local.html").read_text()
+    assert "no figure of it is a measurement" in page
+    assert "<circle" in page
+    assert page.count("<circle") == 2 * len(bench.names) + sum(
+        not n.startswith(("yolo11p", "yolov8p")) for n in bench.names
+    )
+
+
+def test_a_second_call_measures_nothing(bench: Bench) -> None:
+    recipe(gate={"max_p90_ms": {"onnx-fp32@local": 60.0}})
+    first, before = run("--json").json, len(bench.names)
+    assert run("--json").json == first
+    assert len(bench.names) == before
+
+
+def test_what_decides_a_result_has_it_measured_again_and_nothing_else_has(bench: Bench) -> None:
+    recipe({"models": ["yolo11p"], "sizes": [320]})
+    run("--set", "gate.max_p90_ms.onnx-fp32@local=5", "--set", "seed=3", "--set", "train.epochs=7")
+    run()
+    assert bench.names == ["yolo11p-320/onnx-fp32"]
+    run("--set", "search.students.protocol=full")
+    run("--set", "search.students.protocol=full", "--set", "export=[{target: onnx-fp32, opset: 16}]")
+    assert len(bench.names) == 3
+
+
+def test_a_process_that_is_killed_leaves_what_it_measured(bench: Bench) -> None:
+    def dies(candidate: Candidate) -> Result:
+        if len(bench.names) == 3:
+            raise KeyboardInterrupt
+        return law(candidate)
+
+    recipe({"models": ["yolo11p", "yolo11n"], "sizes": [640, 480, 320]})
+    bench.answer = dies
+    assert run("--all").code == 130
+    bench.answer = law
+    assert run("--all").code == 0
+    assert len(bench.names) == 7  # the third was begun twice
+    assert sorted(set(bench.names)) == sorted(bench.names[:2] + bench.names[3:])
+
+
+def test_without_any_that_keeps_the_budget_the_nearest_is_named(bench: Bench) -> None:
+    recipe({"models": ["yolo11n", "yolo11p"], "sizes": [320]}, gate={"max_p90_ms": {"onnx-fp32@local": 5.0}})
+    ended = run()
+    assert ended.code == 1
+    assert (
+        "no candidate keeps the budgets; the nearest is yolo11p-320/onnx-fp32: 1.26 times max_p90_ms (5.00 ms); raise "
+        "it, or name smaller students or sizes in search.students\n"
+    ) in ended.out
+    assert (
+        json.loads(Path("runs/shortlist-street/local.json").read_text())["nearest"]["name"] == "yolo11p-320/onnx-fp32"
+    )
+
+
+def test_memory_is_a_budget_too(bench: Bench) -> None:
+    gate = {"max_p90_ms": {"onnx-fp32@local": 500.0}, "max_memory_mb": {"onnx-fp32@local": 105.0}}
+    recipe({"models": ["yolo11p", "yolo11n"], "sizes": [320]}, gate=gate)
+    found = {one["name"]: one for one in run("--json", "--all").json["candidates"]}
+    assert found["yolo11p-320/onnx-fp32"]["fits"] is True
+    assert found["yolo11n-320/onnx-fp32"]["fits"] is False
+    assert found["yolo11n-320/onnx-fp32"]["excess"]["max_memory_mb"] == pytest.approx(110.4 / 105)
+
+
+def test_a_disturbed_measurement_is_no_measurement_and_is_done_again(bench: Bench) -> None:
+    recipe({"models": ["yolo11p", "yolo11n"], "sizes": [320]})
+    bench.answer = lambda one: Result("invalid", "the machine was busy") if "11n" in one.model else law(one)
+    ended = run()
+    assert ended.code == 4
+    assert "yolo11n-320/onnx-fp32: INVALID: the machine was busy" in ended.out
+    bench.answer = law
+    assert run().code == 0
+    assert bench.names == ["yolo11p-320/onnx-fp32", "yolo11n-320/onnx-fp32", "yolo11n-320/onnx-fp32"]
+
+
+def test_what_cannot_be_made_is_told_and_not_tried_again(bench: Bench) -> None:
+    recipe({"models": ["yolo11p", "yolo11n"], "sizes": [320]})
+    bench.answer = lambda one: Result("impossible", "cannot be made: no") if "11n" in one.model else law(one)
+    assert run().code == 0
+    assert "yolo11n-320/onnx-fp32: cannot be made: no" in run().out
+    assert len(bench.names) == 2
+
+
+def test_so_many_and_no_more(bench: Bench) -> None:
+    recipe()
+    ended = run("--most", "2")
+    assert len(bench.names) == 2
+    assert "not measured, not measured yet: " in ended.out
+
+
+def test_without_a_budget_all_that_may_matter_is_measured(bench: Bench) -> None:
+    recipe({"models": ["yolo11p", "yolo11n", "yolo11s"]})
+    ended = run("--json")
+    assert len(bench.names) == 6
+    assert ended.json["front"] == [
+        "yolo11p-320/onnx-fp32", "yolo11n-320/onnx-fp32", "yolo11p-640/onnx-fp32", "yolo11s-320/onnx-fp32",
+        "yolo11n-640/onnx-fp32", "yolo11s-640/onnx-fp32",
+    ]  # fmt: skip
+
+
+def test_the_default_space_is_every_student_at_three_sizes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "else", (1.0, 1.0))
+    monkeypatch.setattr(FactsStore, "_look", lambda self, model, where: _look(self, "else", where))
+    recipe(search=None)
+    names = [one["name"] for one in run("--most", "1", "--json").json["candidates"]]
+    for name in ("yolo11n-640", "yolo12x-480", "yolo26p-320", "rtdetr-l-640", "rtmdet-tiny-320"):
+        assert f"{name}/onnx-fp32" in names
+    trainable = [families.family(name) for name in families.family_names() if families.family(name).student_files]
+    assert len(names) == 3 * sum(len(one.models()) for one in trainable if not one.missing())
+    assert not any(name.startswith(("retinanet", "fasterrcnn")) for name in names)
+    assert default_sizes(640) == [640, 480, 320]
+    assert default_sizes(96) == [96, 64]
+
+
+def test_targets_are_the_recipes_or_all_of_the_device_and_of_the_precisions_asked_for(bench: Bench) -> None:
+    def targets(**students: Any) -> set[str]:
+        recipe({"models": ["yolo11p"], "sizes": [320], **students}, export=["onnx-fp32", "openvino-fp16"])
+        return {one["target"] for one in run("--most", "1", "--json").json["candidates"]}
+
+    assert targets() == {"onnx-fp32", "openvino-fp16"}
+    assert targets(precisions=["fp16"]) == {"openvino-fp16"}
+    assert targets(targets=["openvino-int8"]) == {"openvino-int8"}
+    recipe({"models": ["yolo11p"], "sizes": [320], "precisions": ["fp32"]}, export=[])
+    assert {"onnx-fp32", "openvino-fp32"} <= {one["target"] for one in run("--most", "1", "--json").json["candidates"]}
+
+
+def test_a_second_device_learns_its_order_from_the_first(bench: Bench) -> None:
+    Path("devices").mkdir()
+    Path("devices/board.yaml").write_text("transport: local\nruntimes: [onnxruntime]\n")
+    gate = {"max_p90_ms": {"onnx-fp32@local": 60.0, "onnx-fp32@board": 600.0}}
+    recipe(gate=gate, devices=["local", "board"])
+    assert run("--device", "local", "--all").code == 0
+    bench.names.clear()
+    bench.answer = lambda one: measured(*(10 * figure for figure in (law(one).p50_ms or 0, law(one).p90_ms or 0)))
+    ended = run("--device", "board", "--json")
+    assert ended.json["front"][-1] == "yolo11n-640/onnx-fp32"
+    nearest = ["yolov8n-640/onnx-fp32", "yolov8s-320/onnx-fp32", "yolo11n-640/onnx-fp32"]  # 621, 531 and 492 ms
+    assert bench.names[1:4] == nearest
+    assert len(bench.names) <= 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "code", "problem"),
+    [
+        ({"models": ["yolo99n"]}, (), 2, "models[0]: unknown model 'yolo99n'"),
+        ({"models": ["retinanet_resnet50_fpn"]}, (), 2, "can teach, but not be trained; name a student"),
+        ({"sizes": [100]}, (), 2, "sizes: 100 is no multiple of 32, the largest stride of yolo11p; use 96 or 128"),
+        ({"targets": ["onnx-fp8"]}, (), 2, "targets[0]: unknown export target 'onnx-fp8'"),
+        ({"targets": ["tensorrt-fp16"]}, (), 2, "local has no runtime tensorrt for tensorrt-fp16"),
+        (
+            {"precisions": ["int8"]},
+            (),
+            2,
+            "no target is left to compare on local; name some in search.students.targets",
+        ),
+        ({}, ("--pick", "x"), 2, "--pick and --out belong together"),
+        ({}, ("--pick", "yolo12x-640/onnx-fp32", "--out", "new.yaml"), 2, "--pick: unknown candidate"),
+        ({}, ("--device", "nowhere"), 2, "unknown device 'nowhere'"),
+    ],
+)
+def test_bad_input_is_one_line(
+    bench: Bench, changes: dict[str, Any], arguments: tuple[str, ...], code: int, problem: str
+) -> None:
+    recipe(changes)
+    ended = run(*arguments)
+    assert ended.code == code
+    assert problem in " ".join(ended.problems)
+    assert bench.names == []
+
+
+def test_a_family_that_is_not_installed_is_named_with_its_remedy(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(families.family("rtmdet")), "missing", lambda self: "is not there; install it")
+    recipe({"models": ["rtmdet-tiny"]})
+    ended = run()
+    assert ended.code == 4
+    assert ended.problems == [
+        "street.yaml: search.students.models[0]: rtmdet-tiny: family rtmdet: is not there; install it"
+    ]
+
+
+def test_several_devices_have_to_be_told_apart(bench: Bench) -> None:
+    recipe(devices=["local", "raspberry-pi-5"])
+    ended = run()
+    assert ended.code == 2
+    assert ended.problems == [
+        "--device: street.yaml has several devices (local, raspberry-pi-5); say which one with --device NAME"
+    ]
+
+
+def test_the_recipe_of_the_one_that_is_picked(bench: Bench) -> None:
+    recipe(gate={"max_p90_ms": {"onnx-fp32@local": 60.0}})
+    run()
+    text = "# Streets.\n" + Path("street.yaml").read_text().replace("imgsz: 640", "imgsz: 640  # px")
+    Path("street.yaml").write_text(text)
+    before = len(bench.names)
+    ended = run("--pick", "yolov8n-320/onnx-fp32", "--out", "new/picked.yaml")
+    assert (ended.code, len(bench.names)) == (0, before)
+    assert ended.out == "recipe: new/picked.yaml\n"
+    expected = text.replace("imgsz: 640 ", "imgsz: 320 ").replace("model: yolo11n\n", "model: yolov8n\n")
+    assert Path("new/picked.yaml").read_text() == expected.replace("path: data", "path: ../data")
+    assert edgekd("shortlist", "new/picked.yaml", "--most", "1", "--folder", "runs/shortlist-street").code == 0
+    again = run("--pick", "yolov8n-320/onnx-fp32", "--out", "new/picked.yaml")
+    assert again.problems == ["--out new/picked.yaml: exists; choose another file, or remove it first"]
+
+
+def test_what_does_not_go_with_the_new_student_is_left_out_and_said(bench: Bench) -> None:
+    Path("w").mkdir()
+    Path("w/yolo26n.pt").write_bytes(b"")
+    student = {"model": "yolo11n", "weights": "w/yolo26n.pt", "head": "one2one"}
+    recipe({"targets": ["openvino-fp32"]}, student=student, devices=["local"])
+    run("--most", "1")
+    ended = run("--pick", "yolov8s-640/openvino-fp32", "--out", "picked.yaml", "--device", "local")
+    assert ended.out.splitlines() == [
+        "note: student.weights (w/yolo26n.pt) is left out: it is of another model",
+        "note: student.head (one2one) is left out: yolov8s has no such branch",
+        "note: yolov8s-640/openvino-fp32 has no valid measurement on local",
+        "recipe: picked.yaml",
+    ]
+    picked = read_mapping(Path("picked.yaml"))
+    assert picked["student"] == {"model": "yolov8s"}
+    assert picked["export"] == ["onnx-fp32", "openvino-fp32"]
+
+
+def test_paths_hold_from_the_new_recipes_folder(bench: Bench) -> None:
+    Path("w").mkdir()
+    Path("w/t.safetensors").write_bytes(b"")
+    recipe(teacher={"model": "yolo11x", "weights": "w/t.safetensors"})
+    run("--most", "1")
+    assert run("--pick", "yolo11s-640/onnx-fp32", "--out", "deep/er/picked.yaml").code == 0
+    assert read_mapping(Path("deep/er/picked.yaml"))["teacher"]["weights"] == "../../w/t.safetensors"
