@@ -62,7 +62,10 @@ def test_devices(path: Path) -> None:
 
 def test_there_is_what_a_new_user_is_promised(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    promised = {"quickstart", "yolo26x-to-yolo26n-coco", "yolo11x-to-yolo11n-coco", "rtdetr-x-to-yolo11s-coco"}
+    promised = {
+        "quickstart", "yolo26x-to-yolo26n-coco", "yolo11x-to-yolo11n-coco", "rtdetr-x-to-yolo11s-coco",
+        "dfine-x-to-yolo11n-coco",
+    }  # fmt: skip
     assert promised <= set(available("recipes"))
     assert {"onnx-fp32", "onnx-fp16", "openvino-fp32", "openvino-fp16"} <= set(available("export"))
     assert {"local"} <= set(available("devices"))

@@ -9,7 +9,7 @@ from edgekd import plugins
 from edgekd.detectors.contract import Asked, Detector, Family, Trainable
 from edgekd.errors import EnvironmentFault, InputError, unknown
 
-_BUILT_IN = ("ultralytics", "rtmdet", "torchvision")  # in the order in which they are asked
+_BUILT_IN = ("ultralytics", "rtmdet", "torchvision", "transformers")  # in the order in which they are asked
 _REGISTRY: dict[str, Family] = {}
 
 

@@ -54,6 +54,81 @@ class TargetEnvelope(Envelope):
     target: PathText = Field(description="file in export/ (or its name)")
 
 
+<<<<<<< HEAD
+=======
+class DetectorRecipe(Strict):
+    """A teacher or a student."""
+
+    family: str | None = Field(
+        None, description="library or paper that the model is of; default: the first whose models or weights it may be"
+    )
+    model: PathText | None = Field(None, description="name such as yolo26n, yolo11p, rtdetr-l, or a model YAML")
+    weights: PathText | None = Field(
+        None,
+        description="a file, or the folder of a transformers model; relative to the recipe, then the current folder",
+    )
+
+    @model_validator(mode="after")
+    def _something_given(self) -> DetectorRecipe:
+        if self.model is None and self.weights is None:
+            raise ValueError("give 'model' (a name such as yolo26n) or 'weights' (a file)")
+        return self
+
+
+def _name_or_column(value: Any) -> Any:
+    if value is not None and type(value) not in (int, str):
+        raise ValueError(
+            "a class of the teacher must be a name (in quotes where YAML reads it otherwise), a column or null"
+        )
+    return value
+
+
+TeacherClass = Annotated[int | str | None, BeforeValidator(_name_or_column)]
+
+
+class TeacherRecipe(DetectorRecipe):
+    """The teacher, and how it is run while it teaches; its own AP is measured in torch and float32 whatever is set."""
+
+    runtime: Literal["eager", "compile", "openvino"] = Field(
+        "eager", description="compile: by torch, for GPUs; openvino: for CPUs; both take outputs from one pass as it is"
+    )
+    precision: Literal["fp32", "bf16", "fp16"] | None = Field(
+        None, description="of its own; default: that of the student's step, with openvino fp32"
+    )
+    classes: dict[str, TeacherClass] = Field(
+        default_factory=dict,
+        description="class of the data: the teacher's class for it, by name or column; null: it does not know the "
+        "class. Classes that are not listed are matched by name",
+    )
+
+
+class EnsembleRecipe(Strict):
+    """Several teachers whose predictions are averaged, point by point."""
+
+    of: tuple[str, ...] = Field(min_length=2, max_length=MOST_ENTRIES, description="names of teachers")
+    by: Literal["mean", "confidence"] = Field(
+        "mean", description="mean: all count alike; confidence: each by its best score at the point"
+    )
+
+    @model_validator(mode="after")
+    def _members_differ(self) -> EnsembleRecipe:
+        if len(set(self.of)) < len(self.of):
+            raise ValueError("of: the same teacher twice; leave one out")
+        return self
+
+
+class StudentRecipe(DetectorRecipe):
+    """The student. `head` governs checkpoint selection, validation, export and report alike."""
+
+    head: Literal["one2many", "one2one"] | None = Field(
+        None, description="branch to use of a two-branch head (YOLO26); default one2many; RT-DETR has none"
+    )
+    inherit: tuple[Literal["neck", "head"], ...] = Field(
+        (), max_length=2, description="parts whose weights are the teacher's at the start, where shapes are equal"
+    )
+
+
+>>>>>>> main
 class QuantizeRecipe(Strict):
     """How the weights of int8 targets come about: the student's as they are, or trained on to bear quantisation."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +37,7 @@ from edgekd.stages.families import weights_path, with_families
 DataConfig = DigitsData | YoloData | CocoData
 _DATA_TYPES: dict[str, type[DataConfig]] = {"digits": DigitsData, "yolo": YoloData, "coco": CocoData}
 Result = TypeVar("Result")
+_READ_IN_FOLDERS = (".json", ".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,15 @@ class Bound:
 def file_hash(path: Path | None) -> str | None:
     """Of a file that the recipe names; None for what is no file, such as the name of a model."""
     return sha256_file(path) if path is not None and path.is_file() else None
+
+
+def hash_of_weights(path: Path | None) -> str | None:
+    """Of the weights that the recipe names: a file, or a folder with what describes them beside them."""
+    if path is None or not path.is_dir():
+        return file_hash(path)
+    read = sorted(one for one in path.iterdir() if one.suffix in _READ_IN_FOLDERS and one.is_file())
+    lines = [f"{sha256_file(one)}  {one.name}\n" for one in read]
+    return sha256("".join(lines).encode()).hexdigest()
 
 
 def bind_recipe(

@@ -13,7 +13,7 @@ from edgekd.detectors.spec import Branch
 from edgekd.distill.config import MAIN
 from edgekd.ranks import agreement
 from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise, write_accuracy
-from edgekd.stages.binding import file_hash
+from edgekd.stages.binding import hash_of_weights
 from edgekd.stages.context import Context
 from edgekd.training.engines.placement import torch_device
 
@@ -27,7 +27,7 @@ def teacher_measuring(context: Context) -> dict[str, Any]:
     """What decides what the first teacher finds in images."""
     side = context.pair.teachers[MAIN]
     assert side.recipe is not None
-    weights = file_hash(context.bound.weights_path(side.recipe))
+    weights = hash_of_weights(context.bound.weights_path(side.recipe))
     return {"weights": weights, "columns": columns_of(side.classes), **measuring(context)}
 
 

@@ -11,7 +11,7 @@ from edgekd.detectors.class_map import columns_of
 from edgekd.detectors.class_matching import unknown_warnings
 from edgekd.distill.config import MAIN
 from edgekd.progress import say
-from edgekd.stages.binding import file_hash
+from edgekd.stages.binding import hash_of_weights
 from edgekd.stages.context import Context
 from edgekd.stages.in_torch import measure_in_torch, measuring
 from edgekd.stages.teachers import recipes_of, teacher_inputs
@@ -21,7 +21,7 @@ def teacher_stage(context: Context) -> None:
     """Validate every teacher on val and print its AP, before a single step is trained."""
     recipe = context.bound.recipe
     for name, teacher in recipes_of(recipe).items():
-        weights_hash = file_hash(context.bound.weights_path(teacher))
+        weights_hash = hash_of_weights(context.bound.weights_path(teacher))
         inputs = {
             "teacher": {key: value for key, value in teacher.computing.items() if key not in ("runtime", "precision")},
             "columns": columns_of(context.pair.teachers[name].classes),

@@ -22,9 +22,14 @@ from edgekd.distill.config import MAIN, DistillerConfig
 from edgekd.distill.requirements import some
 from edgekd.errors import EdgekdError, InputError
 from edgekd.progress import say
+<<<<<<< HEAD
 from edgekd.recipe.detectors import TeacherRecipe
 from edgekd.recipe.schema import Recipe
 from edgekd.stages.binding import Bound, file_hash
+=======
+from edgekd.recipe.schema import Recipe, TeacherRecipe
+from edgekd.stages.binding import Bound, hash_of_weights
+>>>>>>> main
 from edgekd.training.teacher import AnyTeacher, EmaTeacher, Teacher
 from edgekd.training.teacher_network import RuntimeName
 from edgekd.training.teacher_runtime import RUNTIMES
@@ -177,8 +182,13 @@ def teacher_inputs(
             continue
         if side.recipe is None:
             continue  # the average is the training's own
+<<<<<<< HEAD
         weights = file_hash(bound.weights_path(side.recipe))
         own = {"teacher": [side.recipe.computing, weights], "columns": columns_of(side.classes)}
+=======
+        weights = hash_of_weights(bound.weights_path(side.recipe))
+        own = {"teacher": [side.recipe.model_dump(exclude={"classes"}), weights], "columns": columns_of(side.classes)}
+>>>>>>> main
         inputs |= own if name == MAIN else {f"{name} {key}": value for key, value in own.items()}
     return inputs
 
@@ -188,7 +198,7 @@ def _inputs_of(bound: Bound, names: Iterable[str], sides: Mapping[str, Side]) ->
     for name in names:
         recipe = sides[name].recipe
         assert recipe is not None
-        found[name] = [file_hash(bound.weights_path(recipe)), columns_of(sides[name].classes)]
+        found[name] = [hash_of_weights(bound.weights_path(recipe)), columns_of(sides[name].classes)]
     return found
 
 

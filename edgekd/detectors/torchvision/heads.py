@@ -4,8 +4,7 @@
     FCOS        score = sqrt(sigmoid(z) * sigmoid(c))     c the centerness
     SSD         score = softmax(z)_k                      over all columns, the background's included
 
-The last two become log(p / (1 - p)) of their score p. So columns may be left out or put in another order, which would
-change what a softmax gives, and a loss that takes the sigmoid of a teacher's logits is right for all of them.
+The last two become log(p / (1 - p)) of their score p (see `log_odds`).
 """
 
 from __future__ import annotations
@@ -17,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from edgekd.detectors.log_odds import log_odds
 from edgekd.detectors.spec import Part
 from edgekd.detectors.torchvision.models import Kind
-
-_NEAREST_TO_ONE = -1e-7  # the largest logarithm of a score: its logit is about 16
 
 
 def features(network: Any, images: Tensor) -> list[Tensor]:
@@ -53,12 +51,6 @@ def outputs(
     if "boxes" in parts and boxes is not None:
         found["boxes"] = boxes
     return found
-
-
-def log_odds(log_scores: Tensor) -> Tensor:
-    """The logits whose sigmoid has these logarithms; finite also for a score of one."""
-    below_one = log_scores.clamp_max(_NEAREST_TO_ONE)
-    return below_one - torch.log(-torch.expm1(below_one))
 
 
 def anchors(network: Any, sizes: Sequence[tuple[int, int]], images: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Teachers of Hugging Face transformers, from local folders."""

@@ -1,0 +1,105 @@
+"""A network of transformers as edgekd runs it: what goes in, how far it must run, and what of it is read.
+
+Two things are put into the library's network, neither of which is a weight: the pixels' convention, and, where the
+encoder gives one sequence of all levels, a module per level through which its map goes, so that a tap can read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from edgekd.detectors.log_odds import log_odds
+from edgekd.detectors.transformers.folder import Convention
+
+MAPS = "memory_maps"  # where the modules of an encoder's levels stand
+
+
+def prepare(network: Any, convention: Convention) -> Any:
+    """The network with its pixels' convention, made for images of any size."""
+    for name, values in (("pixel_mean", convention.mean), ("pixel_std", convention.std)):
+        network.register_buffer(name, torch.tensor(values).reshape(1, -1, 1, 1), persistent=False)
+    if getattr(network.config, "anchor_image_size", None):
+        network.config.anchor_image_size = None  # else its anchors are those of one size
+    return network
+
+
+def first_convolution(network: nn.Module) -> nn.Conv2d:
+    """The one that reads the image."""
+    return next(part for part in network.modules() if isinstance(part, nn.Conv2d))
+
+
+def with_maps(network: Any, strides: Sequence[int]) -> None:
+    """Give the network a module for each level of its encoder's sequence."""
+    levels = [nn.Identity() for _ in strides]
+    for level, stride in zip(levels, strides, strict=True):
+        level.stride = stride  # type: ignore[assignment]
+    network.add_module(MAPS, nn.ModuleList(levels))
+
+
+def trunk(network: Any, images: Tensor) -> None:
+    """Everything before the decoder; where the library has no way to stop there, the decoder, too."""
+    pixels, mask = _pixels(network, images)
+    base = network.model
+    if hasattr(base, "conv_encoder"):  # DEIMv2
+        base.encoder(base.conv_encoder(pixels))
+    elif hasattr(base, "encoder_input_proj"):  # RT-DETR, D-FINE
+        maps = base.backbone(pixels, mask)
+        base.encoder([project(one) for project, (one, _) in zip(base.encoder_input_proj, maps, strict=True)])
+    else:
+        _as_maps(network, base(pixels, pixel_mask=mask), images)
+
+
+def predict(
+    network: Any, softmax: bool, columns: Sequence[int], images: Tensor, *, every: bool = False
+) -> dict[str, Tensor]:
+    """Decoder layers with the batch first.
+
+    Args:
+        every: layer is given where the library predicts from each, not the last one alone.
+
+    Returns:
+        `boxes` (B, D, Q, 4), centre and size in 0..1; `scores` (B, D, Q, K), logits of the kept columns whose sigmoid
+        is the score; with a box distribution also `corners` (B, D, Q, 4 * bins), logits of left, top, right, bottom.
+    """
+    pixels, mask = _pixels(network, images)
+    output = network(pixels, pixel_mask=mask)
+    _as_maps(network, output, images)
+    logits, boxes = output.logits[:, None], output.pred_boxes[:, None]
+    layers, corners = output.get("intermediate_logits"), output.get("intermediate_predicted_corners")
+    found: dict[str, Tensor] = {}
+    if isinstance(corners, Tensor):  # its first layer also predicts before it has a distribution
+        logits, boxes = (all_[:, -corners.shape[1] :] for all_ in (layers, output.intermediate_reference_points))
+        found["corners"] = corners
+    elif every and isinstance(layers, Tensor):
+        logits, boxes = layers, output.intermediate_reference_points
+    if softmax:
+        logits = log_odds(logits.float().log_softmax(-1))
+    kept = list(columns)
+    return {
+        "boxes": boxes,
+        "scores": logits if kept == list(range(logits.shape[-1])) else logits[..., kept],
+        **found,
+    }
+
+
+def _pixels(network: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Normalised, and a mask that calls all of it image: for a student letterboxed borders are part of it, too."""
+    pixels = (images - network.pixel_mean) / network.pixel_std
+    return pixels, torch.ones_like(pixels[:, 0])
+
+
+def _as_maps(network: Any, output: Any, images: Tensor) -> None:
+    """Send each level of the encoder's sequence (B, N, C) through its module, as (B, C, H, W)."""
+    levels = getattr(network, MAPS, None)
+    if levels is None:
+        return
+    memory: Tensor = output.encoder_last_hidden_state
+    height, width = images.shape[-2:]
+    sizes = [(-(-height // level.stride), -(-width // level.stride)) for level in levels]
+    parts = torch.split(memory, [rows * columns for rows, columns in sizes], 1)
+    for level, part, (rows, columns) in zip(levels, parts, sizes, strict=True):
+        level(part.transpose(1, 2).reshape(part.shape[0], part.shape[2], rows, columns))

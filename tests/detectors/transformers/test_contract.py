@@ -1,0 +1,44 @@
+"""The suite of every family, on the small members; those that differ little from another one are slow tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekd.testing.detectors import DetectorContract
+
+pytest.importorskip("transformers", reason="the extra hf is not installed")
+
+
+class TestDETR(DetectorContract):
+    family, model = "transformers", "detr-p"
+
+
+@pytest.mark.slow
+class TestConditionalDETR(DetectorContract):
+    family, model = "transformers", "conditional-detr-p"
+
+
+class TestDeformableDETR(DetectorContract):
+    family, model = "transformers", "deformable-detr-p"
+
+
+class TestRTDETR(DetectorContract):
+    family, model = "transformers", "rt-detr-p"
+
+
+@pytest.mark.slow
+class TestRTDETRv2(DetectorContract):
+    family, model = "transformers", "rt-detr-v2-p"
+
+
+class TestDFINE(DetectorContract):
+    family, model = "transformers", "dfine-p"
+
+
+@pytest.mark.slow
+class TestDEIMv2(DetectorContract):
+    family, model = "transformers", "deimv2-p"
+
+
+class TestRFDETR(DetectorContract):
+    family, model = "transformers", "rf-detr-p"
