@@ -35,7 +35,8 @@ class DetectorRecipe(Strict):
     )
     model: PathText | None = Field(None, description="name such as yolo26n, yolo11p, rtdetr-l, or a model YAML")
     weights: PathText | None = Field(
-        None, description=".pt or .safetensors; relative to the recipe, then the current folder"
+        None,
+        description="a file, or the folder of a transformers model; relative to the recipe, then the current folder",
     )
 
     @model_validator(mode="after")

@@ -16,7 +16,7 @@ from edgekd.distill.frozen import Frozen
 from edgekd.errors import InputError
 from edgekd.recipe.detectors import TeacherRecipe
 from edgekd.recipe.schema import Recipe
-from edgekd.stages.binding import Bound, file_hash
+from edgekd.stages.binding import Bound, hash_of_weights
 from edgekd.stages.context import Context
 from edgekd.stages.models import RunDetectors
 from edgekd.stages.unlabelled import student_inputs
@@ -213,7 +213,7 @@ def _taught_by(context: Context, name: str) -> dict[str, Any]:
     own = side.recipe.precision is None and torch_device(bound.recipe.train.get("device")).type != "cpu"
     return {
         "model": side.detector.spec.name,
-        "weights": file_hash(bound.weights_path(side.recipe)),
+        "weights": hash_of_weights(bound.weights_path(side.recipe)),
         "columns": list(columns_of(side.classes)),
         "runtime": side.recipe.runtime,
         "precision": side.recipe.precision or (f"amp {_train(bound.recipe)['amp']}" if own else "fp32"),

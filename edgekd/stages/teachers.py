@@ -22,14 +22,9 @@ from edgekd.distill.config import MAIN, DistillerConfig
 from edgekd.distill.requirements import some
 from edgekd.errors import EdgekdError, InputError
 from edgekd.progress import say
-<<<<<<< HEAD
 from edgekd.recipe.detectors import TeacherRecipe
 from edgekd.recipe.schema import Recipe
-from edgekd.stages.binding import Bound, file_hash
-=======
-from edgekd.recipe.schema import Recipe, TeacherRecipe
 from edgekd.stages.binding import Bound, hash_of_weights
->>>>>>> main
 from edgekd.training.teacher import AnyTeacher, EmaTeacher, Teacher
 from edgekd.training.teacher_network import RuntimeName
 from edgekd.training.teacher_runtime import RUNTIMES
@@ -182,13 +177,8 @@ def teacher_inputs(
             continue
         if side.recipe is None:
             continue  # the average is the training's own
-<<<<<<< HEAD
-        weights = file_hash(bound.weights_path(side.recipe))
-        own = {"teacher": [side.recipe.computing, weights], "columns": columns_of(side.classes)}
-=======
         weights = hash_of_weights(bound.weights_path(side.recipe))
-        own = {"teacher": [side.recipe.model_dump(exclude={"classes"}), weights], "columns": columns_of(side.classes)}
->>>>>>> main
+        own = {"teacher": [side.recipe.computing, weights], "columns": columns_of(side.classes)}
         inputs |= own if name == MAIN else {f"{name} {key}": value for key, value in own.items()}
     return inputs
 

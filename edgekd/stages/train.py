@@ -16,13 +16,8 @@ from edgekd.detectors.inheriting import share
 from edgekd.progress import say
 from edgekd.ranks import agreement
 from edgekd.report.warn import comparison
-<<<<<<< HEAD
 from edgekd.stages import offline, schedules
-from edgekd.stages.binding import file_hash
-=======
-from edgekd.stages import schedules
 from edgekd.stages.binding import file_hash, hash_of_weights
->>>>>>> main
 from edgekd.stages.context import Context
 from edgekd.stages.in_torch import measure_in_torch, measuring
 from edgekd.stages.models import check_runtime
@@ -158,13 +153,9 @@ def train(context: Context, model: Trained) -> None:
     }
     if recipe.student.inherit:
         assert recipe.teacher is not None
-<<<<<<< HEAD
-        inputs["inherited"] = file_hash(context.bound.weights_path(recipe.teacher))
+        inputs["inherited"] = hash_of_weights(context.bound.weights_path(recipe.teacher))
     if (views := offline.views_of(recipe)) is not None:
         inputs["views"] = asdict(views)
-=======
-        inputs["inherited"] = hash_of_weights(context.bound.weights_path(recipe.teacher))
->>>>>>> main
     if model.role == "student":
         inputs |= student_inputs(context)
     ready: dict[str, Path] = {}
