@@ -10,6 +10,7 @@ from typing import Any
 
 from edgekd import ranks
 from edgekd.atomic import read_json
+from edgekd.distill.contract import distiller_names, distiller_type
 from edgekd.errors import InputError
 from edgekd.former_runs import is_former
 from edgekd.gate.verdict import EXIT_CODES
@@ -28,6 +29,7 @@ from edgekd.stages.knowledge import knowledge_stage
 from edgekd.stages.offline import check_storable
 from edgekd.stages.on_device import profile_stage, validate_stage
 from edgekd.stages.on_test import test_stage
+from edgekd.stages.prepare import prepare_stage
 from edgekd.stages.quantize import quantize_stage
 from edgekd.stages.ready import check_ready
 from edgekd.stages.seeds import control_stage, student_stage
@@ -38,6 +40,7 @@ from edgekd.training.engines.process import prepare
 STAGES: dict[str, Callable[[Context], None]] = {
     "data": data_stage,  # images and labels, validated; a view for the engine
     "teacher": teacher_stage,  # its AP on val, before anything is trained
+    "prepare": prepare_stage,  # what methods train of the teacher alone
     "knowledge": knowledge_stage,  # what it knows of every view, on a disk, where the recipe wants that
     "control": control_stage,  # the same student without a teacher
     "student": student_stage,  # the distilled student
@@ -53,6 +56,7 @@ STAGES: dict[str, Callable[[Context], None]] = {
 
 TOGETHER = {
     "teacher",
+    "prepare",
     "knowledge",
     "control",
     "student",
@@ -112,6 +116,9 @@ def run_bound(
     """As `run`, of a recipe that is bound; `command` makes this run, for the report."""
     names = list(STAGES)
     stages = names[: names.index(last) + 1]
+    if last == "prepare" and not any(distiller_type(name).prepares for name, _ in bound.distillers):
+        known = ", ".join(name for name in distiller_names() if distiller_type(name).prepares)
+        raise InputError(f"{bound.where}: distill: no method here has a preparation; of those that there are: {known}")
     return _do(bound, out, stages, fresh=fresh, allow_changed=allow_changed, turn_seconds=turn_seconds, command=command)
 
 

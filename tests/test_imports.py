@@ -107,6 +107,7 @@ FAMILIES = {path.name for path in (ROOT / "detectors").iterdir() if (path / "fam
 NAMES_ULTRALYTICS = re.compile(r"(?i:ultralytics)|RTDETR|model\[-1\]|\.dfl\.|student\.(pt|safetensors)\b")
 MAY_NAME_IT = {
     "detectors/families.py": "registers the built-in families",
+    "detectors/onnx/facts.py": "reads what artifacts say of the output layout that bears this name",
     "agent/postprocess.py": "reads the output layout that bears this name",
     "export/contract.py": "the target's key `layout` has a value of this name",
     "export/graph_ends.py": "folds that layout into the graph",

@@ -83,6 +83,7 @@ class DataSet:
         summaries: what each split holds.
         warnings: what is wrong with the set as a whole, a sentence each.
         unlabelled: images without labels beside it.
+        category_ids: how files in COCO's form call the classes, in their order.
     """
 
     class_names: tuple[str, ...]
@@ -92,6 +93,7 @@ class DataSet:
     summaries: dict[str, SplitSummary]
     warnings: tuple[str, ...]
     unlabelled: Unlabelled | None = None
+    category_ids: tuple[int, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The content of RUN/data/split.json."""
@@ -189,7 +191,9 @@ def _load_coco(config: CocoData, base: Path, cache: Path) -> DataSet:
         log.warn(warning)
     files = coco_layout.without_root(files, log)
     checked = coco_layout.read_splits(files, config.channels, log, cache)
-    return _settled(tuple(files["train"].categories.values()), config.channels, checked, log, config.on_problem)
+    categories = files["train"].categories
+    found = _settled(tuple(categories.values()), config.channels, checked, log, config.on_problem)
+    return replace(found, category_ids=tuple(categories))
 
 
 def _settled(
@@ -212,4 +216,6 @@ def _settled(
         raise InputError(*faults)
     summaries = summarise(checked, names, log)
     splits = {name: part.split for name, part in checked.items()}
-    return DataSet(names, channels, splits, log.settle(on_problem), summaries, tuple(log.warnings))
+    numbers = tuple(range(len(names)))
+    problems, warnings = log.settle(on_problem), tuple(log.warnings)
+    return DataSet(names, channels, splits, problems, summaries, warnings, category_ids=numbers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgekd.detectors.outputs import Batch, DetectorOutput, Guidance, TrainingPass
 from edgekd.detectors.spec import Branch, Needs, Part, Spec
 from edgekd.detectors.style import TrainingStyle
+from edgekd.types import FloatArray, Split
 
 
 class Detector(Protocol):
@@ -135,6 +136,32 @@ class Trainable(Detector, Protocol):
 
         Args:
             facts: what was measured of it: AP, data, recipe.
+        """
+        ...
+
+
+@runtime_checkable
+class Recorded(Detector, Protocol):
+    """A detector that looks at no image: what it found in those of the data is known, and nothing else.
+
+    Attributes:
+        source: key of the recipe and file, for messages.
+    """
+
+    source: str
+
+    def on(
+        self, splits: Mapping[str, Split], numbered: Set[str], category_ids: Sequence[int]
+    ) -> dict[str, list[FloatArray]]:
+        """Split -> per image (k, 6) x1 y1 x2 y2 px of the original image, score, class; best first.
+
+        Args:
+            splits: of the data, and the images without labels.
+            numbered: names of the splits whose image ids are COCO's.
+            category_ids: of the data's classes, in their order.
+
+        Raises:
+            InputError: a category or an image that cannot be told, a box outside of its image.
         """
         ...
 

@@ -9,7 +9,8 @@ from edgekd import plugins
 from edgekd.detectors.contract import Asked, Detector, Family, Trainable
 from edgekd.errors import EnvironmentFault, InputError, unknown
 
-_BUILT_IN = ("ultralytics", "rtmdet", "torchvision", "transformers")  # in the order in which they are asked
+# In the order in which they are asked.
+_BUILT_IN = ("ultralytics", "rtmdet", "torchvision", "transformers", "onnx", "predictions")
 _REGISTRY: dict[str, Family] = {}
 
 

@@ -171,7 +171,24 @@ class RegionHead:
     branches: ClassVar[tuple[Branch, ...]] = ()
 
 
-Head: TypeAlias = DenseHead | QueryHead | RegionHead
+@dataclass(frozen=True)
+class DetectionsHead:
+    """Of a detector that is known by its detections alone: boxes, scores and classes, after whatever it does inside.
+
+    Such a detector teaches where its detections become labels; `Detector.compute` gives none of the parts.
+
+    Attributes:
+        activation: scores are probabilities already.
+    """
+
+    kind: ClassVar[str] = "detections"
+    ranks: ClassVar[bool] = True  # only the best are given
+    bins: ClassVar[int] = 1
+    activation: Activation = "sigmoid"
+    branches: ClassVar[tuple[Branch, ...]] = ()
+
+
+Head: TypeAlias = DenseHead | QueryHead | RegionHead | DetectionsHead
 
 
 @dataclass(frozen=True)
@@ -188,6 +205,7 @@ class Spec:
         head: its kind, and what that kind has.
         parameters: number of weights.
         towers: of a dense head whose layers can be told apart; see `Detector.head_tail`.
+        traceable: False where `compute` runs outside torch: no other runtime or number format than its own can be had.
     """
 
     family: str
@@ -199,6 +217,7 @@ class Spec:
     head: Head
     parameters: int
     towers: tuple[Tower, ...] = ()
+    traceable: bool = True
 
     def tower(self, part: Part, level: int, branch: str) -> Tower | None:
         """The one of a level; None where the head has none, or is not known from inside."""

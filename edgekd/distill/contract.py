@@ -20,7 +20,7 @@ from edgekd.detectors.spec import NOTHING, Branch, Needs, Part, Spec
 from edgekd.distill.config import DistillerConfig
 from edgekd.distill.frozen import Frozen, no_parts
 from edgekd.distill.packing import Points
-from edgekd.distill.preparation import Preparation, Prepared
+from edgekd.distill.preparation import Module, Preparation, Prepared
 from edgekd.errors import unknown
 
 Level = Literal["backbone", "neck", "head", "region", "query", "feature", "logit"]
@@ -71,7 +71,7 @@ class Pair:
     columns: tuple[int, ...] = ()
     weights: Mapping[str, Tensor] | None = field(default=None, repr=False)
 
-    def prepared(self, module: nn.Module) -> Prepared:
+    def prepared(self, module: Module) -> Prepared[Module]:
         """A module of a method that `prepares`, frozen as its preparation left it."""
         return Prepared(module, self.weights)
 

@@ -11,6 +11,7 @@ from edgekd.recipe.sections import MOST_ENTRIES, Strict
 
 SEEDS = 2**32  # numpy's
 DISK_KEYS = ("views", "view_seed", "store", "storage", "points")  # of a teacher, beside `knowledge: disk`
+PREDICTIONS = "predictions"  # the family of a teacher that is a file of detections
 
 
 def path_text(text: str) -> str:
@@ -45,6 +46,11 @@ class DetectorRecipe(Strict):
             raise ValueError("give 'model' (a name such as yolo26n) or 'weights' (a file)")
         return self
 
+    @property
+    def file(self) -> str | None:
+        """What it is opened from, beside `model`."""
+        return self.weights
+
 
 def _name_or_column(value: Any) -> Any:
     if value is not None and type(value) not in (int, str):
@@ -60,6 +66,9 @@ TeacherClass = Annotated[int | str | None, BeforeValidator(_name_or_column)]
 class TeacherRecipe(DetectorRecipe):
     """The teacher, and how it is run while it teaches; its own AP is measured in torch and float32 whatever is set."""
 
+    predictions: PathText | None = Field(
+        None, description="JSON of its detections on the images of the data, in the place of model and weights"
+    )
     runtime: Literal["eager", "compile", "openvino"] = Field(
         "eager", description="compile: by torch, for GPUs; openvino: for CPUs; both take outputs from one pass as it is"
     )
@@ -96,7 +105,24 @@ class TeacherRecipe(DetectorRecipe):
     @property
     def computing(self) -> dict[str, Any]:
         """What decides what it says, but for its classes; where that is kept decides nothing."""
-        return self.model_dump(exclude={"classes", "knowledge", *DISK_KEYS})
+        return self.model_dump(exclude={"classes", "predictions", "knowledge", *DISK_KEYS})
+
+    @model_validator(mode="after")
+    def _something_given(self) -> TeacherRecipe:
+        if self.predictions is None:
+            if self.model is None and self.weights is None:
+                raise ValueError("give 'model' (a name such as yolo26n), 'weights' (a file) or 'predictions' (a JSON)")
+            return self
+        given = {"family": self.family not in (None, PREDICTIONS), "runtime": self.runtime != "eager"}
+        given |= {key: getattr(self, key) is not None for key in ("model", "weights", "precision")}
+        if wrong := [key for key, is_given in given.items() if is_given]:
+            raise ValueError(f"{', '.join(wrong)}: not beside 'predictions', which nothing runs; leave one of them out")
+        return self
+
+    @property
+    def file(self) -> str | None:
+        """See `DetectorRecipe.file`."""
+        return self.predictions or self.weights
 
 
 class EnsembleRecipe(Strict):

@@ -69,7 +69,7 @@ def detect_in_torch(
             for index in range(len(block)):
                 raw = [row[index] for row in rows]
                 if columns is not None:
-                    raw = _in_data_classes(raw, columns)
+                    raw = in_data_classes(raw, columns)
                 boxes, scores, classes = postprocess(raw, settings.conf, settings.iou, settings.max_det)
                 found[start].append(Detections(pack.restore(start + index, boxes), scores, classes))
             advance(min(_BATCH * size, len(arrays) - start))
@@ -91,7 +91,7 @@ def _full_float32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def _in_data_classes(raw: list[np.ndarray[Any, Any]], columns: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
+def in_data_classes(raw: list[np.ndarray[Any, Any]], columns: np.ndarray[Any, Any]) -> list[np.ndarray[Any, Any]]:
     """Reorder dense score columns; of end-to-end rows, give each its classes of the data, and drop foreign ones."""
     if len(raw) == 2:
         boxes, scores = raw

@@ -68,7 +68,7 @@ class Bound:
         return str(self.path)
 
     def weights_path(self, detector: DetectorRecipe) -> Path | None:
-        """The weights file: beside the recipe, else in the current folder."""
+        """The weights file, or that of its detections: beside the recipe, else in the current folder."""
         return weights_path(detector, self.base)
 
     def locked(self) -> str:
@@ -94,10 +94,18 @@ def file_hash(path: Path | None) -> str | None:
 
 
 def hash_of_weights(path: Path | None) -> str | None:
-    """Of the weights that the recipe names: a file, or a folder with what describes them beside them."""
-    if path is None or not path.is_dir():
+    """Of the weights that the recipe names: a file, or a folder with what describes them beside them.
+
+    Of an ONNX file with the JSON beside it, which says how it is used.
+    """
+    if path is None:
+        return None
+    if path.is_dir():
+        read = sorted(one for one in path.iterdir() if one.suffix in _READ_IN_FOLDERS and one.is_file())
+    elif path.suffix.lower() == ".onnx" and path.with_suffix(".json").is_file():
+        read = [path, path.with_suffix(".json")]
+    else:
         return file_hash(path)
-    read = sorted(one for one in path.iterdir() if one.suffix in _READ_IN_FOLDERS and one.is_file())
     lines = [f"{sha256_file(one)}  {one.name}\n" for one in read]
     return sha256("".join(lines).encode()).hexdigest()
 

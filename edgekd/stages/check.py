@@ -252,6 +252,8 @@ def _in_words(spec: dict[str, Any]) -> str:
         return f"reg_max {facts['bins']}"
     if spec["head_kind"] == "region":
         return f"regions of {facts['width']} channels"
+    if spec["head_kind"] == "detections":
+        return "nothing inside is known"
     return f"{facts['queries']} queries, {facts['layers']} layers"
 
 

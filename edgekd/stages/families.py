@@ -7,18 +7,18 @@ from typing import TypeVar
 
 from edgekd.detectors import families
 from edgekd.errors import InputError
-from edgekd.recipe.detectors import DetectorRecipe
+from edgekd.recipe.detectors import PREDICTIONS, DetectorRecipe
 from edgekd.recipe.schema import Recipe
 
 One = TypeVar("One", bound=DetectorRecipe)
 
 
 def weights_path(detector: DetectorRecipe, base: Path) -> Path | None:
-    """The weights file: beside the recipe, else in the current folder."""
-    if detector.weights is None:
+    """The weights file, or that of its detections: beside the recipe, else in the current folder."""
+    if detector.file is None:
         return None
-    beside = base / detector.weights
-    return beside if beside.exists() else Path(detector.weights)
+    beside = base / detector.file
+    return beside if beside.exists() else Path(detector.file)
 
 
 def with_families(recipe: Recipe, base: Path, where: str) -> Recipe:
@@ -60,5 +60,7 @@ def _problem(detector: DetectorRecipe, place: str) -> str | None:
 def _resolved(detector: One, base: Path) -> One:
     if detector.family is not None:
         return detector
+    if detector.file is not None and detector.file != detector.weights:
+        return detector.model_copy(update={"family": PREDICTIONS})
     found = families.meant(detector.model, weights_path(detector, base))
     return detector.model_copy(update={"family": found})

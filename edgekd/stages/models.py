@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from torch import Tensor
 
@@ -13,7 +12,7 @@ from edgekd.detectors.class_map import columns_of
 from edgekd.detectors.class_matching import ClassMatch
 from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.detectors.inheriting import inherited
-from edgekd.detectors.spec import Branch, DenseHead, RegionHead, Spec
+from edgekd.detectors.spec import Branch, DenseHead, DetectionsHead, RegionHead, Spec
 from edgekd.distill.adapters import named_paths
 from edgekd.distill.config import EMA, MAIN, DistillerConfig, FeatureConfig
 from edgekd.distill.contract import Distiller, Pair, distiller_type
@@ -22,8 +21,8 @@ from edgekd.distill.requirements import unmet
 from edgekd.errors import EdgekdError, InputError, unknown
 from edgekd.export import foresee
 from edgekd.export.targets import check_size
-from edgekd.recipe.detectors import DetectorRecipe
 from edgekd.stages.binding import Bound
+from edgekd.stages.opened import require_channels, require_model, require_trainable
 from edgekd.stages.teachers import (
     Methods,
     Side,
@@ -94,10 +93,10 @@ def build_detectors(
     asked = Asked(recipe.student.model, student_path, class_names, channels, f"{where}: student")
     student = families.trainable(families.open_detector(recipe.student.family, asked), asked.where)
     found = {name: open_teacher(bound, name, class_names, channels, architecture_only) for name in recipes_of(recipe)}
-    _require_channels(channels, where, student=student, **{place_of(name): one for name, one in found.items()})
-    _require_trainable(student, recipe.train, where)
+    require_channels(channels, where, student=student, **{place_of(name): one for name, one in found.items()})
+    require_trainable(student, recipe.train, where)
     sides = {place_of(name): (recipes_of(recipe)[name], one) for name, one in found.items()}
-    _require_model(where, student=(recipe.student, student), **sides)
+    require_model(where, student=(recipe.student, student), **sides)
     student, found = _with_taps(bound.distillers, student, found)
     teachers = {name: matched(bound, name, one, class_names) for name, one in found.items()}
     teachers |= {name: ensemble(bound, name, teachers, class_names) for name in recipe.ensembles}
@@ -178,14 +177,20 @@ def method_problems(pair: RunDetectors, name: str, config: DistillerConfig | Non
     kind = distiller_type(name)
     config = config or kind.config_type.model_validate({})
     side, sides = pair.teachers[config.teacher], pair.of_methods(config.teacher)
-    reasons = unmet(kind.requires, sides)
-    if reasons:
-        return [f"{name} {reason}" for reason in reasons]
-    try:
-        part = kind(config, sides)
-    except EdgekdError as error:
-        return list(error.problems)
-    return [f"{name} {reason}" for reason in _unreadable(side.runtime, part, side.detector.spec)]
+    reasons = [f"{name} {reason}" for reason in unmet(kind.requires, sides)]
+    if not reasons:
+        try:
+            part = kind(config, sides)
+        except EdgekdError as error:
+            reasons = list(error.problems)
+        else:
+            reasons = [f"{name} {reason}" for reason in _unreadable(side.runtime, part, side.detector.spec)]
+    if reasons and isinstance(sides.teacher.head, DetectionsHead):
+        return [
+            f"{name} looks into the teacher; of teacher {sides.teacher.name} nothing is known but its detections: use "
+            "them as labels (data.unlabelled), or another teacher for this method"
+        ]
+    return reasons
 
 
 def _unreadable(runtime: RuntimeName, part: Distiller, teacher: Spec) -> list[str]:
@@ -247,43 +252,6 @@ def _with_taps(
     }
     ours = [path for config in configs for path in named_paths(config.taps)] + theirs[EMA]
     return student.with_taps(ours), {name: one.with_taps(theirs[name]) for name, one in teachers.items()}
-
-
-def _require_trainable(student: Trainable, train: Mapping[str, Any], where: str) -> None:
-    """Refuse arguments that the engine cannot train this student with."""
-    from edgekd.training.engines.shell import unservable  # imports the engine
-
-    if reasons := unservable(student, train):
-        raise InputError(*(f"{where}: {reason}" for reason in reasons))
-
-
-def _require_channels(channels: int, where: str, **detectors: Detector | None) -> None:
-    """Refuse weights made for images of another number of channels."""
-    problems = [
-        f"{where}: {side}: takes {detector.spec.input_channels} input channels, the data has {channels}; "
-        f"use weights trained on such data"
-        for side, detector in detectors.items()
-        if detector is not None and detector.spec.input_channels != channels
-    ]
-    if problems:
-        raise InputError(*problems)
-
-
-def _require_model(where: str, **sides: tuple[DetectorRecipe, Detector]) -> None:
-    """Refuse weights of another model than the recipe names beside them."""
-    problems = []
-    for side, (asked, detector) in sides.items():
-        if asked.model is None or asked.weights is None:
-            continue
-        family = families.family(detector.spec.family)
-        differing = family.differing(asked.model, detector, f"{where}: {side}.model")
-        if differing:
-            problems.append(
-                f"{where}: {side}.weights: {asked.weights} holds another model than {side}.model: {asked.model} "
-                f"({', '.join(differing)} differ); correct one, or leave {side}.model out"
-            )
-    if problems:
-        raise InputError(*problems)
 
 
 def _head(bound: Bound, spec: Spec) -> Branch | None:

@@ -180,7 +180,9 @@ def _reasons(pair: RunDetectors, name: str, config: DistillerConfig) -> list[str
 def _part(context: Context, name: str, config: DistillerConfig, prepared: str | None) -> dict[str, Any]:
     kind = distiller_type(name)
     part: Distiller = kind(config, context.pair.of_methods(config.teacher))
-    own = set(type(config).model_fields) - set(DistillerConfig.model_fields)
+    own = (
+        set(type(config).model_fields) - set(DistillerConfig.model_fields) - {"prepared"}
+    )  # of that its content counts
     keys = sorted(own if kind.decided_by is None else kind.decided_by)
     content = config.model_dump(mode="json")
     return {

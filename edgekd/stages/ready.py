@@ -22,7 +22,9 @@ from edgekd.stages.context import Context
 from edgekd.stages.doctor import lacking
 from edgekd.stages.export import source_of
 from edgekd.stages.models import check_runtime
+from edgekd.stages.prepared_file import check_prepared
 from edgekd.stages.quantization_images import check_images, int8_options
+from edgekd.stages.recorded import require_recorded
 
 _OPSET = TargetSpec.model_fields["opset"].default
 
@@ -42,6 +44,8 @@ def check_ready(context: Context, *, to_the_end: bool = True, prepare: bool = Tr
     if to_the_end:
         check_measurable(bound)
     check_images(context)
+    check_prepared(context)
+    require_recorded(context)
     check_runtime(bound)
     ranks.on_main(lambda: _try_exports(context))
     if to_the_end:

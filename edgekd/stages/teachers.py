@@ -84,7 +84,10 @@ def open_teacher(
     path = None if architecture_only and recipe.model else bound.weights_path(recipe)
     if path is None and not architecture_only:
         raise InputError(f"{where}.weights: missing; name a trained file, e.g. best.pt: random weights teach nothing")
-    return families.open_detector(recipe.family, Asked(recipe.model, path, class_names, channels, where))
+    found = families.open_detector(recipe.family, Asked(recipe.model, path, class_names, channels, where))
+    if not found.spec.traceable and (recipe.runtime != "eager" or recipe.precision is not None):
+        raise InputError(f"{where}: {found.spec.name} runs as its file says; leave runtime and precision out")
+    return found
 
 
 def matched(bound: Bound, name: str, detector: Detector, class_names: tuple[str, ...]) -> Side:

@@ -10,16 +10,13 @@ import numpy as np
 
 from edgekd import ranks
 from edgekd.atomic import read_json, sha256_file, write_json
-from edgekd.data import pack, train_view
+from edgekd.data import train_view
 from edgekd.data.unlabelled import UnlabelledData, extended
 from edgekd.distill.config import MAIN
 from edgekd.errors import InputError
 from edgekd.progress import say
-from edgekd.ranks import agreement
-from edgekd.stages.accuracy import detect_in_torch
 from edgekd.stages.context import Context
-from edgekd.stages.in_torch import teacher_measuring
-from edgekd.training.engines.placement import torch_device
+from edgekd.stages.in_torch import found_by, teacher_measuring
 from edgekd.types import GroundTruth, Split
 
 SCHEMA = "edgekd.pseudo_labels/1"
@@ -49,7 +46,9 @@ def student_inputs(context: Context) -> dict[str, Any]:
 def images_view(context: Context, *, with_unlabelled: bool) -> tuple[Path, frozenset[int]]:
     """What a model is trained on: data.yaml, and the places in train of images that nobody has labelled."""
     data, asked = context.data, context.bound.data.unlabelled
-    if asked is None or data.unlabelled is None or not with_unlabelled:
+    labelled = (context.path / FILE).is_file()  # in a mere check nothing is
+    wanted = asked is not None and with_unlabelled and (asked.labels == "none" or labelled)
+    if asked is None or data.unlabelled is None or not wanted:
         return train_view.write(data, context.path / "data" / "train_view"), frozenset()
     more, train = data.unlabelled.split, data.splits["train"]
     if asked.labels == "teacher":
@@ -63,13 +62,7 @@ def images_view(context: Context, *, with_unlabelled: bool) -> tuple[Path, froze
 def _label(context: Context, asked: UnlabelledData) -> list[str]:
     assert context.data.unlabelled is not None
     split, side = context.data.unlabelled.split, context.pair.teachers[MAIN]
-    folder = context.path / "data" / "packs"
-    images = ranks.on_main(lambda: pack.build(split, context.size_px, context.data.channels, folder))
-    agreement.await_file(images.npy_path, images.sha256)
-    found = detect_in_torch(
-        side.detector, side.head, pack=images, columns=side.columns, settings=context.bound.recipe.validate_,
-        title="labelling images", device=torch_device(context.bound.recipe.train.get("device")),
-    )  # fmt: skip
+    found = found_by(context, side.detector, side.head, split, title="labelling images", columns=side.columns)
     if not ranks.is_main():
         return []
     rows = []

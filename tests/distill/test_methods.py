@@ -38,6 +38,7 @@ METHODS: dict[str, dict[str, object]] = {
     "gid": {"canonical_px": 24.0, "nms_iou": 0.9},
     "dsig": {"canonical_px": 16.0},
     "gdetkd": {"canonical_px": 16.0},
+    "unikd": {"width": 16, "queries": 12},
     "head_assistant": {"canonical_px": 16.0, "width": 32},
     "searched fgbg": {"knowledge": "fgbg"},
     "searched instance": {"knowledge": "instance", "distance": "pearson"},

@@ -1,0 +1,1 @@
+"""Teachers that are ONNX files, of whatever detector."""

@@ -1,0 +1,1 @@
+"""A teacher that is a file of detections."""

@@ -1,0 +1,1 @@
+"""Methods that learn through queries: embeddings of what a detector knows, whatever its architecture."""
