@@ -56,9 +56,10 @@ def watch(
         model = unwrapped(trainer.model)
         if isinstance(model, DistillationModule):
             model.balance.flush()
-            resume.log |= {"terms": model.balance.rows, "first_steps": model.balance.report()}
+            first = {**model.balance.report(), "knowledge": model.source.told}
+            resume.log |= {"terms": model.balance.rows, "first_steps": first}
             if len(rows) == 1 and watcher is None:
-                _say_first_steps(model.balance.report())
+                _say_first_steps(first)
         if watcher is not None:
             watcher.epoch(rows[-1])
 
@@ -81,6 +82,7 @@ def _learning_rate(trainer: StudentTrainer) -> float:
 
 
 def _say_first_steps(report: dict[str, Any]) -> None:
+    say(f"knowledge of the teacher: {report['knowledge']}")
     say(f"first {report['steps']} steps  {'term':<20} {'value':>10} {'weight':>8} {'grad norm':>10} {'share':>7}")
     for term in report["terms"]:
         say(
