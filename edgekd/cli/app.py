@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import typer
 
 from edgekd import __version__, plain, ranks
+from edgekd.cli import completion
 from edgekd.terminal import cell, print_lines, print_table, put
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Distil a big object detector into a small one, export it, and prove it on the device.",
@@ -48,7 +48,10 @@ def file_to_write(path: Path | None) -> Path | None:
 
 
 RecipePath = Annotated[
-    Path, typer.Argument(help="recipe: a YAML file, or the name of a built-in one", show_default=False)
+    Path,
+    typer.Argument(
+        help="recipe: a YAML file, or the name of a built-in one", show_default=False, autocompletion=completion.recipes
+    ),
 ]
 RunPath = Annotated[Path, typer.Argument(help="run directory", show_default=False)]
 Out = Annotated[Path, typer.Option("--out", help="run directory to write")]
@@ -58,7 +61,13 @@ AllowChanged = Annotated[
     bool, typer.Option("--allow-changed", help="go on from the saved state of a training that has changed since")
 ]
 Bisect = Annotated[
-    str | None, typer.Option("--bisect", metavar="TARGET", help="show the nodes at which this artifact departs")
+    str | None,
+    typer.Option(
+        "--bisect",
+        metavar="TARGET",
+        help="show the nodes at which this artifact departs",
+        autocompletion=completion.targets,
+    ),
 ]
 Everything = Annotated[bool, typer.Option("--all", help="with --bisect: show every node")]
 Json = Annotated[bool, typer.Option("--json", help="print the result as JSON")]

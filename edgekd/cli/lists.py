@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgekd.cli import completion
 from edgekd.cli.app import Json, Set, app, print_json, print_rows, recipe_file
 from edgekd.terminal import print_lines
 
@@ -28,14 +29,17 @@ def targets(as_json: Json = False) -> None:
 @app.command()
 def devices(as_json: Json = False) -> None:
     """List devices."""
-    from edgekd.stages.listing import list_devices
+    from edgekd.stages.listing import list_devices, shown_devices
 
-    print_rows(list_devices(), as_json)
+    rows = list_devices()
+    print_rows(rows if as_json else shown_devices(rows), as_json)
 
 
 @app.command()
 def doctor(
-    device: Annotated[str, typer.Option("--device", help="a name or a YAML file")] = "local",
+    device: Annotated[
+        str, typer.Option("--device", help="a name or a YAML file", autocompletion=completion.devices)
+    ] = "local",
     accept_host_key: Annotated[
         bool, typer.Option("--accept-host-key", help="show the device's ssh host key and trust it from now on")
     ] = False,
@@ -57,10 +61,20 @@ def doctor(
 @app.command()
 def methods(
     name: Annotated[
-        str | None, typer.Argument(help="show the card of this one, or what this preset stands for", show_default=False)
+        str | None,
+        typer.Argument(
+            help="show the card of this one, or what this preset stands for",
+            show_default=False,
+            autocompletion=completion.methods,
+        ),
     ] = None,
     recipe: Annotated[
-        Path | None, typer.Option("--for", help="which of them serve the student and teacher of this recipe")
+        Path | None,
+        typer.Option(
+            "--for",
+            help="which of them serve the student and teacher of this recipe",
+            autocompletion=completion.recipes,
+        ),
     ] = None,
     set_: Set = None,
     as_json: Json = False,
@@ -75,7 +89,8 @@ def methods(
         print_rows(rows if as_json else stage.shown_fits(rows), as_json)
         return
     if not name:
-        print_rows([*stage.list_methods(), *stage.list_presets()], as_json)
+        rows = [*stage.list_methods(), *stage.list_presets()]
+        print_rows(rows if as_json else stage.shown_methods(rows), as_json)
         return
     preset = stage.preset_card(name)
     card = preset or stage.method_card(name)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgekd.cli import completion
 from edgekd.cli.app import (
     Json,
     RecipePath,
@@ -27,7 +28,12 @@ from edgekd.terminal import print_lines
 def shortlist(
     recipe: RecipePath,
     device: Annotated[
-        str | None, typer.Option("--device", help="a name or a YAML file; default: the recipe's only one, else local")
+        str | None,
+        typer.Option(
+            "--device",
+            help="a name or a YAML file; default: the recipe's only one, else local",
+            autocompletion=completion.devices,
+        ),
     ] = None,
     folder: Annotated[
         Path | None, typer.Option("--folder", help="keeps what is measured  [default: runs/shortlist-NAME]")

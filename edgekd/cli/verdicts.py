@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgekd.cli import completion
 from edgekd.cli.app import (
     Github,
     Json,
@@ -52,7 +53,9 @@ def compare(
     candidate: Annotated[Path, typer.Argument(help="artifact folder to judge", show_default=False)],
     *,
     out: Annotated[Path, typer.Option("--out", help="folder for the verdict and the raw measurements")],
-    device: Annotated[str, typer.Option("--device", help="where to measure: a name or a YAML file")] = "local",
+    device: Annotated[
+        str, typer.Option("--device", help="where to measure: a name or a YAML file", autocompletion=completion.devices)
+    ] = "local",
     images: Annotated[Path | None, typer.Option("--images", help="run whose validation images serve both")] = None,
     max_slowdown: Annotated[float, typer.Option(help="latency budget, as a fraction", min=0)] = 0.01,
     max_ap_loss: Annotated[float, typer.Option(help="AP that may be lost", min=0)] = 0.005,
@@ -116,10 +119,10 @@ def baseline_show(
 ) -> None:
     """Show one baseline."""
     from edgekd.gate.baseline import load
-    from edgekd.report.history import rows
+    from edgekd.report.history import rows, shown
 
     kept = load(store, name)
-    print_json(kept.model_dump(mode="json")) if as_json else print_rows(rows([kept]), as_json=False)
+    print_json(kept.model_dump(mode="json")) if as_json else print_rows(shown(rows([kept])), as_json=False)
 
 
 @app.command()
@@ -130,12 +133,12 @@ def history(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show accuracy and latency over the saved baselines."""
+    """Show accuracy, latency and throughput over the saved baselines."""
     from edgekd.gate.baseline import load_all
-    from edgekd.report.history import rows
+    from edgekd.report.history import rows, shown
     from edgekd.stages.baseline import write_history
 
     kept = load_all(store)
     if out:
         write_history(kept, store, out)
-    print_rows(rows(kept), as_json)
+    print_rows(rows(kept) if as_json else shown(rows(kept)), as_json)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgekd.gate.baseline import Baseline, Entry
@@ -10,11 +10,16 @@ from edgekd.report import numbers
 from edgekd.report.page import environment, filled
 from edgekd.report.plots import Figure, Line, line_chart, series_key
 
+_FIGURES = (
+    ("AP", "ap", "AP on val"),
+    ("Latency", "p50_ms", "median, ms"),
+    ("Throughput", "images_per_second", "images per second"),
+)
+
 
 def page(baselines: Sequence[Baseline]) -> str:
     """HTML of a history, oldest first."""
-    found = (_figure(baselines, *what) for what in (("AP", "ap", "AP on val"), ("Latency", "p50_ms", "median, ms")))
-    figures = [figure for figure in found if figure]
+    figures = [figure for what in _FIGURES if (figure := _figure(baselines, *what))]
     template = environment(("ap", "digits", "megabytes")).get_template("history.html.j2")
     return filled(template, baselines=baselines, figures=figures)
 
@@ -32,12 +37,14 @@ def _figure(baselines: Sequence[Baseline], title: str, quantity: str, axis: str)
             lines.append(Line(series_key(name, index, numbers.digits(points[-1][1])), points))
     if not lines:
         return None
-    note = "Numbers of the baselines as in the table."
-    if quantity == "p50_ms":
+    note = "Where names would not fit, some are left out or cut; the table has all."
+    if quantity == "images_per_second":
+        note += " Of the fastest load that each baseline has."
+    if quantity != "ap":
         note += " Times of different environments do not compare; the table's fingerprints tell them apart."
-    return Figure(
-        title, line_chart(title, lines, ("baseline", axis), whole=True), tuple(line.key for line in lines), note, ()
-    )
+    names = [one.name for one in baselines]
+    chart = line_chart(title, lines, ("baseline", axis), names=names)
+    return Figure(title, chart, tuple(line.key for line in lines), note, ())
 
 
 def _entry(one: Baseline, name: str) -> Entry | None:
@@ -45,13 +52,27 @@ def _entry(one: Baseline, name: str) -> Entry | None:
 
 
 def rows(baselines: Sequence[Baseline]) -> list[dict[str, Any]]:
-    """One row per artifact and baseline, oldest first, for the terminal and for programs."""
+    """One row per artifact and baseline, oldest first, for programs."""
     return [
         {
-            "artifact": name, "baseline": one.name, "saved": one.saved[:10], "ap": entry.ap, "p50_ms": entry.p50_ms,
-            "size_bytes": entry.size_bytes, "where": (entry.fingerprint or "")[:6],
+            "artifact": name, "baseline": one.name, "saved": one.saved, "ap": entry.ap, "p50_ms": entry.p50_ms,
+            "p90_ms": entry.p90_ms, "images_per_second": entry.images_per_second, "size_bytes": entry.size_bytes,
+            "peak_memory_mb": entry.peak_memory_mb, "environment": entry.fingerprint,
         }
         for name in dict.fromkeys(entry.name for one in baselines for entry in one.artifacts)
         for one in baselines
         if (entry := _entry(one, name))
+    ]  # fmt: skip
+
+
+def shown(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of `rows` for people."""
+    return [
+        {
+            "artifact": row["artifact"], "baseline": row["baseline"], "saved": row["saved"][:10],
+            "AP": numbers.ap(row["ap"]), "median ms": numbers.digits(row["p50_ms"]),
+            "images/s": numbers.digits(row["images_per_second"]), "size": numbers.megabytes(row["size_bytes"]),
+            "where": (row["environment"] or "")[:6],
+        }
+        for row in found
     ]  # fmt: skip

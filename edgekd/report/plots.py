@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,6 +18,8 @@ from edgekd.report.svg import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Scale, ax
 MAX_POINTS = 120
 _DASHES = (None, "7 4", "2 4", "9 3 2 3")
 _TERM_COLOURS = 5
+_ROOM_FOR_NAMES = 0.45  # beside the first and the last point, in points
+_LETTER_PX = 6.6
 
 
 @dataclass(frozen=True)
@@ -170,23 +172,24 @@ def line_chart(
     titles: tuple[str, str],
     levels: Sequence[float] = (),
     percent: bool = False,
-    whole: bool = False,
+    names: Sequence[str] = (),
 ) -> Markup:
     """Lines over one x; `titles` of the axes. The y axis starts at 0, or is logarithmic where values span far.
 
     Args:
         levels: of horizontal lines.
         percent: whether y is a share.
-        whole: whether x counts, so that there is nothing between two whole numbers.
+        names: what stands at x = 1, 2, ... in the place of these numbers.
     """
     values = [value for line in lines for _, value in line.points]
     first, last = _extent(at for line in lines for at, _ in line.points)
     log = min(values) > 0 and max(values) > 50 * min(values) and not percent
     bottom, top = (min(values) / 1.2, max(values) * 1.2) if log else (min(0.0, *values), max(values) * 1.06 or 1.0)
-    x = Scale(first, last if last > first else first + 1, LEFT, WIDTH - RIGHT)
+    air = _ROOM_FOR_NAMES if names else 0.0
+    x = Scale(first - air, (last if last > first or names else first + 1) + air, LEFT, WIDTH - RIGHT)
     y = Scale(bottom, top if top > bottom else bottom + 1, HEIGHT - BOTTOM, TOP, log)
     text = (lambda tick: f"{100 * tick:.4g} %") if percent else plain
-    at_text = (lambda tick: plain(tick) if tick == round(tick) else "") if whole else plain
+    at_text = _names_at(names, x) if names else plain
     parts = [axes((x, y), titles, (at_text, text))]
     for value in levels:
         if bottom < value < top:
@@ -198,6 +201,22 @@ def line_chart(
             at, value = line.points[0]
             parts.append(element("circle", cx=x(at), cy=y(value), r=4, class_=f"dot {line.key.colour}"))
     return drawing(f"{label}: {', '.join(line.key.label for line in lines)}", parts)
+
+
+def _names_at(names: Sequence[str], x: Scale) -> Callable[[float], str]:
+    """Texts of ticks at whole numbers, cut to what fits between two of them; none elsewhere."""
+    marks = x.ticks()
+    gap_px = x(marks[1]) - x(marks[0]) if len(marks) > 1 else x.end_px - x.start_px
+    most = max(int(gap_px / _LETTER_PX) - 1, 3)
+
+    def text(tick: float) -> str:
+        number = round(tick)
+        if tick != number or not 1 <= number <= len(names):
+            return ""
+        name = names[number - 1]
+        return name if len(name) <= most else f"{name[: most - 1]}\u2026"
+
+    return text
 
 
 def _points(rows: Sequence[Mapping[str, str]], x: str, y: str) -> tuple[tuple[float, float], ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.atomic import write_json, write_text
-from edgekd.report.numbers import DASH, count, digits
+from edgekd.report.numbers import DASH, digits
 from edgekd.report.shortlist import page
 from edgekd.search.latency_fit import Prediction
 from edgekd.search.published import sources
@@ -55,10 +55,10 @@ def rows(told: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A table for people of what was measured, the fastest first."""
     return [
         {
-            "candidate": one["name"], "weights": count(one["parameters"]), "GFLOPs": digits(one["gflops"]),
+            "candidate": one["name"], "GFLOPs": digits(one["gflops"]),
             "COCO AP": DASH if one["coco_ap"] is None else f"{one['coco_ap']:.1f}",
-            "median ms": digits(one["p50_ms"]), "p90 ms": digits(one["p90_ms"]),
-            "memory MB": digits(one["memory_mb"]), "file MB": digits(one["size_mb"]), "verdict": _verdict(one),
+            "p90 ms": digits(one["p90_ms"]), "memory MB": digits(one["memory_mb"]),
+            "file MB": digits(one["size_mb"]), "verdict": _verdict(one),
         }
         for one in told["candidates"]
         if one["status"] == "measured"

@@ -20,9 +20,9 @@ def list_targets() -> list[dict[str, Any]]:
         steps = [step(one) for one in spec.steps]
         lacking = [reason for one in steps if (reason := one.missing())]
         rows.append({
-            "target": name, "runtime": spec.runtime, "precision": spec.precision, "steps": " > ".join(spec.steps),
-            "cannot_make": "; ".join(lacking), "cannot_run": _cannot_run(spec.runtime),
-            "untested": "; ".join(one.untested for one in steps if one.untested),
+            "target": name, "runtime": spec.runtime, "precision": spec.precision, "steps": list(spec.steps),
+            "cannot_make": lacking, "cannot_run": _cannot_run(spec.runtime),
+            "untested": [one.untested for one in steps if one.untested],
         })  # fmt: skip
     return rows
 
@@ -31,7 +31,8 @@ def shown_targets(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], lis
     """A table for people, and below it, once each, why this machine cannot make or run some."""
     table = [
         {
-            **{key: row[key] for key in ("target", "runtime", "steps")},
+            **{key: row[key] for key in ("target", "runtime")},
+            "steps": " > ".join(row["steps"]),
             "make": "no" if row["cannot_make"] else "yes",
             "run": "no" if row["cannot_run"] else "yes",
             "tested": "partly" if row["untested"] else "yes",
@@ -45,19 +46,19 @@ def shown_targets(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], lis
             ("cannot_run", "cannot run here"),
             ("untested", "untested"),
         ):
-            if row[key]:
-                whose.setdefault(f"{start}: {row[key]}", []).append(row["target"])
+            for text in row[key]:
+                whose.setdefault(f"{start}: {text}", []).append(row["target"])
     return table, [f"{', '.join(names)}: {text}" for text, names in whose.items()]
 
 
-def _cannot_run(runtime: str) -> str:
+def _cannot_run(runtime: str) -> list[str]:
     if runtime not in runtime_names():
-        return f"the agent has no runtime for {runtime}"
+        return [f"the agent has no runtime for {runtime}"]
     try:
         runtime_class(runtime)
     except AgentError as error:
-        return error.message
-    return ""
+        return [error.message]
+    return []
 
 
 def list_devices() -> list[dict[str, Any]]:
@@ -70,7 +71,12 @@ def list_devices() -> list[dict[str, Any]]:
             "where": {"local": "here", "ssh": spec.ssh.host or spec.name, "adb": spec.adb.serial or "the only one"}[
                 spec.transport
             ],
-            "runtimes": ", ".join(spec.runtimes),
+            "runtimes": list(spec.runtimes),
         }
         for spec in specs
     ]
+
+
+def shown_devices(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of `list_devices`, for people."""
+    return [{**row, "runtimes": ", ".join(row["runtimes"])} for row in rows]

@@ -22,32 +22,42 @@ from edgekd.stages.models import method_problems
 
 
 def list_methods() -> list[dict[str, Any]]:
-    """One row per distillation method."""
+    """One row per distillation method; its keys with their defaults, but for those that say when and by whom."""
     rows = []
     for name in distiller_names():
         kind = distiller_type(name)
-        defaults = {
-            key: field.default
-            for key, field in kind.config_type.model_fields.items()
-            if key not in ("schedule", "teacher", "share_of")
-        }
+        defaults = kind.config_type.model_validate({}).model_dump(mode="json")
+        keys = {key: value for key, value in defaults.items() if key not in ("schedule", "teacher", "share_of")}
         rows.append({
             "method": name, "level": kind.card.level, "about": kind.card.about, "package": package_of(kind),
-            "keys": ", ".join(f"{key}={value}" for key, value in defaults.items() if value is not None),
+            "keys": keys, "methods": [],
         })  # fmt: skip
     return rows
 
 
 def list_presets() -> list[dict[str, Any]]:
-    """One row per preset, in the form of `list_methods`; its keys are the methods that it stands for."""
+    """One row per preset, in the form of `list_methods`, with the methods that it stands for."""
     rows = []
     for name in sorted(preset_files()):
         preset = load_preset(name)
         rows.append({
             "method": name, "level": "preset", "about": preset["about"], "package": "",
-            "keys": ", ".join(entry["method"] for entry in preset["distill"]),
+            "keys": {}, "methods": [entry["method"] for entry in preset["distill"]],
         })  # fmt: skip
     return rows
+
+
+def shown_methods(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Methods and presets for people: keys that have a default, or what the preset stands for."""
+    return [
+        {
+            **{key: value for key, value in row.items() if key != "methods"},
+            "keys": ", ".join(
+                row["methods"] or (f"{key}={value}" for key, value in row["keys"].items() if value is not None)
+            ),
+        }
+        for row in rows
+    ]
 
 
 def preset_card(name: str) -> dict[str, Any] | None:
@@ -99,7 +109,11 @@ def shown_card(card: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:
     facts = {key: value for key, value in card.items() if key not in ("method", "about", "keys") and value}
     lines = [f"{card['method']}: {card['about']}", ""]
     lines += [f"{key}: {'; '.join(value) if isinstance(value, list) else value}" for key, value in facts.items()]
-    return [*lines, ""], card["keys"]
+    keys = [
+        {**row, "default": "" if row["default"] is None else row["default"], "allowed": ", ".join(row["allowed"])}
+        for row in card["keys"]
+    ]
+    return [*lines, ""], keys
 
 
 def methods_for(recipe: Path, overrides: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -118,14 +132,14 @@ def methods_for(recipe: Path, overrides: tuple[str, ...]) -> list[dict[str, Any]
         pair = Context(bound, run).pair
         reasons = {name: method_problems(pair, name) for name in distiller_names()}
     return [
-        {"method": name, "level": distiller_type(name).card.level, "serves": not why, "why not": "; ".join(why)}
+        {"method": name, "level": distiller_type(name).card.level, "serves": not why, "why not": why}
         for name, why in sorted(reasons.items(), key=lambda entry: bool(entry[1]))
     ]
 
 
 def shown_fits(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows of `methods_for`, for people."""
-    return [{**row, "serves": "yes" if row["serves"] else "no"} for row in rows]
+    return [{**row, "serves": "yes" if row["serves"] else "no", "why not": "; ".join(row["why not"])} for row in rows]
 
 
 def _kind(name: str) -> type[Distiller]:
@@ -139,11 +153,12 @@ def _keys(config: type[DistillerConfig]) -> list[dict[str, Any]]:
     """Keys with their defaults, the method's own first."""
     shared = {*DistillerConfig.model_fields, *FeatureConfig.model_fields} - {"weight"}
     ordered = sorted(config.model_fields.items(), key=lambda item: item[0] in shared)
+    defaults = config.model_validate({}).model_dump(mode="json")
     return [
         {
             "key": key,
-            "default": "" if field.default is None or key == "schedule" else field.default,
-            "allowed": ", ".join(map(str, get_args(field.annotation))) if _is_choice(field.annotation) else "",
+            "default": None if key == "schedule" else defaults[key],
+            "allowed": list(get_args(field.annotation)) if _is_choice(field.annotation) else [],
             "about": field.description or "",
         }
         for key, field in ordered

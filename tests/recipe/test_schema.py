@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from edgekd.recipe.schema import Recipe
 from edgekd.stages.binding import recipe_json_schema
+from edgekd.training.arguments import check_arguments
 
 MINIMAL: dict[str, Any] = {"name": "a", "data": {"format": "digits"}, "student": {"model": "yolo11p"}}
 FULL: dict[str, Any] = {
@@ -110,9 +111,32 @@ class TestSchemaForEditors:
             {"distill": [{"method": "cwd", "tau": "hot"}]},
             {"distill": [{"method": "cwd", "foo": 1}]},
             {"gate": {"min_app": 0.5}},
+            {"train": {"epochs": "three"}},
+            {"train": {"lr0": 5}},
+            {"train": {"lrO": 0.01}},
+            {"train": {"imgsz": 100}},
+            {"train": {"optimizer": "Adamant"}},
+            {"train": {"device": "0,1"}},
+            {"train": {"checkpoint_minutes": 0}},
+            {"train": {"loggers": ["clearml"]}},
+            {"quantize": {"mode": "qat", "train": {"lr0": 0.1}}},
+            {"search": {"students": {"sizes": [640.5]}}},
+            {"search": {"students": {"precisions": ["fp8"]}}},
         ],
         ids=str,
     )
     def test_knows_the_keys_of_every_room(self, change: dict[str, Any]) -> None:
         assert self.valid({**MINIMAL, "teacher": {"weights": "t.pt"}})
         assert not self.valid({**MINIMAL, "teacher": {"weights": "t.pt"}, **change})
+
+    @pytest.mark.parametrize(
+        "train",
+        [
+            {"epochs": 3, "lr0": 0.01, "amp": "bf16", "scale": [0.5, 1.5], "freeze": [0, "model.22"], "device": 0},
+            {"optimizer": "AdamW", "cache": "ram", "device": None, "checkpoint_minutes": 5.5, "loggers": ["wandb"]},
+        ],
+        ids=["engine", "own"],
+    )
+    def test_types_the_arguments_of_training_as_edgekd_reads_them(self, train: dict[str, Any]) -> None:
+        check_arguments(train, False, "r.yaml")
+        assert self.valid({**MINIMAL, "train": train})

@@ -44,6 +44,10 @@ def test_from_a_run_to_a_verdict_and_a_page(run: Path, tmp_path: Path) -> None:
     ]  # fmt: skip
     page = (tmp_path / "h.html").read_text()
     assert page.count("<figure") == 2
+    assert [(row["p50_ms"], row["size_bytes"], row["environment"]) for row in rows[:1]] == [
+        (first["p50_ms"], first["size_bytes"], first["fingerprint"])
+    ]
+    assert ">v1</text>" in page and ">v2</text>" in page  # on the axis
     assert "onnx-fp32@local" in page
     assert [row["baseline"] for row in edgekd("baseline", "list", "--store", store, "--json").json] == ["v1", "v2"]
     assert "onnx-fp32@local" in edgekd("baseline", "show", "v1", "--store", store).out

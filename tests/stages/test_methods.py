@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -38,12 +39,20 @@ def test_the_card_of_ld() -> None:
         "The teacher knows at least one class of the data set",
     ]
     region = next(row for row in card["keys"] if row["key"] == "region")
-    assert (region["default"], region["allowed"]) == ("confidence", "confidence, foreground")
+    assert (region["default"], region["allowed"]) == ("confidence", ["confidence", "foreground"])
+    json.dumps(card)
+    shown = next(row for row in shown_card(card)[1] if row["key"] == "region")
+    assert (shown["default"], shown["allowed"]) == ("confidence", "confidence, foreground")
 
 
 def test_presets_are_listed_and_shown() -> None:
     rows = {row["method"]: row for row in edgekd("methods", "--json").json}
-    assert (rows["quickstart"]["level"], rows["quickstart"]["keys"]) == ("preset", "logit, ld, score_l2")
+    assert (rows["quickstart"]["level"], rows["quickstart"]["methods"]) == ("preset", ["logit", "ld", "score_l2"])
+    assert (
+        rows["cwd"]["keys"]["tau"] == 1.0
+        and rows["cwd"]["keys"]["weight"] == distiller_type("cwd").config_type().weight
+    )
+    assert "logit, ld, score_l2" in " ".join(edgekd("methods").out.split())
     assert edgekd("methods", "damo-yolo", "--json").json["distill"] == [
         {"method": "cwd", "weight": 1.0, "schedule": {"decay": "cosine"}, "normalise": "channel"}
     ]
@@ -98,10 +107,11 @@ def test_which_methods_serve_a_recipe_and_why_the_others_do_not(folder: Path) ->
     recipe = write_recipe(folder / "tiny.yaml", student={"model": "yolo26p"}, distill=["ld"])
     rows = {row["method"]: row for row in methods_for(recipe, ())}
     assert {name for name, row in rows.items() if row["serves"]} >= {"cwd", "fitnet", "logit", "pkd", "score_l2"}
-    assert rows["ld"]["why not"] == (
+    assert rows["ld"]["why not"] == [
         "ld needs a box distribution of equal bins on both sides; student yolo26p has reg_max=1, "
         "teacher yolo11n has reg_max=16"
-    )
+    ]
+    assert rows["cwd"]["why not"] == []
     shown = edgekd("methods", "--for", recipe)
     assert shown.code == 0 and "serves" in shown.out
     order = [row["serves"] for row in rows.values()]

@@ -22,13 +22,6 @@ def _any_case(name: Any) -> Any:
     return _OPTIMIZERS.get(name.lower(), name) if isinstance(name, str) else name
 
 
-def _one_device(device: Any) -> Any:
-    """The engine would launch its own distributed training, which deletes the run's folder when it ends."""
-    if isinstance(device, str) and "," in device:
-        raise ValueError
-    return device
-
-
 class EngineArguments(BaseModel):
     """With the engine's defaults."""
 
@@ -41,7 +34,8 @@ class EngineArguments(BaseModel):
         640, ge=32, le=8192, multiple_of=32, description="side in px of training, validation and, by default, export"
     )
     cache: bool | Literal["ram", "disk"] = Field(False, description="keep decoded images in memory, or in RUN/data")
-    device: Annotated[int, Field(ge=0, le=1023)] | Annotated[str, BeforeValidator(_one_device)] | None = Field(
+    # One: the engine would launch its own distributed training, which deletes the run's folder when it ends.
+    device: Annotated[int, Field(ge=0, le=1023)] | Annotated[str, Field(pattern="^[^,]*$")] | None = Field(
         None, description="one device, e.g. 0 or cpu; for several GPUs leave it out and set train.gpus_per_node"
     )
     workers: int = Field(8, ge=0, le=256, description="processes that load images, of each training process")
