@@ -15,6 +15,8 @@ from edgekd.detectors.spec import Branch
 from edgekd.distill.config import DistillerConfig
 from edgekd.training.arguments import OwnArguments
 from edgekd.training.fake_quantization import Grid
+from edgekd.training.knowledge import StoredKnowledge
+from edgekd.training.views import Views
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class FitPlan:
         unlabelled: places in the train split of images whose objects were never marked: methods learn from them, the
             student's own loss does not. Of a distillation alone.
         prepared: label of a method that prepares -> the weights that its preparation left.
+        views: shown again and again, each sample drawn by itself; None lets the engine draw as it goes.
+        stored: whence knowledge is read instead of asking the teachers, of these views.
         file: that `student.save` writes; None: the first of its family's.
     """
 
@@ -55,6 +59,8 @@ class FitPlan:
     unlabelled: frozenset[int] = frozenset()
     inherited: Mapping[str, Tensor] = field(default_factory=dict)
     prepared: Mapping[str, Path] = field(default_factory=dict)
+    views: Views | None = None
+    stored: StoredKnowledge | None = None
     file: str | None = None
 
     @property

@@ -47,9 +47,10 @@ def watch(trainer: StudentTrainer, resume: Resume, stack: ExitStack, title: str)
         model = unwrapped(trainer.model)
         if isinstance(model, DistillationModule):
             model.balance.flush()
-            resume.log |= {"terms": model.balance.rows, "first_steps": model.balance.report()}
+            first = {**model.balance.report(), "knowledge": model.source.told}
+            resume.log |= {"terms": model.balance.rows, "first_steps": first}
             if len(rows) == 1:
-                _say_first_steps(model.balance.report())
+                _say_first_steps(first)
 
     trainer.add_callback("on_train_start", start)
     trainer.add_callback("on_train_batch_end", batch_end)
@@ -70,6 +71,7 @@ def _learning_rate(trainer: StudentTrainer) -> float:
 
 
 def _say_first_steps(report: dict[str, Any]) -> None:
+    say(f"knowledge of the teacher: {report['knowledge']}")
     say(f"first {report['steps']} steps  {'term':<20} {'value':>10} {'weight':>8} {'grad norm':>10} {'share':>7}")
     for term in report["terms"]:
         say(

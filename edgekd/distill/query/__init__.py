@@ -1,1 +1,1 @@
-"""Methods that learn through queries: embeddings of what a detector knows, whatever its architecture."""
+"""Methods that learn through queries: a decoder's own, those of a teacher, or some that belong to neither."""
