@@ -39,6 +39,10 @@ CODE_VERSIONS = {
     "profile": 3,
     "gate": 4,
     "report": 9,
+    "search_warm": 1,
+    "search_errors": 1,
+    "search_noise": 1,
+    "search_after": 1,
 }
 
 
