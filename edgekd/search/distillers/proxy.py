@@ -24,6 +24,8 @@ from edgekd.distill.config import MAIN
 from edgekd.errors import InputError
 from edgekd.progress import say
 from edgekd.search.distillers.candidates import Candidate, methods_of
+from edgekd.search.distillers.remembering import Remembering, needs_of
+from edgekd.search.distillers.space import Space
 from edgekd.stages.accuracy import detect_in_torch, summarise
 from edgekd.stages.binding import file_hash
 from edgekd.stages.context import Context
@@ -105,11 +107,10 @@ def _part(train: Split, name: str, places: list[int]) -> Split:
 class Proxy:
     """Trains and judges candidates of one search."""
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
+    def __init__(self, context: Context, space: Space) -> None:
+        self.context, self.space = context, space
         self.extent = extent_of(context)
         self.data = proxy_data(context.data, self.extent, context.bound.recipe.seed)
-        self._teachers: dict[str, AnyTeacher] = {}
 
     @property
     def size_px(self) -> int:
@@ -149,15 +150,21 @@ class Proxy:
     def train(self, candidate: Candidate, seed: int, folder: Path, watcher: Watcher) -> Trainable:
         """Train one candidate from the warm student; `watcher` is told its AP after each pass."""
         methods = methods_of(candidate)
-        for name, teacher in make_teachers(methods, self.context.pair.teachers).items():
-            self._teachers.setdefault(name, teacher)
+        teacher: AnyTeacher = self._teacher if seed == self.context.bound.recipe.seed else self._teacher.teacher
         plan = replace(
             self._plan(self.extent.passes), student=self.student, initialised=True, inherited={}, seed=seed,
             distillers=methods, watcher=watcher,
         )  # fmt: skip
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-        fit(plan, self._teachers if methods else {}, folder, "trial")
+        fit(plan, {MAIN: teacher} if methods else {}, folder, "trial")
         return self._opened(folder / plan.weights_name)
+
+    @cached_property
+    def _teacher(self) -> Remembering:
+        """Of all trials; those of other seeds, for the noise, see other images."""
+        pair = self.context.pair
+        methods = methods_of({next(iter(self.space.kinds)): {}})
+        return Remembering(make_teachers(methods, pair.teachers)[MAIN], needs_of(self.space, pair))
 
     @cached_property
     def student(self) -> Trainable:
