@@ -124,7 +124,7 @@ def trained(folder: Path, distill: Any, overrides: tuple[str, ...], seed: int = 
     from edgekd import pipeline
 
     given = (f"distill={json.dumps(distill)}", "control=false", f"seed={seed}", *overrides)
-    pipeline.run(RECIPE, folder, given, last="test")
+    pipeline.run(RECIPE, folder, given)
     measured = json.loads((folder / "student" / "metrics.json").read_text())
     on_test = json.loads((folder / "test.json").read_text())["models"]["student"]
     return {"val": measured["ap"], "test": on_test["ap"]}

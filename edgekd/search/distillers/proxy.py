@@ -91,6 +91,22 @@ def extent_of(context: Context) -> Extent:
     )  # fmt: skip
 
 
+def check_size(context: Context) -> None:
+    """Refuse a size of images that the student would not be trained at.
+
+    Raises:
+        InputError: it is not a multiple of the student's largest stride.
+    """
+    size, multiple = context.bound.recipe.search.proxy.imgsz, max(context.pair.student.spec.size_multiple, 32)
+    if size is not None and size % multiple:
+        down, up = size - size % multiple, size + multiple - size % multiple
+        near = f"{down} or {up}" if down else str(up)
+        raise InputError(
+            f"{context.bound.where}: search.proxy.imgsz: {size} is not a multiple of {multiple}, the student's largest "
+            f"stride; choose {near}"
+        )
+
+
 def proxy_data(data: DataSet, extent: Extent, seed: int) -> DataSet:
     """A part of train as train and another one as val, drawn by a seed, in the order of train."""
     train = data.splits["train"]
@@ -110,6 +126,7 @@ class Proxy:
     def __init__(self, context: Context, space: Space) -> None:
         self.context, self.space = context, space
         self.extent = extent_of(context)
+        check_size(context)
         self.data = proxy_data(context.data, self.extent, context.bound.recipe.seed)
 
     @property
@@ -151,10 +168,9 @@ class Proxy:
         """Train one candidate from the warm student; `watcher` is told its AP after each pass."""
         methods = methods_of(candidate)
         teacher: AnyTeacher = self._teacher if seed == self.context.bound.recipe.seed else self._teacher.teacher
-        plan = replace(
-            self._plan(self.extent.passes), student=self.student, initialised=True, inherited={}, seed=seed,
-            distillers=methods, watcher=watcher,
-        )  # fmt: skip
+        plan = replace(self._plan(self.extent.passes), seed=seed, distillers=methods, watcher=watcher)
+        if self.extent.warm_passes:
+            plan = replace(plan, student=self.student, initialised=True, inherited={})
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
         fit(plan, {MAIN: teacher} if methods else {}, folder, "trial")
         return self._opened(folder / plan.weights_name)
