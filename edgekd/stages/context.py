@@ -37,7 +37,7 @@ CODE_VERSIONS = {
     "runs_there": 1,
     "profile": 3,
     "gate": 4,
-    "report": 8,
+    "report": 9,
 }
 
 
