@@ -81,6 +81,20 @@ def run(
 
 
 @app.command()
+def prepare(
+    context: typer.Context,
+    recipe: RecipePath,
+    out: Out,
+    set_: Set = None,
+    fresh: Fresh = False,
+    allow_changed: AllowChanged = False,
+    as_json: Json = False,
+) -> None:
+    """Up to what methods train of the teacher alone: data, teacher, the extractors of UniKD."""
+    _road(context, recipe, out, set_, as_json, fresh=fresh, allow_changed=allow_changed, last="prepare")
+
+
+@app.command()
 def distill(
     context: typer.Context,
     recipe: RecipePath,
@@ -92,6 +106,38 @@ def distill(
 ) -> None:
     """Up to the trained student: data, teacher, control, distillation, training for int8."""
     _road(context, recipe, out, set_, as_json, fresh=fresh, allow_changed=allow_changed, last="student_qat")
+
+
+@app.command()
+def knowledge(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="recipe, or 'show'", show_default=False)],
+    store: Annotated[
+        str | None, typer.Argument(help="with 'show': folder or URL of a store", show_default=False)
+    ] = None,
+    *,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="run directory to write  [default: runs/NAME of the recipe's file]")
+    ] = None,
+    set_: Set = None,
+    fresh: Fresh = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="with 'show': compare everything with its checksums")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask the teachers once and store what they know, mending what is missing or damaged; or show a store."""
+    if str(recipe) != "show":
+        if store is not None or verify:
+            raise InputError("knowledge: a store is named after 'show'; a recipe names its own under teacher.store")
+        _road(context, recipe, out or Path("runs") / recipe.stem, set_, as_json, fresh=fresh, last="knowledge")
+    if store is None:
+        raise InputError("knowledge show: name the store, a folder or a URL")
+    from edgekd.stages.knowledge import show_store, shown_store
+
+    facts = show_store(store, thorough=verify)
+    print_json(facts) if as_json else print_pairs(shown_store(facts))
+    raise typer.Exit(0 if facts["complete"] else 4)
 
 
 @app.command()

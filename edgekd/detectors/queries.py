@@ -205,13 +205,6 @@ def corners_px(boxes: Tensor, images: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], -1) * boxes.new_tensor([width, height, width, height])
 
 
-def centres(boxes_px: Tensor, images: Tensor) -> Tensor:
-    """Boxes (..., 4), x1 y1 x2 y2 in pixels, as centre and size in 0..1 of the images: the form of questions."""
-    height, width = images.shape[-2:]
-    shares = boxes_px / boxes_px.new_tensor([width, height, width, height])
-    return torch.cat([(shares[..., :2] + shares[..., 2:]) / 2, shares[..., 2:] - shares[..., :2]], -1)
-
-
 def as_maps(tokens: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
     """Tokens (B, all cells, C) of levels (H, W), finest first, as maps (B, C, H, W)."""
     batch, _, width = tokens.shape

@@ -93,6 +93,9 @@ def _models(report: Mapping[str, Any]) -> str:
     for model in report["further_teachers"]:
         figures = (ap(model[key]) for key in ("ap", "ap50", "ap75"))
         rows.append([f"Teacher {escape(model['teacher'])}", escape(model["name"] or DASH), *figures])
+    for part in report["prepared"]:
+        figures = (ap(part[key]) for key in ("ap", "ap50", "ap75"))
+        rows.append([f"Absorbed by {escape(part['method'])}", DASH, *figures])
     gain = report["gain"]
     closed = f", {percent(gain['normalised'])} of its AP" if gain["normalised"] is not None else ""
     closed += f", {percent(gain['gap_closed'])} of the gap to the teacher" if gain["gap_closed"] is not None else ""
