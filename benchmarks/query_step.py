@@ -1,6 +1,6 @@
 """What methods on queries cost: processor seconds of a training step of `rtdetr-p` that learns from `rtdetr-n`.
 
-    python benchmarks/query_step.py                      # every method with its defaults, 16 images of 96 px, one thread
+    python benchmarks/query_step.py                      # every method with its defaults, 16 images of 96 px
     python benchmarks/query_step.py kd_detr dlim
 
 Prints one JSON object: seconds of a step without distillation, and with each method; a step is the teacher's pass, the
