@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         distill,
         export,
         gate,
+        init,
         load,
         profile,
         report,
@@ -38,14 +39,14 @@ __version__ = "0.1.0"
 _ERRORS = ("DivergedError", "EdgekdError", "EnvironmentFault", "InputError", "Interrupted")
 _API = (
     "Artifact", "Checked", "Detections", "Event", "Predictor", "Recipe", "Run", "Verdict", "check", "compare",
-    "distill", "export", "gate", "load", "profile", "report", "run", "validate",
+    "distill", "export", "gate", "init", "load", "profile", "report", "run", "validate",
 )  # fmt: skip
 _ALSO_ROOMS = ("distill", "export", "gate", "report")  # packages of these names are called like the functions
 
 __all__ = [
     "Artifact", "Checked", "Detections", "DivergedError", "EdgekdError", "EnvironmentFault", "Event", "InputError",
     "Interrupted", "Predictor", "Recipe", "Run", "Verdict", "__version__", "check", "compare", "distill", "export",
-    "gate", "load", "profile", "report", "run", "validate",
+    "gate", "init", "load", "profile", "report", "run", "validate",
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgekd import ranks
 from edgekd.atomic import read_json
+from edgekd.distill.contract import distiller_names, distiller_type
 from edgekd.errors import InputError
 from edgekd.former_runs import is_former
 from edgekd.gate.verdict import EXIT_CODES
@@ -24,8 +25,11 @@ from edgekd.stages.context import Context
 from edgekd.stages.data import data_stage
 from edgekd.stages.export import export_stage
 from edgekd.stages.gate_and_report import gate_stage, report_stage
+from edgekd.stages.knowledge import knowledge_stage
+from edgekd.stages.offline import check_storable
 from edgekd.stages.on_device import profile_stage, validate_stage
 from edgekd.stages.on_test import test_stage
+from edgekd.stages.prepare import prepare_stage
 from edgekd.stages.quantize import quantize_stage
 from edgekd.stages.ready import check_ready
 from edgekd.stages.seeds import control_stage, student_stage
@@ -36,6 +40,8 @@ from edgekd.training.engines.process import prepare
 STAGES: dict[str, Callable[[Context], None]] = {
     "data": data_stage,  # images and labels, validated; a view for the engine
     "teacher": teacher_stage,  # its AP on val, before anything is trained
+    "prepare": prepare_stage,  # what methods train of the teacher alone
+    "knowledge": knowledge_stage,  # what it knows of every view, on a disk, where the recipe wants that
     "control": control_stage,  # the same student without a teacher
     "student": student_stage,  # the distilled student
     "student_qat": quantize_stage,  # the same, trained on for int8
@@ -50,6 +56,8 @@ STAGES: dict[str, Callable[[Context], None]] = {
 
 TOGETHER = {
     "teacher",
+    "prepare",
+    "knowledge",
     "control",
     "student",
     "student_qat",
@@ -108,6 +116,9 @@ def run_bound(
     """As `run`, of a recipe that is bound; `command` makes this run, for the report."""
     names = list(STAGES)
     stages = names[: names.index(last) + 1]
+    if last == "prepare" and not any(distiller_type(name).prepares for name, _ in bound.distillers):
+        known = ", ".join(name for name in distiller_names() if distiller_type(name).prepares)
+        raise InputError(f"{bound.where}: distill: no method here has a preparation; of those that there are: {known}")
     return _do(bound, out, stages, fresh=fresh, allow_changed=allow_changed, turn_seconds=turn_seconds, command=command)
 
 
@@ -193,8 +204,10 @@ def _do(
     if fresh:
         check_budgets(bound, ())  # before anything is deleted; all are told at once where the data is known
     with RunDir.held(path, bound.recipe.name, bound.base, bound.locked(), fresh=fresh, command=command) as run_dir:
-        context = Context(bound, run_dir, allow_changed, turn_seconds, anew)
+        context = Context(bound, run_dir, allow_changed, turn_seconds, anew, thorough=names[-1] == "knowledge")
         check_budgets(bound, context.data.class_names)  # a typing error must not cost a training
+        if "student" in names or "knowledge" in names:
+            check_storable(bound, context.pair)
         if "student" in names:
             check_loggers(bound)
             if "accuracy/student" not in run_dir.manifest["stages"]:

@@ -16,8 +16,8 @@ from edgekd.errors import Bug, DivergedError, EnvironmentFault, InputError
 from tests.stages.tiny import edgekd
 
 COMMANDS = [
-    "run", "distill", "export", "validate", "profile", "bundle", "report", "check", "data", "shortlist", "gate",
-    "compare", "history", "targets", "devices", "doctor", "methods", "schema",
+    "init", "run", "prepare", "distill", "knowledge", "export", "validate", "profile", "bundle", "report", "check",
+    "data", "shortlist", "search", "gate", "compare", "history", "targets", "devices", "doctor", "methods", "schema",
 ]  # fmt: skip
 
 
@@ -66,16 +66,6 @@ class TestLists:
         shown = edgekd(command)
         assert shown.code == 0
         assert first in shown.out
-
-    def test_lists_are_lists_for_programs(self) -> None:
-        devices = {row["device"]: row for row in edgekd("devices", "--json").json}
-        assert devices["x86-openvino"]["runtimes"] == ["openvino", "onnxruntime"]
-        assert "onnxruntime" in devices["local"]["runtimes"]
-        targets = {row["target"]: row for row in edgekd("targets", "--json").json}
-        assert targets["openvino-int8"]["steps"] == ["onnx", "openvino-int8"]
-        assert targets["onnx-fp32"]["cannot_make"] == targets["onnx-fp32"]["cannot_run"] == []
-        assert all(isinstance(row["untested"], list) for row in targets.values())
-        assert "onnx > openvino-int8" in edgekd("targets").out
 
     def test_methods_say_what_they_are(self) -> None:
         rows = {row["method"]: row for row in edgekd("methods", "--json").json}

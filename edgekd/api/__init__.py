@@ -1,6 +1,6 @@
 """The Python interface: what `import edgekd` offers. The command line goes the same ways."""
 
-from edgekd.api.calls import check, compare, distill, export, gate, profile, report, run, validate
+from edgekd.api.calls import check, compare, distill, export, gate, init, profile, report, run, validate
 from edgekd.api.detections import Detections
 from edgekd.api.predictor import Predictor, load
 from edgekd.api.recipe import Recipe
@@ -10,5 +10,5 @@ from edgekd.progress import Event
 
 __all__ = [
     "Artifact", "Checked", "Detections", "Event", "Predictor", "Recipe", "Run", "Verdict", "check", "compare",
-    "distill", "export", "gate", "load", "profile", "report", "run", "validate",
+    "distill", "export", "gate", "init", "load", "profile", "report", "run", "validate",
 ]  # fmt: skip

@@ -81,6 +81,37 @@ def distill(
 
 
 @typed_errors
+def init(
+    data: str | Path | None = None,
+    *,
+    teacher: str | Path,
+    out: str | Path | None = None,
+    teacher_model: str | None = None,
+    student: str | None = None,
+    device: str = "local",
+    from_yolo: str | Path | None = None,
+    quiet: bool = False,
+) -> Recipe:
+    """Write a first recipe, by looking at data, teacher, device and machine; nothing is written over.
+
+    Args:
+        data: a data.yaml, a COCO file of the train split, or `digits`.
+        teacher: weights of a detector that is good at this data.
+        out: file to write; default: named after the data, in the current folder.
+        teacher_model: the teacher's model, where the weights do not say it.
+        student: a model or weights; default: one that suits the teacher.
+        device: where it will run: a name or a YAML file.
+        from_yolo: the args.yaml of a `yolo train`, to be taken over.
+    """
+    from edgekd.stages.starting.first_recipe import Wishes, write_first_recipe
+
+    paths = (None if path is None else Path(path) for path in (out, from_yolo))
+    wishes = Wishes(None if data is None else str(data), Path(teacher), teacher_model, student, device, *paths)
+    with listening(None, quiet=quiet):
+        return Recipe.load(write_first_recipe(wishes)["file"])
+
+
+@typed_errors
 def export(
     run: str | Path | Run,
     overrides: Overrides | None = None,

@@ -28,7 +28,6 @@ _COMMANDS = {
     "checks": "'edgekd doctor'",
     "version": "'edgekd --version'",
     "help": "'edgekd --help'",
-    "init": "'edgekd run quickstart --out runs/quickstart' is a first run; 'edgekd check RECIPE' looks at a recipe",
 }
 _PLACES = {
     "model": "student.model", "weights": "student.weights", "teacher": "teacher.weights", "data": "data.path",

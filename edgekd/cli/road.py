@@ -36,6 +36,35 @@ from edgekd.terminal import print_lines
 
 
 @app.command()
+def init(
+    data: Annotated[
+        str | None,
+        typer.Argument(help="a data.yaml, a COCO JSON of the train split, or 'digits'", show_default=False),
+    ] = None,
+    *,
+    teacher: Annotated[Path, typer.Option("--teacher", help="weights of a detector that is good at this data")],
+    teacher_model: Annotated[
+        str | None, typer.Option("--teacher-model", help="its model, where the weights do not say it")
+    ] = None,
+    student: Annotated[
+        str | None, typer.Option("--student", help="a model or weights; default: one that suits the teacher")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="where it will run: a name or a YAML file")] = "local",
+    out: Annotated[Path | None, typer.Option("--out", help="file to write; default: named after the data")] = None,
+    from_yolo: Annotated[
+        Path | None, typer.Option("--from-yolo", help="take over the args.yaml of a `yolo train`")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a first recipe, by looking at data, teacher, device and machine. Asks nothing, overwrites nothing."""
+    from edgekd.stages.starting.first_recipe import Wishes, write_first_recipe
+
+    wishes = Wishes(data, teacher, teacher_model, student, device, out, from_yolo)
+    result = write_first_recipe(wishes)
+    print_json(result) if as_json else print_lines([result["file"], f"next: {result['next']}"])
+
+
+@app.command()
 def run(
     context: typer.Context,
     recipe: RecipePath,
@@ -52,6 +81,20 @@ def run(
 
 
 @app.command()
+def prepare(
+    context: typer.Context,
+    recipe: RecipePath,
+    out: Out,
+    set_: Set = None,
+    fresh: Fresh = False,
+    allow_changed: AllowChanged = False,
+    as_json: Json = False,
+) -> None:
+    """Up to what methods train of the teacher alone: data, teacher, the extractors of UniKD."""
+    _road(context, recipe, out, set_, as_json, fresh=fresh, allow_changed=allow_changed, last="prepare")
+
+
+@app.command()
 def distill(
     context: typer.Context,
     recipe: RecipePath,
@@ -63,6 +106,38 @@ def distill(
 ) -> None:
     """Up to the trained student: data, teacher, control, distillation, training for int8."""
     _road(context, recipe, out, set_, as_json, fresh=fresh, allow_changed=allow_changed, last="student_qat")
+
+
+@app.command()
+def knowledge(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="recipe, or 'show'", show_default=False)],
+    store: Annotated[
+        str | None, typer.Argument(help="with 'show': folder or URL of a store", show_default=False)
+    ] = None,
+    *,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="run directory to write  [default: runs/NAME of the recipe's file]")
+    ] = None,
+    set_: Set = None,
+    fresh: Fresh = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="with 'show': compare everything with its checksums")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask the teachers once and store what they know, mending what is missing or damaged; or show a store."""
+    if str(recipe) != "show":
+        if store is not None or verify:
+            raise InputError("knowledge: a store is named after 'show'; a recipe names its own under teacher.store")
+        _road(context, recipe, out or Path("runs") / recipe.stem, set_, as_json, fresh=fresh, last="knowledge")
+    if store is None:
+        raise InputError("knowledge show: name the store, a folder or a URL")
+    from edgekd.stages.knowledge import show_store, shown_store
+
+    facts = show_store(store, thorough=verify)
+    print_json(facts) if as_json else print_pairs(shown_store(facts))
+    raise typer.Exit(0 if facts["complete"] else 4)
 
 
 @app.command()
@@ -148,8 +223,14 @@ def check(
 
 @app.command()
 def data(
-    name: Annotated[str, typer.Argument(help="'digits' (the embedded data set) or a recipe", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(help="'digits' (the embedded data set), 'trees' with --from, or a recipe", show_default=False),
+    ],
     *,
+    wheel: Annotated[
+        Path | None, typer.Option("--from", help="with 'trees': the wheel of deepforest that holds the photographs")
+    ] = None,
     set_: Set = None,
     out: Annotated[Path | None, typer.Option("--out", help="folder to write digits to, or the run directory")] = None,
     imgsz: Annotated[int, typer.Option(help="image size in px")] = 96,
@@ -159,12 +240,17 @@ def data(
     seed: Annotated[int, typer.Option(help="random seed")] = 0,
     as_json: Json = False,
 ) -> None:
-    """Write the embedded data set, or validate the data of a recipe."""
-    from edgekd.stages.data import describe_recipe_data, write_digits
+    """Write the embedded data set or one of aerial photographs, or validate the data of a recipe."""
+    from edgekd.stages.data import describe_recipe_data, write_digits, write_trees
     from edgekd.stages.data_text import print_data
 
+    if wheel is not None and name != "trees":
+        raise InputError(f"--from {wheel}: is for 'edgekd data trees' alone; leave it out")
     if name == "digits":
         result = write_digits(out or Path("digits"), imgsz=imgsz, train=train, val=val, test=test, seed=seed)
+        print_json(result) if as_json else print_pairs(result)
+    elif wheel is not None:
+        result = write_trees(out or Path("trees"), wheel)
         print_json(result) if as_json else print_pairs(result)
     else:
         result = describe_recipe_data(recipe_file(Path(name)), out, tuple(set_ or ()))

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from edgekd.detectors.spec import Attention, Part
 
 Found = TypeVar("Found")
 NO_PARTS: frozenset[Part] = frozenset()
+_ANCHOR = 0.05  # side of the finest level's anchors, as a share of the image; the next level's are twice as large
 
 
 @dataclass(frozen=True)
@@ -203,13 +205,6 @@ def corners_px(boxes: Tensor, images: Tensor) -> Tensor:
     return torch.cat([centre - half, centre + half], -1) * boxes.new_tensor([width, height, width, height])
 
 
-def centres(boxes_px: Tensor, images: Tensor) -> Tensor:
-    """Boxes (..., 4), x1 y1 x2 y2 in pixels, as centre and size in 0..1 of the images: the form of questions."""
-    height, width = images.shape[-2:]
-    shares = boxes_px / boxes_px.new_tensor([width, height, width, height])
-    return torch.cat([(shares[..., :2] + shares[..., 2:]) / 2, shares[..., 2:] - shares[..., :2]], -1)
-
-
 def as_maps(tokens: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, ...]:
     """Tokens (B, all cells, C) of levels (H, W), finest first, as maps (B, C, H, W)."""
     batch, _, width = tokens.shape
@@ -220,6 +215,23 @@ def as_maps(tokens: Tensor, sizes: Sequence[tuple[int, int]]) -> tuple[Tensor, .
 def as_tokens(maps: Sequence[Tensor]) -> Tensor:
     """Maps (B, C, H, W) as tokens (B, all cells, C)."""
     return torch.cat([one.flatten(2).transpose(1, 2) for one in maps], 1)
+
+
+def content_at(maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
+    """(B, Q, C) of maps (B, C, H, W) at the centres of boxes, each from the level of the nearest anchors' size.
+
+    For decoders that make content of their memory, as RT-DETR and what came of it.
+    """
+    side = (boxes[..., 2] * boxes[..., 3]).sqrt().clamp_min(1e-4)
+    level = (side / _ANCHOR).log2().round().clamp(0, len(maps) - 1)
+    grid = (2 * boxes[..., None, :2] - 1).to(maps[0].dtype)  # (B, Q, 1, 2)
+    read = [
+        F.grid_sample(one, grid, mode="bilinear", padding_mode="border", align_corners=False)
+        .squeeze(-1)
+        .transpose(1, 2)
+        for one in maps
+    ]
+    return torch.stack([one * (level == index)[..., None] for index, one in enumerate(read)]).sum(0)
 
 
 def explicit_attention(queries: Tensor, keys: Tensor, heads: int) -> Tensor:

@@ -155,8 +155,9 @@ class QueryHead:
 class RegionHead:
     """The second stage of a detector: it looks at regions that the first stage proposes, others on every image.
 
-    Its predictions belong to no point and no query that a student has. Such a detector teaches by its maps and by its
-    detections; `Detector.compute` gives none of the parts.
+    Or the only stage of one that looks at the image in a size of its own (SSD300). Its predictions belong to no point
+    and no query that a student has. Such a detector teaches by its maps and by its detections; `Detector.compute` gives
+    none of the parts.
 
     Attributes:
         width: channels of a region's embedding.

@@ -122,3 +122,11 @@ class StandardisedConfig(FeatureConfig):
 
     normalise: Literal["none", "channel"] = "none"
     per_image_below: int = Field(8, ge=0, description="batches smaller than this are normalised per image")
+
+
+class PreparedConfig(FeatureConfig):
+    """Keys of feature methods that train a module of the teacher alone, before any student."""
+
+    prepared: str | None = Field(
+        None, min_length=1, description="the file that an earlier preparation left; none: it is done here"
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgekd.detectors.spec import DenseHead, Spec
+from edgekd.detectors.spec import DenseHead, QueryHead, QueryPart, Spec
 from edgekd.distill.contract import Pair, Requirement
 from edgekd.distill.frozen import no_parts
 from edgekd.distill.points import SharedPoints
@@ -113,6 +113,105 @@ def shared_classes(pair: Pair) -> str | None:
         f"needs a class that the teacher knows; the data has {some(pair.class_names)}, "
         f"teacher {pair.teacher.name} knows {some(pair.teacher.class_names)}"
     )
+
+
+def query_heads(pair: Pair) -> str | None:
+    """Both heads are decoders of queries."""
+    if isinstance(pair.student.head, QueryHead) and isinstance(pair.teacher.head, QueryHead):
+        return None
+    return "needs a query head on both sides; " + _sides(pair, lambda spec: f"a {spec.head.kind} head")
+
+
+def query_teacher(pair: Pair) -> str | None:
+    """The teacher's head is a decoder of queries, the student's may be dense, too."""
+    if isinstance(pair.teacher.head, QueryHead) and isinstance(pair.student.head, QueryHead | DenseHead):
+        return None
+    return "needs a query head on the teacher, and that or a dense one on the student; " + _sides(
+        pair, lambda spec: f"a {spec.head.kind} head"
+    )
+
+
+def memories(pair: Pair) -> str | None:
+    """Both encoders give their memory as maps, at one equal stride at least."""
+    student, teacher = pair.student.head, pair.teacher.head
+    if not isinstance(student, QueryHead) or not isinstance(teacher, QueryHead):
+        return None
+    given = all("memory" in head.gives for head in (student, teacher))
+    if given and set(student.strides) & set(teacher.strides):
+        return None
+    return "needs the encoder's memory at an equal stride on both sides; " + _sides(pair, _memory)
+
+
+def class_content(pair: Pair) -> str | None:
+    """The teacher has content of queries by class, as denoising queries are made of."""
+    if not isinstance(pair.teacher.head, QueryHead) or "class_embedding" in pair.teacher.head.gives:
+        return None
+    return (
+        f"needs content of queries by class on the teacher, and teacher {pair.teacher.name} has none (no denoising "
+        f"queries); student {pair.student.name} cannot do without"
+    )
+
+
+def same_layers(pair: Pair) -> str | None:
+    """Both decoders have as many layers."""
+    student, teacher = pair.student.head, pair.teacher.head
+    if not isinstance(student, QueryHead) or not isinstance(teacher, QueryHead) or student.layers == teacher.layers:
+        return None
+    return "needs as many decoder layers on both sides; " + _sides(
+        pair, lambda spec: f"{getattr(spec.head, 'layers', 0)} layers"
+    )
+
+
+def both_asked(pair: Pair) -> str | None:
+    """Decoders on either side can be asked about queries of the method's own."""
+    asked = [head for head in (pair.student.head, pair.teacher.head) if isinstance(head, QueryHead)]
+    return _given(pair, asked, "decoder", "a decoder that can be asked")
+
+
+def student_asked(pair: Pair) -> str | None:
+    """The student's decoder can be asked about queries of the method's own."""
+    asked = [head for head in (pair.student.head,) if isinstance(head, QueryHead)]
+    return _given(pair, asked, "decoder", "a decoder that can be asked on the student")
+
+
+def self_attentions(pair: Pair) -> str | None:
+    """Self-attention of either decoder can be had."""
+    heads = [head for head in (pair.student.head, pair.teacher.head) if isinstance(head, QueryHead)]
+    return _given(pair, heads, "self_attention", "the decoder's self-attention on both sides")
+
+
+def cross_attention_of_teacher(pair: Pair) -> str | None:
+    """Cross-attention of the teacher's decoder can be had."""
+    heads = [head for head in (pair.teacher.head,) if isinstance(head, QueryHead)]
+    return _given(pair, heads, "cross_attention", "the decoder's cross-attention of the teacher")
+
+
+def all_layers_of_teacher(pair: Pair) -> str | None:
+    """Predictions and queries of each layer of the teacher's decoder can be had."""
+    heads = [head for head in (pair.teacher.head,) if isinstance(head, QueryHead)]
+    return _given(pair, heads, "layers", "predictions of each decoder layer of the teacher") or _given(
+        pair, heads, "embeddings", "the decoder's queries of the teacher"
+    )
+
+
+def _given(pair: Pair, heads: Sequence[QueryHead], part: QueryPart, words: str) -> str | None:
+    """None where all of these heads give the part."""
+    if all(part in head.gives for head in heads):
+        return None
+    return f"needs {words}; " + _sides(pair, lambda spec: _gives(spec, part))
+
+
+def _gives(spec: Spec, part: QueryPart) -> str:
+    head = spec.head
+    if not isinstance(head, QueryHead):
+        return f"a {head.kind} head"
+    return f"{'a' if part in head.gives else 'no'} {part.replace('_', ' ')} to give"
+
+
+def _memory(spec: Spec) -> str:
+    head: Any = spec.head
+    strides = ", ".join(map(str, head.strides))
+    return f"memory at strides {strides}" if "memory" in head.gives and strides else "no memory to give"
 
 
 def _both_dense(pair: Pair) -> bool:

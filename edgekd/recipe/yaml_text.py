@@ -87,6 +87,14 @@ def dump(content: Any) -> str:
     return text
 
 
+def dump_in_a_line(content: Any) -> str:
+    """The same on one line, however long."""
+    text: str = yaml.dump(
+        content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=True, width=math.inf
+    )
+    return text.removesuffix("...\n").strip()
+
+
 def reason(error: yaml.YAMLError) -> str:
     """What is wrong, with its line."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)

@@ -12,6 +12,7 @@ from edgekd.measure.gain import gap_closed, normalised_gain
 from edgekd.report.artifacts import collect_artifacts
 from edgekd.report.files import RunFiles, number
 from edgekd.report.pareto import best_artifact, mark_front
+from edgekd.report.since import changes
 from edgekd.report.warn import warnings_of
 
 SCHEMA = "edgekd.report/2"
@@ -46,6 +47,7 @@ def collect(run: Path) -> dict[str, Any]:
     report["seed"] = None if recipe.get("seeds") else recipe.get("seed")
     report |= {role: _model(files, role if recipe.get(role, True) else None) for role in ROLES}
     report["further_teachers"] = _further_teachers(files, recipe)
+    report["prepared"] = _prepared(files, recipe)
     report["seeds"] = files.json("seeds.json") if recipe.get("seeds") else None
     report["gain"] = _gain(report)
     report["test"] = files.json("test.json")
@@ -56,6 +58,7 @@ def collect(run: Path) -> dict[str, Any]:
     report["verdict"] = _verdict(files.json("verdict.json"))
     report["distillation"] = _distillation(files, recipe)
     report["data"] = files.json("data/split.json")
+    report["since"] = changes(files, recipe, report)
     report["devices"] = _environments(files, report["artifacts"])
     report["manifest"] = {key: value for key, value in manifest.items() if key != "base"} or None  # no private path
     report["gate"] = gate
@@ -86,6 +89,19 @@ def _further_teachers(files: RunFiles, recipe: Mapping[str, Any]) -> list[dict[s
         own = files.json(f"teacher/{name}.json") or {}
         figures = files.json(f"validate/teacher.{name}@host.json") or own
         found.append({"teacher": name, "name": own.get("name"), **{key: figures.get(key) for key in _ACCURACY[:3]}})
+    return found
+
+
+def _prepared(files: RunFiles, recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Of methods that train a module of the teacher alone: the AP that it reaches by itself."""
+    entries = recipe.get("distill") or ()
+    methods = [str(entry["method"]) if isinstance(entry, Mapping) else str(entry) for entry in entries]
+    found = []
+    for file in files.names("prepare/*/metrics.json"):
+        label = file.split("/")[1]
+        if any(label == name or (label.startswith(name) and label[len(name) :].isdigit()) for name in methods):
+            figures = files.json(file) or {}
+            found.append({"method": label, **{key: figures.get(key) for key in (*_ACCURACY[:3], "teacher_ap")}})
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +24,8 @@ from edgekd.training.engines.process import prepare
 CODE_VERSIONS = {
     "data": 2,
     "teacher": 3,
-    "prepare": 1,
+    "prepare": 2,
+    "knowledge": 1,
     "control": 1,
     "student": 1,
     "student_qat": 1,
@@ -37,7 +38,11 @@ CODE_VERSIONS = {
     "runs_there": 1,
     "profile": 3,
     "gate": 4,
-    "report": 8,
+    "report": 10,
+    "search_warm": 1,
+    "search_errors": 1,
+    "search_noise": 1,
+    "search_after": 1,
 }
 
 
@@ -49,6 +54,8 @@ class Context:
         allow_changed: go on from the saved state of a training that has changed since.
         turn_seconds: how long to wait for another run that is on a device.
         anew: profile what was profiled already.
+        thorough: read all of a store of knowledge, to find what is damaged.
+        prepared: label of a method -> what its preparation left, once that was looked for.
         trained: whether the student's weights say anything; False: nothing of it depends on images.
     """
 
@@ -58,6 +65,8 @@ class Context:
     allow_changed: bool = False
     turn_seconds: float = 0.0
     anew: bool = False
+    thorough: bool = False
+    prepared: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         prepare(self.path / ".engine")

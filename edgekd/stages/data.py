@@ -7,7 +7,7 @@ from typing import Any
 
 from edgekd.atomic import write_json
 from edgekd.data import config as data_config
-from edgekd.data import digits, train_view
+from edgekd.data import digits, train_view, trees
 from edgekd.progress import say
 from edgekd.stages.context import Context
 from edgekd.stages.quantization_images import check_images
@@ -62,6 +62,13 @@ def write_digits(out: Path, *, imgsz: int, train: int, val: int, test: int, seed
         "val": val,
         "test": test,
     }
+
+
+def write_trees(out: Path, wheel: Path) -> dict[str, Any]:
+    """Cut the aerial photographs of a wheel of `deepforest` into tiles."""
+    yaml_path = trees.generate(out, wheel)
+    counts = {split: len(list((out / "images" / split).iterdir())) for split in ("train", "val")}
+    return {"data_yaml": str(yaml_path), **counts}
 
 
 def describe_recipe_data(recipe: Path, out: Path | None, overrides: tuple[str, ...] = ()) -> dict[str, Any]:

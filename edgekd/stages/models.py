@@ -12,16 +12,17 @@ from edgekd.detectors.class_map import columns_of
 from edgekd.detectors.class_matching import ClassMatch
 from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.detectors.inheriting import inherited
-from edgekd.detectors.spec import Branch, DenseHead, DetectionsHead, RegionHead, Spec
+from edgekd.detectors.spec import Branch, DetectionsHead, Spec
 from edgekd.distill.adapters import named_paths
 from edgekd.distill.config import EMA, MAIN, DistillerConfig, FeatureConfig
-from edgekd.distill.contract import Distiller, Pair, distiller_type
+from edgekd.distill.contract import Pair, distiller_type
 from edgekd.distill.frozen import no_parts
 from edgekd.distill.requirements import unmet
 from edgekd.errors import EdgekdError, InputError, unknown
 from edgekd.export import foresee
 from edgekd.export.targets import check_size
 from edgekd.stages.binding import Bound
+from edgekd.stages.fitting import instead_of, unreadable
 from edgekd.stages.opened import require_channels, require_model, require_trainable
 from edgekd.stages.teachers import (
     Methods,
@@ -36,7 +37,6 @@ from edgekd.stages.teachers import (
 )
 from edgekd.training.engines.placement import torch_device
 from edgekd.training.engines.precision import require_amp
-from edgekd.training.teacher_network import RuntimeName
 from edgekd.training.teacher_runtime import RUNTIMES
 
 
@@ -164,7 +164,8 @@ def _problems(pair: RunDetectors, methods: Methods, where: str) -> list[str]:
     guiding = [name for name, _ in methods if distiller_type(name).guides]
     problems = [f"{where}: {', '.join(guiding)} each steer the student's own loss; keep one"] if guiding[1:] else []
     for index, (name, config) in enumerate(methods):
-        problems += [f"{where}[{index}]: {reason}" for reason in method_problems(pair, name, config)]
+        hint = instead_of(name, pair.of_methods(config.teacher))
+        problems += [f"{where}[{index}]: {reason}{hint}" for reason in method_problems(pair, name, config)]
     return problems
 
 
@@ -184,36 +185,13 @@ def method_problems(pair: RunDetectors, name: str, config: DistillerConfig | Non
         except EdgekdError as error:
             reasons = list(error.problems)
         else:
-            reasons = [f"{name} {reason}" for reason in _unreadable(side.runtime, part, side.detector.spec)]
+            reasons = [f"{name} {reason}" for reason in unreadable(side.runtime, part, side.detector.spec)]
     if reasons and isinstance(sides.teacher.head, DetectionsHead):
         return [
             f"{name} looks into the teacher; of teacher {sides.teacher.name} nothing is known but its detections: use "
             "them as labels (data.unlabelled), or another teacher for this method"
         ]
     return reasons
-
-
-def _unreadable(runtime: RuntimeName, part: Distiller, teacher: Spec) -> list[str]:
-    """Why a method cannot read what it needs from the teacher as the recipe runs it."""
-    parts, head, read = part.wiring.teacher.head, teacher.head, part.wiring.teacher.head_names
-    if parts and isinstance(head, RegionHead):
-        return [
-            f"reads {read} of the teacher; teacher {teacher.name} has a region head, whose "
-            "predictions belong to no point or query of a student; use a method that reads maps alone, or its "
-            "detections as labels (data.unlabelled)"
-        ]
-    if "class_logits" in parts and isinstance(head, DenseHead) and head.activation != "sigmoid":
-        return [
-            f"takes the sigmoid of the teacher's class logits; those of teacher {teacher.name} are for a "
-            f"{head.activation}: use a method that reads maps alone"
-        ]
-    if not parts or RUNTIMES[runtime].gives(head):
-        return []
-    others = " or ".join(name for name, other in RUNTIMES.items() if other.gives(head))
-    return [
-        f"reads {read} of the teacher; teacher {teacher.name} has a {head.kind} head, whose "
-        f"outputs runtime {runtime} cannot give; set teacher.runtime to {others}"
-    ]
 
 
 def check_runtime(bound: Bound) -> None:

@@ -22,6 +22,7 @@ from edgekd.stages.context import Context
 from edgekd.stages.doctor import lacking
 from edgekd.stages.export import source_of
 from edgekd.stages.models import check_runtime
+from edgekd.stages.prepared_file import check_prepared
 from edgekd.stages.quantization_images import check_images, int8_options
 from edgekd.stages.recorded import require_recorded
 
@@ -43,6 +44,7 @@ def check_ready(context: Context, *, to_the_end: bool = True, prepare: bool = Tr
     if to_the_end:
         check_measurable(bound)
     check_images(context)
+    check_prepared(context)
     require_recorded(context)
     check_runtime(bound)
     ranks.on_main(lambda: _try_exports(context))

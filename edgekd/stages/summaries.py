@@ -168,4 +168,32 @@ def _recipe(run: Path) -> dict[str, Any]:
     return read_mapping(run / LOCKED_RECIPE)
 
 
-_SHOW = {"student_qat": _student, "export": _export, "validate": _validate, "profile": _profile, "gate": _gate}
+def _knowledge(run: Path) -> tuple[Any, str]:
+    path = run / "knowledge.json"
+    if not path.is_file():
+        return {}, "knowledge: the teachers are asked in every step; teacher.knowledge: disk stores it"
+    facts = read_json(path)
+    return facts, plain.lines([f"knowledge: {facts['told']}"])
+
+
+def _prepare(run: Path) -> tuple[Any, str]:
+    """Per method, how much was absorbed, and its file."""
+    rows, lines = [], []
+    for path in sorted(run.glob("prepare/*/prepared.safetensors")):
+        metrics = path.parent / "metrics.json"
+        figures = read_json(metrics) if metrics.is_file() else {"ap": None}
+        rows.append({"method": path.parent.name, **figures, "file": str(path)})
+        absorbed = "" if figures["ap"] is None else f"AP {figures['ap']:.3f}  teacher {figures['teacher_ap']:.3f}  "
+        lines.append(f"{path.parent.name:<11} {absorbed}{path}")
+    return rows, plain.lines(lines)
+
+
+_SHOW = {
+    "prepare": _prepare,
+    "knowledge": _knowledge,
+    "student_qat": _student,
+    "export": _export,
+    "validate": _validate,
+    "profile": _profile,
+    "gate": _gate,
+}

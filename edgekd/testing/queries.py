@@ -63,7 +63,7 @@ class QueryContract:
         if "memory" in head.gives:
             sizes = [tuple(-(-side // stride) for side in images.shape[2:]) for stride in head.strides]
             assert [tuple(one.shape[2:]) for one in found.memory] == sizes
-            assert all(len(one) == count for one in found.memory)
+            assert all(one.shape[:2] == (count, head.width) for one in found.memory)
         if head.bins > 1:
             assert found.box_logits is not None
             assert found.box_logits.shape == (*found.boxes_px.shape, head.bins)

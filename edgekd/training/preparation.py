@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from edgekd import ranks
-from edgekd.atomic import write_bytes
+from edgekd.detectors import described
 from edgekd.detectors.outputs import Batch, DetectorOutput, Guidance, TrainingPass
 from edgekd.detectors.spec import Branch, Needs, Part, Spec
-from edgekd.detectors.style import THE_ENGINES
+from edgekd.detectors.style import TrainingStyle
 from edgekd.distill.contract import Distiller
+from edgekd.distill.preparation import Detections
 from edgekd.training.teacher import AnyTeacher
 
-FILE = "prepared.pt"
+FILE = "prepared.safetensors"
 # What is the student's in a recipe's `train`, or the engine's for networks of its own.
 ARGUMENTS: dict[str, Any] = {
     "optimizer": "AdamW", "lr0": 2e-4, "amp": False, "freeze": None, "compile": False, "cls_pw": 0.0, "patience": 0,
@@ -28,8 +28,7 @@ ARGUMENTS: dict[str, Any] = {
 
 def read(path: Path) -> dict[str, Tensor]:
     """The weights that a preparation left."""
-    weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return weights
+    return described.read(path)[1]
 
 
 class _Counted(nn.Module):
@@ -41,31 +40,51 @@ class _Counted(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
 
+class _Detecting(nn.Module):
+    """From images to boxes (B, N, 4) and scores (B, N, K), through the teacher."""
+
+    def __init__(self, teacher: AnyTeacher, needs: Needs, detections: Detections) -> None:
+        super().__init__()
+        self._parts = (teacher, needs, detections)  # a tuple: nn.Module does not register what lies in it
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        teacher, needs, detections = self._parts
+        return detections(teacher.to(images.device).forward(images, needs), images)
+
+
 class PreparedPart:
     """A method's module in the place of a student: what the engine trains of a `Trainable`, and nothing else.
 
-    It has no predictions, so it is not validated; the last epoch's average is kept.
+    It is not validated meanwhile; the last epoch's average is kept.
     """
 
-    style = THE_ENGINES
+    def __init__(
+        self, method: Distiller, teacher: AnyTeacher, spec: Spec, seed: int, header: Mapping[str, Any] | None = None
+    ) -> None:
+        """Take a method's module.
 
-    def __init__(self, method: Distiller, teacher: AnyTeacher, spec: Spec, seed: int) -> None:
-        """`spec`: of the teacher, whose images these are."""
+        Args:
+            spec: of the teacher, whose images these are.
+            header: written into the file: what the module was prepared for.
+        """
         preparation = method.preparation()
         self.module: nn.Module = _Counted(preparation.module)
         self.spec = spec
-        self._method, self._teacher, self._loss, self._seed = method, teacher, preparation.loss, seed
+        self.style = TrainingStyle(schedule=preparation.schedule)
+        self._method, self._teacher, self._seed = method, teacher, seed
+        self._preparation, self._header = preparation, header
 
     def training_pass(self, batch: Batch, needs: Needs, guidance: Guidance) -> TrainingPass:
         """The method's terms of the teacher's knowledge."""
         self._teacher.to(batch.images.device)
         steps: Any = self.module.steps
         with torch.no_grad():
-            found = self._method.knowledge(self._teacher.forward(batch.images, self._method.wiring.teacher), batch)
+            output = self._teacher.forward(batch.images, self._method.wiring.teacher)
+            found = (self._preparation.knowledge or self._method.knowledge)(output, batch)
         generator = torch.Generator(batch.images.device)
         digest = hashlib.sha256(f"{self._seed},{int(steps)},{ranks.rank()}".encode()).digest()
         generator.manual_seed(int.from_bytes(digest[:7], "big"))
-        terms = self._loss({key: value.detach() for key, value in found.items()}, batch, generator)
+        terms = self._preparation.loss({key: value.detach() for key, value in found.items()}, batch, generator)
         steps += 1
         items = {name: value.detach() for name, value in terms.items()}
         return TrainingPass(torch.stack(list(terms.values())), items, DetectorOutput({}), {})
@@ -91,11 +110,9 @@ class PreparedPart:
         return ()
 
     def save(self, folder: Path, arguments: Mapping[str, Any], size_px: int) -> None:
-        """The module's weights alone."""
+        """The module's weights alone, with what they are for."""
         trained: Any = self.module
-        buffer = io.BytesIO()
-        torch.save({name: value.cpu() for name, value in trained.part.state_dict().items()}, buffer)
-        write_bytes(folder / FILE, buffer.getvalue())
+        described.write(trained.part, folder / FILE, self._header or {}, half=False)
 
     def publish(self, folder: Path, facts: Mapping[str, Any]) -> None:
         """There is no other form."""
@@ -125,5 +142,6 @@ class PreparedPart:
         raise NotImplementedError
 
     def export_module(self, head: Branch | None = None) -> nn.Module:
-        """See `quantisable`."""
-        raise NotImplementedError
+        """What it detects by itself, for a look at how much it learned; it is never exported."""
+        assert self._preparation.detections is not None, "asked of a preparation that detects"
+        return _Detecting(self._teacher, self._method.wiring.teacher, self._preparation.detections)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from edgekd.detectors.queries import CrossAttention, as_maps, as_tokens, centres, corners_px, explicit_attention
+from edgekd.detectors.queries import CrossAttention, as_maps, as_tokens, corners_px, explicit_attention
 
 
 def test_places_are_shared_among_the_cells_around_them() -> None:
@@ -35,12 +35,9 @@ def test_attention_by_hand() -> None:
     torch.testing.assert_close(explicit_attention(queries, keys, 2), torch.tensor([[[0.375, 0.625]]]))
 
 
-def test_boxes_there_and_back() -> None:
-    images = torch.zeros(1, 3, 20, 40)
-    shares = torch.tensor([[[0.5, 0.5, 0.5, 0.2]]])
-    boxes = corners_px(shares, images)
+def test_shares_become_corners() -> None:
+    boxes = corners_px(torch.tensor([[[0.5, 0.5, 0.5, 0.2]]]), torch.zeros(1, 3, 20, 40))
     assert boxes[0, 0].tolist() == pytest.approx([10, 8, 30, 12])
-    torch.testing.assert_close(centres(boxes, images), shares)
 
 
 def test_maps_there_and_back() -> None:

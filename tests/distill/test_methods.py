@@ -12,16 +12,19 @@ from torch import Tensor
 from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.outputs import Assignment, Batch, DetectorOutput, View
 from edgekd.detectors.spec import QueryHead
-from edgekd.distill.contract import Distiller, distiller_names
-from edgekd.distill.requirements import unmet
+from edgekd.distill.contract import Distiller, distiller_names, distiller_type
+from edgekd.distill.requirements import query_heads, query_teacher, unmet
 
 from . import helpers
 from .helpers import assigned, batch_of, boxes_of, build, empty_batch, moment, pair_of, random_output, scene, spec
 
 STUDENT = spec("small", (4, 6), towers=True)
 TEACHER = spec("large", (5, 6), towers=True)  # wider on one level only
+QUERY_METHODS = [  # see test_query_methods.py
+    name for name in distiller_names() if {query_heads, query_teacher} & set(distiller_type(name).requires)
+]
 METHODS: dict[str, dict[str, object]] = {
-    **{name: {} for name in distiller_names() if name != "lad"},  # it has no term
+    **{name: {} for name in distiller_names() if name not in ("lad", *QUERY_METHODS)},  # lad has no term
     "cwd normalised": {"normalise": "channel"},
     "fitnet mlp": {"adapter": "mlp"},
     "fbkd mean": {"reduction": "mean"},
@@ -38,6 +41,7 @@ METHODS: dict[str, dict[str, object]] = {
     "gid": {"canonical_px": 24.0, "nms_iou": 0.9},
     "dsig": {"canonical_px": 16.0},
     "gdetkd": {"canonical_px": 16.0},
+    "unikd": {"width": 16, "queries": 12},
     "head_assistant": {"canonical_px": 16.0, "width": 32},
     "searched fgbg": {"knowledge": "fgbg"},
     "searched instance": {"knowledge": "instance", "distance": "pearson"},

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from edgekd.errors import InputError
 from edgekd.report.collect import collect
@@ -114,6 +115,19 @@ def test_leftovers_of_a_former_recipe_are_not_shown(run: Path) -> None:
         ("openvino-fp16", "local"),
     ]
     assert (report["control"]["ap"], report["control"]["name"], report["gain"]["ap"]) == (None, None, None)
+
+
+def test_what_was_absorbed_stands_beside_the_teacher(run: Path) -> None:
+    """Of the recipe's methods, a repeated one by its number; what another recipe left is not shown."""
+    for label in ("score_l2", "score_l22", "unikd", "score_l2x"):
+        figures = {"ap": 0.25, "ap50": 0.5, "ap75": 0.2, "teacher_ap": 0.6}
+        (run / "prepare" / label).mkdir(parents=True)
+        (run / "prepare" / label / "metrics.json").write_text(json.dumps(figures))
+    recipe = yaml.safe_load((run / "recipe.lock.yaml").read_text())
+    (run / "recipe.lock.yaml").write_text(yaml.safe_dump({**recipe, "distill": [{"method": "score_l2"}]}))
+    found = collect(run)["prepared"]
+    assert [part["method"] for part in found] == ["score_l2", "score_l22"]
+    assert found[0] == {"method": "score_l2", "ap": 0.25, "ap50": 0.5, "ap75": 0.2, "teacher_ap": 0.6}
 
 
 def test_warnings_name_what_a_reader_must_not_overlook(run: Path) -> None:

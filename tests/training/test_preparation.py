@@ -66,7 +66,7 @@ def test_it_learns(weights: Path) -> None:
     losses = [float(row["class"]) for row in csv.DictReader((weights.parent / "epochs.csv").open())]
     assert len(losses) == AbsorbingConfig().epochs
     assert losses[-1] < losses[0]
-    assert {path.name for path in weights.parent.iterdir()} == {"epochs.csv", "prepared.pt"}
+    assert {path.name for path in weights.parent.iterdir()} == {"epochs.csv", "prepared.safetensors"}
 
 
 def test_a_stopped_one_goes_on(

@@ -37,7 +37,7 @@ def describe(network: nn.Module, name: str, class_names: tuple[str, ...]) -> Spe
 def run_whole(network: nn.Module, model: Model, images: Tensor) -> None:
     """A pass in which every module before the scores runs."""
     maps = heads.features(network, images)
-    if model.kind == "faster_rcnn":
+    if model.kind in ("faster_rcnn", "ssd300"):
         return
     heads.outputs(network, model.kind, maps, frozenset({"class_logits", "boxes"}), (0,))
 
@@ -69,8 +69,16 @@ def _head(network: nn.Module, model: Model) -> Head:
         classes = network.get_submodule(model.class_layer.removesuffix(".weight"))
         assert isinstance(classes, nn.Linear)
         return RegionHead(classes.in_features)
+    if model.kind == "ssd300":
+        return RegionHead(_channels_of_first_level(network))
     offset = 0.5 if model.kind == "ssd" else 0.0
     return DenseHead(model.strides, point_offset=offset, anchors_per_cell=model.anchors)
+
+
+def _channels_of_first_level(network: nn.Module) -> int:
+    classes = network.get_submodule("head.classification_head.module_list.0")
+    assert isinstance(classes, nn.Conv2d)
+    return classes.in_channels
 
 
 def _taps(network: nn.Module, model: Model) -> tuple[Tap, ...]:

@@ -44,6 +44,7 @@ class TorchvisionFamily:
         from edgekd.detectors.torchvision import classes, weights
         from edgekd.detectors.torchvision.build import build
         from edgekd.detectors.torchvision.detector import DenseDetector
+        from edgekd.detectors.torchvision.fixed_size import FixedSizeDetector
         from edgekd.detectors.torchvision.two_stage import RegionDetector
 
         name = asked.model or _named_in(asked.weights)
@@ -60,6 +61,8 @@ class TorchvisionFamily:
             network = build(name, len(columns), asked.channels)
         if kind == "faster_rcnn":
             return RegionDetector(network, name, columns)
+        if kind == "ssd300":
+            return FixedSizeDetector(network, name, columns)
         return DenseDetector(network, name, columns)
 
     def differing(self, model: str, detector: Detector, where: str) -> list[str]:

@@ -23,7 +23,13 @@ from edgekd.detectors.torchvision.models import Kind
 
 def features(network: Any, images: Tensor) -> list[Tensor]:
     """The maps that the head reads, finest first, of RGB (B, C, H, W) in 0..1 that are resized no more."""
-    found: Mapping[str, Tensor] = network.backbone((images - network.pixel_mean) / network.pixel_std)
+    pixels = (images - network.pixel_mean) / network.pixel_std
+    if hasattr(network.backbone, "scale_weight"):  # SSD300: as far as an image of any size has whole cells
+        maps = [network.backbone.features(pixels)]
+        for block in network.backbone.extra[:3]:
+            maps.append(block(maps[-1]))
+        return maps
+    found: Mapping[str, Tensor] = network.backbone(pixels)
     return list(found.values())
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from edgekd.errors import InputError, unknown
 
-Kind = Literal["retinanet", "fcos", "ssd", "faster_rcnn"]
+Kind = Literal["retinanet", "fcos", "ssd", "ssd300", "faster_rcnn"]
 Places = tuple[tuple[str, int], ...]
 
 
@@ -18,7 +18,8 @@ class Model:
     Attributes:
         kind: its architecture; Mask R-CNN is a Faster R-CNN whose masks are not used.
         backbone: path and stride of the stages.
-        levels: path and stride of the maps that the head reads, finest first, as far as modules give them.
+        levels: path and stride of the maps that the head reads, finest first, as far as modules give them and a map has
+            whole cells at every size of image (SSD300).
         anchors: predictions at each point of each level.
         class_layer: weight whose rows are `anchors` times the columns of the class logits.
         coco_eps: of the frozen batch norms of the weights that torchvision publishes for COCO.
@@ -67,6 +68,11 @@ MODELS: dict[str, Model] = {
     "ssdlite-p": Model(
         "ssd", (("backbone.1", 4),), (("backbone.3", 8), ("backbone.8", 16), ("backbone.12", 32)), 6,
         "head.classification_head.module_list.0.1.weight",
+    ),
+    "ssd300_vgg16": Model(
+        "ssd300", (("backbone.features.15", 4),),
+        (("backbone.features", 8), ("backbone.extra.0", 16), ("backbone.extra.1", 32), ("backbone.extra.2", 64)), 4,
+        "head.classification_head.module_list.0.weight",
     ),
     "fasterrcnn_resnet50_fpn": Model("faster_rcnn", _RESNET, _P2_TO_P5, 1, _BOX_CLASSES, coco_eps=0.0),
     "fasterrcnn_resnet50_fpn_v2": Model("faster_rcnn", _RESNET, _P2_TO_P5, 1, _BOX_CLASSES),

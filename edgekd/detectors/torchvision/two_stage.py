@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import Branch, Part
 from edgekd.detectors.torchvision import heads
 from edgekd.detectors.torchvision.base import TorchvisionDetector
+from edgekd.detectors.torchvision.rows import ClassRows
 from edgekd.errors import InputError
 
 
@@ -39,7 +38,7 @@ class RegionDetector(TorchvisionDetector):
         Raises:
             InputError: always.
         """
-        raise InputError(f"{self.spec.name}: head_tail: its head looks at regions, and has no towers")
+        raise InputError(f"{self.spec.name}: head_tail: its head has no towers over the student's points")
 
     def export_module(self, head: Branch | None = None) -> nn.Module:
         """See `Detector.export_module`."""
@@ -48,22 +47,16 @@ class RegionDetector(TorchvisionDetector):
         return RegionExport(copy, len(self.column_names), self.columns).eval()
 
 
-class RegionExport(nn.Module):
+class RegionExport(ClassRows):
     """Images (B, C, H, W) in 0..1 to detections (B, k, 6), best first: box xyxy px, score, class.
 
     They are torchvision's own, with its NMS, its threshold on scores and its k; rows behind the last one are zeros.
     """
 
-    decode = "end2end"
-    class_of: Tensor
-
     def __init__(self, network: nn.Module, columns: int, kept: Sequence[int]) -> None:
         """`columns`: of the class logits; `kept` those that are classes."""
-        super().__init__()
+        super().__init__(columns, kept)
         self.network: Any = network
-        classes = torch.full((columns,), -1)
-        classes[list(kept)] = torch.arange(len(kept))
-        self.register_buffer("class_of", classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """See the class."""
@@ -74,10 +67,4 @@ class RegionExport(nn.Module):
         maps: OrderedDict[str, Tensor] = network.backbone(pixels)
         proposals, _ = network.rpn(ImageList(pixels, sizes), maps)
         found, _ = network.roi_heads(maps, proposals, sizes)
-        return torch.stack([self._rows(one) for one in found])
-
-    def _rows(self, found: Mapping[str, Tensor]) -> Tensor:
-        classes = self.class_of[found["labels"]]
-        rows = torch.cat([found["boxes"], found["scores"][:, None], classes[:, None].to(found["boxes"])], 1)
-        rows = rows[classes >= 0]
-        return F.pad(rows, (0, 0, 0, self.network.roi_heads.detections_per_img - len(rows)))
+        return self.rows(found, network.roi_heads.detections_per_img)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.detectors.probing import named_taps
-from edgekd.detectors.spec import Part, QueryHead, Role, Spec, Tap
+from edgekd.detectors.spec import Part, QueryHead, QueryPart, Role, Spec, Tap
+from edgekd.detectors.transformers.inside import can_be_watched
 from edgekd.detectors.transformers.network import MAPS, first_convolution, predict, trunk, with_maps
 
 _PROBE_PX = 320  # at least: every query is a cell of the maps, and 300 queries want as many cells
@@ -36,7 +37,7 @@ def describe(network: Any, name: str, class_names: tuple[str, ...]) -> Spec:
         input_channels=first_convolution(network).in_channels,
         size_multiple=math.lcm(multiple, *(tap.stride for tap in taps)),
         taps=taps,
-        head=_head(network.config),
+        head=_head(network, tuple(tap.stride for tap in taps if tap.role == "neck")),
         parameters=sum(parameter.numel() for parameter in network.parameters()),
     )
 
@@ -48,13 +49,21 @@ def chooses(config: Any) -> bool:
     )
 
 
-def _head(config: Any) -> QueryHead:
+def _head(network: Any, strides: tuple[int, ...]) -> QueryHead:
+    config = network.config
+    gives: tuple[QueryPart, ...] = ("class_logits", "boxes")
+    if can_be_watched(network) and len(strides) == config.num_feature_levels:
+        gives = (*gives, "layers", "embeddings", "memory", "decoder", "self_attention", "cross_attention")
+        gives = (*gives, "class_embedding") if config.num_denoising > 0 else gives
+    elif hasattr(network, MAPS):
+        gives = (*gives, "memory")
     return QueryHead(
         layers=config.decoder_layers,
         queries=config.two_stage_num_proposals if getattr(config, "two_stage", False) else config.num_queries,
         width=getattr(config, "d_model", None) or config.hidden_size,
         bins=config.max_num_bins + 1 if hasattr(config, "max_num_bins") else 1,
-        gives=("class_logits", "boxes"),
+        strides=strides if "memory" in gives else (),
+        gives=gives,
     )
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.detectors.outputs import DetectorOutput
-from edgekd.detectors.queries import QueryPredictions, corners_px
+from edgekd.detectors.queries import Decoder, QueryPredictions, content_at, corners_px
 from edgekd.detectors.spec import Branch, Part, QueryHead, Spec
+from edgekd.detectors.transformers import inside
 from edgekd.detectors.transformers.description import chooses, describe, taps_at
 from edgekd.detectors.transformers.folder import kept
 from edgekd.detectors.transformers.models import Kind
@@ -59,24 +60,14 @@ class TransformersDetector:
             return {}
         if not torch.jit.is_tracing() and not torch.compiler.is_compiling():  # type: ignore[no-untyped-call,attr-defined]
             self._require_places(images)
-        found = predict(self.module, self.kind.softmax, self.columns, images, every="layers" in parts)
+        found = predict(self.module, self.kind.softmax, self.columns, images, parts)
         return {f"queries {name}": value for name, value in found.items()}
 
     def assemble(self, found: Mapping[str, Tensor], taps: Mapping[str, Tensor], images: Tensor) -> DetectorOutput:
         """See `Detector.assemble`."""
         if not found:
             return DetectorOutput(dict(taps))
-        boxes, scores = (found[f"queries {part}"].movedim(1, 0) for part in ("boxes", "scores"))
-        corners, bins = found.get("queries corners"), self.spec.head.bins
-        return DetectorOutput(
-            dict(taps),
-            queries=QueryPredictions(
-                scores,
-                corners_px(boxes, images),
-                self._layers(len(scores)),
-                box_logits=None if corners is None else corners.movedim(1, 0).reshape(*scores.shape[:3], 4, bins),
-            ),
-        )
+        return DetectorOutput(dict(taps), queries=self._predictions(found, images))
 
     def head_tail(self, part: Part, level: int, cut: int, branch: Branch) -> nn.Module:
         """See `Detector.head_tail`.
@@ -106,13 +97,47 @@ class TransformersDetector:
                 f"have {places}; use larger images (train.imgsz)"
             )
 
-    def _layers(self, count: int) -> tuple[int, ...]:
-        """Which decoder layers these are."""
+    def _predictions(self, heads: Mapping[str, Tensor], images: Tensor) -> QueryPredictions:
+        """The common form of tensors by name."""
+        found = {name.removeprefix("queries "): value for name, value in heads.items()}
+        boxes, scores = found["boxes"].movedim(1, 0), found["scores"].movedim(1, 0)
+        head = self.spec.head
+        assert isinstance(head, QueryHead)
+        corners = found.get("corners")
+        maps = tuple(value for name, value in found.items() if name.startswith("memory-"))
+        return QueryPredictions(
+            class_logits=scores,
+            boxes_px=corners_px(boxes, images),
+            layers=tuple(range(head.layers)) if len(scores) == head.layers else (self._last(head.layers),),
+            box_logits=None if corners is None else corners.movedim(1, 0).reshape(*scores.shape[:3], 4, head.bins),
+            states=inside.states_of(found),
+            maps=maps or None,
+            looks=inside.looks_of(self.module, found, maps),
+            asked=self._decoder(maps, images) if maps and "decoder" in head.gives else None,
+        )
+
+    def _last(self, layers: int) -> int:
+        """The decoder layer that inference predicts from."""
         config: Any = self.module.config
-        layers = int(config.decoder_layers)
-        if count == layers:
-            return tuple(range(layers))
-        return (int(getattr(config, "eval_idx", -1)) % layers,)
+        return int(getattr(config, "eval_idx", -1)) % layers
+
+    def _decoder(self, maps: Sequence[Tensor], images: Tensor) -> Decoder:
+        """Questions to the decoder over memory maps."""
+        network: Any = self.module
+        columns = list(self.columns)
+        dtype = network.model.enc_score_head.weight.dtype  # of a teacher with a precision of its own, half
+        memory = [one.to(dtype) for one in maps]
+
+        def run(content: Tensor, boxes: Tensor, parts: frozenset[Part]) -> QueryPredictions:
+            found = inside.ask(network, columns, content.to(dtype), boxes.to(dtype), memory, parts)
+            return self._predictions(found, images)
+
+        def own_content(boxes: Tensor) -> Tensor:
+            return content_at(inside.content_maps(network, memory), boxes)
+
+        embedding = getattr(network.model, "denoising_class_embed", None)
+        classes = None if embedding is None else embedding.weight[columns]
+        return Decoder(int(network.config.d_model), run, own_content, classes)
 
     def _like(self, module: nn.Module, spec: Spec) -> TransformersDetector:
         return TransformersDetector(module, self.spec.name, self.kind, self.column_names, spec)

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.detectors.log_odds import log_odds
+from edgekd.detectors.queries import NO_PARTS, as_maps
+from edgekd.detectors.spec import Part
+from edgekd.detectors.transformers import inside
 from edgekd.detectors.transformers.folder import Convention
 
 MAPS = "memory_maps"  # where the modules of an encoder's levels stand
@@ -54,36 +57,31 @@ def trunk(network: Any, images: Tensor) -> None:
 
 
 def predict(
-    network: Any, softmax: bool, columns: Sequence[int], images: Tensor, *, every: bool = False
+    network: Any, softmax: bool, columns: Sequence[int], images: Tensor, parts: frozenset[Part] = NO_PARTS
 ) -> dict[str, Tensor]:
-    """Decoder layers with the batch first.
-
-    Args:
-        every: layer is given where the library predicts from each, not the last one alone.
+    """Decoder layers with the batch first; with `layers` among the parts every one, else the last.
 
     Returns:
         `boxes` (B, D, Q, 4), centre and size in 0..1; `scores` (B, D, Q, K), logits of the kept columns whose sigmoid
-        is the score; with a box distribution also `corners` (B, D, Q, 4 * bins), logits of left, top, right, bottom.
+        is the score; with a box distribution also `corners` (B, D, Q, 4 * bins), logits of left, top, right, bottom;
+        what else the parts ask for, by the names of `inside`.
     """
     pixels, mask = _pixels(network, images)
+    if inside.can_be_watched(network):
+        every = "layers" in parts
+        with inside.every_layer(network, every), inside.watched(network, parts) as seen:
+            output = network.model(pixels, pixel_mask=mask)
+        return {**inside.layers_of(output, columns, every=every), **seen.tensors(parts, every)}
     output = network(pixels, pixel_mask=mask)
-    _as_maps(network, output, images)
-    logits, boxes = output.logits[:, None], output.pred_boxes[:, None]
-    layers, corners = output.get("intermediate_logits"), output.get("intermediate_predicted_corners")
-    found: dict[str, Tensor] = {}
-    if isinstance(corners, Tensor):  # its first layer also predicts before it has a distribution
-        logits, boxes = (all_[:, -corners.shape[1] :] for all_ in (layers, output.intermediate_reference_points))
-        found["corners"] = corners
-    elif every and isinstance(layers, Tensor):
-        logits, boxes = layers, output.intermediate_reference_points
-    if softmax:
-        logits = log_odds(logits.float().log_softmax(-1))
-    kept = list(columns)
-    return {
-        "boxes": boxes,
-        "scores": logits if kept == list(range(logits.shape[-1])) else logits[..., kept],
-        **found,
-    }
+    maps = _as_maps(network, output, images)
+    logits = log_odds(output.logits.float().log_softmax(-1)) if softmax else output.logits
+    found = {"boxes": output.pred_boxes[:, None], "scores": logits[:, None, :, list(columns)]}
+    corners = output.get("intermediate_predicted_corners")
+    if isinstance(corners, Tensor):
+        found["corners"] = corners[:, -1:]
+    if "memory" in parts:
+        found |= {f"memory-{level}": one for level, one in enumerate(maps)}
+    return found
 
 
 def _pixels(network: Any, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,14 +90,12 @@ def _pixels(network: Any, images: Tensor) -> tuple[Tensor, Tensor]:
     return pixels, torch.ones_like(pixels[:, 0])
 
 
-def _as_maps(network: Any, output: Any, images: Tensor) -> None:
-    """Send each level of the encoder's sequence (B, N, C) through its module, as (B, C, H, W)."""
-    levels = getattr(network, MAPS, None)
-    if levels is None:
-        return
-    memory: Tensor = output.encoder_last_hidden_state
+def _as_maps(network: Any, output: Any, images: Tensor) -> list[Tensor]:
+    """Each level of the encoder's sequence (B, N, C) as (B, C, H, W), sent through its module."""
+    levels = getattr(network, MAPS, ())
+    if not levels:
+        return []
     height, width = images.shape[-2:]
     sizes = [(-(-height // level.stride), -(-width // level.stride)) for level in levels]
-    parts = torch.split(memory, [rows * columns for rows, columns in sizes], 1)
-    for level, part, (rows, columns) in zip(levels, parts, sizes, strict=True):
-        level(part.transpose(1, 2).reshape(part.shape[0], part.shape[2], rows, columns))
+    found = as_maps(output.encoder_last_hidden_state, sizes)
+    return [level(one) for level, one in zip(levels, found, strict=True)]

@@ -25,12 +25,12 @@ from edgekd.detectors.queries import (
     States,
     as_maps,
     as_tokens,
+    content_at,
     corners_px,
     explicit_attention,
 )
 from edgekd.detectors.spec import Attention, Part, QueryHead
 
-_ANCHOR = 0.05  # side of the finest level's anchors, as a share of the image; the next level's are twice as large
 Sizes = Sequence[Sequence[int]]
 
 
@@ -242,23 +242,9 @@ def _decoder(head: Any, maps: Sequence[Tensor], images: Tensor) -> Decoder:
             learned: Tensor = head.tgt_embed.weight[place].expand(len(boxes), -1, -1)
             return learned
         valid = head._generate_anchors(sizes, memory.to(dtype))[1]
-        return _content_at(as_maps(head.enc_output(valid * memory.to(dtype)), [_size(one) for one in maps]), boxes)
+        return content_at(as_maps(head.enc_output(valid * memory.to(dtype)), [_size(one) for one in maps]), boxes)
 
     return Decoder(int(head.hidden_dim), run, own_content, head.denoising_class_embed.weight)
-
-
-def _content_at(maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
-    """(B, Q, C) at the centres of boxes, each from the level whose anchors are the nearest to its size."""
-    side = (boxes[..., 2] * boxes[..., 3]).sqrt().clamp_min(1e-4)
-    level = (side / _ANCHOR).log2().round().clamp(0, len(maps) - 1)
-    grid = (2 * boxes[..., None, :2] - 1).to(maps[0].dtype)  # (B, Q, 1, 2)
-    read = [
-        F.grid_sample(one, grid, mode="bilinear", padding_mode="border", align_corners=False)
-        .squeeze(-1)
-        .transpose(1, 2)
-        for one in maps
-    ]
-    return torch.stack([one * (level == index)[..., None] for index, one in enumerate(read)]).sum(0)
 
 
 def _size(one: Tensor) -> tuple[int, int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import pytest
+
 from edgekd.testing.detectors import DetectorContract
 
 
@@ -20,6 +22,11 @@ class TestFCOS(DetectorContract):
 class TestSSDLite(DetectorContract):
     family, model = "torchvision", "ssdlite-p"
     has_tails: ClassVar[bool] = False
+
+
+@pytest.mark.slow
+class TestSSD300(DetectorContract):
+    family, model = "torchvision", "ssd300_vgg16"
 
 
 class TestFasterRCNN(DetectorContract):

@@ -151,6 +151,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path) -> None:
         ("retinanet_resnet50_fpn_v2", 38_198_935, False),
         ("fcos_resnet50_fpn", 32_269_600, True),
         ("ssdlite320_mobilenet_v3_large", 3_440_060, False),
+        ("ssd300_vgg16", 35_641_826, False),
         ("fasterrcnn_resnet50_fpn", 41_755_286, True),
         ("fasterrcnn_resnet50_fpn_v2", 43_712_278, False),
         ("fasterrcnn_mobilenet_v3_large_fpn", 19_386_354, True),

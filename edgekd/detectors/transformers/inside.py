@@ -1,0 +1,208 @@
+"""The decoders of RT-DETR, D-FINE and DEIMv2 from inside: their layers, what these look at, and questions to them.
+
+The library's own forward runs, in a pass and in a question alike, and hooks note what its layers are given. Tensors by
+name, the batch first: `content` (B, Q, C), `embeddings` and `references` (B, D, Q, ...), `memory-<level>` (B, C, H, W),
+`self-<layer>` (B, Q, Q), `weights-<layer>` (B, Q, S) and `places-<layer>` (B, Q, S, 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgekd.detectors.queries import CrossAttention, States, as_maps, explicit_attention
+from edgekd.detectors.spec import Attention, Part
+
+NOTED: tuple[Part, ...] = ("embeddings", "memory", "decoder")
+_LEAST = 1e-6  # of a side or a place of a box that is asked about, as a share of the image
+
+
+class Seen:
+    """What hooks noted in one pass of a decoder."""
+
+    def __init__(self) -> None:
+        self.decoder: dict[str, Any] = {}
+        self.references: list[Tensor] = []
+        self.embeddings: list[Tensor] = []
+        self.looks: dict[str, Tensor] = {}
+
+    def tensors(self, parts: frozenset[Part], every: bool) -> dict[str, Tensor]:
+        """By name; `every` layer, or the last one alone."""
+        if not self.decoder:
+            return {}
+        found = dict(self.looks)
+        memory = self.decoder["encoder_hidden_states"]
+        if any(part in ("memory", "decoder") or _is_cross(part) for part in parts):
+            sizes = [(int(height), int(width)) for height, width in self.decoder["spatial_shapes_list"]]
+            found |= {f"memory-{level}": one for level, one in enumerate(as_maps(memory, sizes))}
+        if "embeddings" in parts:
+            first = 0 if every else -1
+            found["content"] = self.decoder["inputs_embeds"]
+            found["embeddings"] = torch.stack(self.embeddings[first:], 1)
+            found["references"] = torch.stack(self.references[first:], 1)
+        return found
+
+
+def can_be_watched(network: Any) -> bool:
+    """Whether a decoder is of the kind that this module knows, and predicts at last from its last layer."""
+    decoder, config = network.model.decoder, network.config
+    whole = getattr(decoder, "eval_idx", config.decoder_layers - 1) == config.decoder_layers - 1
+    return hasattr(network.model, "enc_output") and hasattr(decoder, "query_pos_head") and whole
+
+
+@contextmanager
+def watched(network: Any, parts: frozenset[Part]) -> Iterator[Seen]:
+    """During the block, what the decoder is given and gives in one pass, where `parts` need it."""
+    seen = Seen()
+    decoder = network.model.decoder
+
+    def began(_module: Any, _inputs: Any, given: dict[str, Any]) -> None:
+        seen.decoder = given
+
+    def layer_ended(_module: Any, _inputs: Any, given: dict[str, Any], output: Tensor) -> None:
+        seen.references.append(given["reference_points"][:, :, 0])
+        seen.embeddings.append(output)
+
+    with ExitStack() as stack:
+        if any(isinstance(part, Attention) or part in NOTED for part in parts):
+            stack.callback(decoder.register_forward_pre_hook(began, with_kwargs=True).remove)
+        for index, layer in enumerate(decoder.layers):
+            if "embeddings" in parts:
+                stack.callback(layer.register_forward_hook(layer_ended, with_kwargs=True).remove)
+            if Attention("self", index) in parts:
+                hook = _self_attention(seen, index)
+                stack.callback(layer.self_attn.register_forward_hook(hook, with_kwargs=True).remove)
+            if Attention("cross", index) in parts:
+                hook = _cross_attention(seen, index)
+                stack.callback(layer.encoder_attn.register_forward_hook(hook, with_kwargs=True).remove)
+        yield seen
+
+
+@contextmanager
+def every_layer(network: Any, wanted: bool) -> Iterator[None]:
+    """During the block D-FINE and DEIMv2 predict from each layer, which their decoder does when it is told to train.
+
+    Its layers are not told.
+    """
+    decoder = network.model.decoder
+    if not wanted or decoder.training or not hasattr(decoder, "lqe_layers"):
+        yield
+        return
+    decoder.training = True
+    try:
+        yield
+    finally:
+        decoder.training = False
+
+
+def ask(
+    network: Any, columns: Sequence[int], content: Tensor, boxes: Tensor, maps: Sequence[Tensor], parts: frozenset[Part]
+) -> dict[str, Tensor]:
+    """What every layer makes of queries over these memory maps; tensors by name as of a pass."""
+    sizes = [(int(one.shape[2]), int(one.shape[3])) for one in maps]
+    memory = torch.cat([one.flatten(2).transpose(1, 2) for one in maps], 1)
+    shapes = torch.tensor(sizes, device=memory.device)
+    with every_layer(network, True), watched(network, parts) as seen:
+        output = network.model.decoder(
+            inputs_embeds=content,
+            encoder_hidden_states=memory,
+            encoder_attention_mask=None,
+            reference_points=boxes.clamp(_LEAST, 1 - _LEAST).logit(),
+            spatial_shapes=shapes,
+            spatial_shapes_list=sizes,
+            level_start_index=torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]]),
+        )
+    return {**layers_of(output, columns, every=True), **seen.tensors(parts, every=True)}
+
+
+def layers_of(output: Any, columns: Sequence[int], *, every: bool) -> dict[str, Tensor]:
+    """`scores`, `boxes` and, of a distribution, `corners`, of `every` layer or of the last one.
+
+    D-FINE's first layer predicts once more, before it has a distribution; that is left out.
+    """
+    found = {"scores": output.intermediate_logits, "boxes": output.intermediate_reference_points}
+    corners = output.intermediate_predicted_corners
+    if isinstance(corners, Tensor):
+        found["corners"] = corners
+        found = {name: value[:, -corners.shape[1] :] for name, value in found.items()}
+    if not every:
+        found = {name: value[:, -1:] for name, value in found.items()}
+    kept = list(columns)
+    if kept != list(range(found["scores"].shape[-1])):
+        found["scores"] = found["scores"][..., kept]
+    return found
+
+
+def content_maps(network: Any, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Memory maps as the library makes content of them."""
+    sizes = tuple((int(one.shape[2]), int(one.shape[3])) for one in maps)
+    memory = torch.cat([one.flatten(2).transpose(1, 2) for one in maps], 1)
+    valid = network.model.generate_anchors(sizes, device=memory.device, dtype=memory.dtype)[1]
+    return as_maps(network.model.enc_output(valid.to(memory.dtype) * memory), sizes)
+
+
+def states_of(found: Mapping[str, Tensor]) -> States | None:
+    """Of tensors by name."""
+    if "content" not in found:
+        return None
+    return States(found["content"], *(found[name].movedim(1, 0) for name in ("embeddings", "references")))
+
+
+def looks_of(network: Any, found: Mapping[str, Tensor], maps: Sequence[Tensor]) -> dict[Any, Tensor | CrossAttention]:
+    """Of tensors by name, in the common form."""
+    looks: dict[Any, Tensor | CrossAttention] = {}
+    sizes = tuple((int(one.shape[2]), int(one.shape[3])) for one in maps)
+    for name, value in found.items():
+        kind, _, index = name.partition("-")
+        if kind == "self":
+            looks[Attention("self", int(index))] = value
+        elif kind == "weights":
+            part = network.model.decoder.layers[int(index)].encoder_attn
+            levels = torch.arange(len(maps)).repeat_interleave(torch.tensor(_points(part, len(maps))))
+            places = found[f"places-{index}"]
+            looks[Attention("cross", int(index))] = CrossAttention(
+                value, places, levels.repeat(part.n_heads).to(value.device), sizes
+            )
+    return looks
+
+
+def _self_attention(seen: Seen, index: int) -> Any:
+    def hook(part: Any, _inputs: Any, given: dict[str, Any], _output: Any) -> None:
+        placed = given["hidden_states"] + given["position_embeddings"]
+        heads = part.q_proj.out_features // part.head_dim
+        seen.looks[f"self-{index}"] = explicit_attention(part.q_proj(placed), part.k_proj(placed), heads)
+
+    return hook
+
+
+def _cross_attention(seen: Seen, index: int) -> Any:
+    """Deformable attention looks around the centre of a query's box, as far as the box is large."""
+
+    def hook(part: Any, _inputs: Any, given: dict[str, Any], output: tuple[Tensor, Tensor]) -> None:
+        placed, boxes = given["hidden_states"], given["reference_points"]
+        if given.get("position_embeddings") is not None:
+            placed = placed + given["position_embeddings"]
+        weights = output[1].flatten(3)  # (B, Q, heads, points of all levels)
+        offsets = part.sampling_offsets(placed).reshape(*weights.shape, 2)
+        counts = _points(part, part.n_levels)
+        reach = torch.cat([offsets.new_full((count,), 1 / count) for count in counts])[:, None]
+        scale = getattr(part, "offset_scale", 0.5)
+        places = boxes[:, :, None, :, :2] + offsets * reach * boxes[:, :, None, :, 2:] * scale
+        seen.looks[f"weights-{index}"] = weights.flatten(2).float() / part.n_heads
+        seen.looks[f"places-{index}"] = places.flatten(2, 3)
+
+    return hook
+
+
+def _points(part: Any, levels: int) -> list[int]:
+    """Of deformable attention, per level."""
+    points = part.n_points
+    return list(points) if isinstance(points, (list, tuple)) else [int(points)] * levels
+
+
+def _is_cross(part: Part) -> bool:
+    return isinstance(part, Attention) and part.kind == "cross"

@@ -1,0 +1,1 @@
+"""Methods on the memory of transformer encoders."""

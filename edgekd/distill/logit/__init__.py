@@ -1,0 +1,1 @@
+"""Methods on predictions of chosen queries."""

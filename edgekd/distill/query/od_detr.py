@@ -1,0 +1,190 @@
+"""OD-DETR: the student learns from its own average, which matches more steadily than itself.
+
+OD-DETR: Online Distillation for Stabilizing Training of Detection Transformer, Wu et al., IJCAI 2024, arXiv 2406.05791.
+We know of no official code.
+
+    The student's decoder is asked about the queries with which the average's decoder began.
+    matching: an answer's targets are the object that the average's own matching gives this query, and the one that
+        matching the answers gives it:   L_m = 1 / G x sum of (QFL(z_S, IoU) + 5 |b - b_gt|_1 + 2 (1 - GIoU)), the
+        boxes those of the average's matching
+    prediction: L_p = sum of w_i (1 KL(p_T || p_S) + 5 |b_T - b_S|_1 + 2 (1 - GIoU)) / max(1, sum of w_i)
+    auxiliary: of the queries behind a layer of the average, the two of least cost for each object; the student's
+        decoder is asked about them, and each predicts its object:
+        L_a = 1 / (2 G) x sum of (2 focal + 5 L1 + 2 (1 - GIoU))
+
+**Reduction**: G: objects of the batch; means over the layers that learn.
+
+The paper's teacher is the student's average, which the engine keeps anyway: write `teacher: ema`, and no bigger model
+is needed. Any other detector with queries may teach it as well.
+
+Whose numbers: the paper's decay and weights are not known to us. The decay is the engine's (0.9999, rising over the
+first 2000 updates); factors 1, 5, 2 are those of DETR's cost, and the three parts count alike.
+
+Differs from the paper: there queries are learned, so a student's query and its average's are the same one by number.
+Here they may be chosen by content, anew for each image, and equal numbers mean nothing; the student is therefore asked
+about the average's queries in the matching, too, not its own. The auxiliary group is made of one layer of the average
+(`stage`), not of every one, each of which would cost another pass of the decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from edgekd.detectors.outputs import Batch, DetectorOutput
+from edgekd.detectors.queries import QueryPredictions
+from edgekd.detectors.spec import Needs, QueryHead
+from edgekd.distill.boxes import box_loss, centred
+from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
+from edgekd.distill.matching import Matches
+from edgekd.distill.queries import (
+    Answers,
+    QueryConfig,
+    agreement,
+    best_scores,
+    content_adapter,
+    image_size,
+    known_classes,
+    l1_distance,
+    layer_pairs,
+    mean_of,
+)
+from edgekd.distill.query.asking import rows_at
+from edgekd.distill.query.set_loss import (
+    Objects,
+    assign,
+    cost_of,
+    detection_loss,
+    quality_focal_loss,
+    quality_targets,
+)
+from edgekd.distill.requirements import all_layers_of_teacher, query_heads, shared_classes, student_asked
+
+_TWO = 2  # queries of the auxiliary group for each object
+
+
+class ODDETRConfig(QueryConfig):
+    """Keys of `od_detr`."""
+
+    matching: float = Field(1.0, ge=0, description="factor on the average's matching; 0 leaves it out")
+    prediction: float = Field(1.0, ge=0, description="factor on the average's predictions; 0 leaves them out")
+    auxiliary: float = Field(1.0, ge=0, description="factor on the auxiliary group; 0 leaves it out")
+    stage: int = Field(0, ge=0, description="layer of the average behind which the auxiliary group is taken, from 0")
+
+    @model_validator(mode="after")
+    def _something_acts(self) -> ODDETRConfig:
+        if not self.matching and not self.prediction and not self.auxiliary:
+            raise ValueError("matching, prediction and auxiliary are all 0; leave one above 0")
+        return self
+
+
+@register("od_detr")
+class ODDETR(Distiller):
+    """The student keeps to what its average matches and predicts, from the same queries."""
+
+    config_type = ODDETRConfig
+    card = Card(
+        about="the student's own average: its matching, its predictions, its queries",
+        title="OD-DETR: Online Distillation for Stabilizing Training of Detection Transformer",
+        venue="IJCAI 2024",
+        level="query",
+        arxiv="2406.05791",
+        gain="Deformable DETR R50 on COCO 45.4 to 47.7 AP, without another model",
+    )
+    requires = (query_heads, all_layers_of_teacher, student_asked, shared_classes)
+    config: ODDETRConfig
+    known: Tensor | None
+
+    def build(self, pair: Pair) -> Wiring:
+        """See `Distiller.build`."""
+        student, teacher = pair.student.head, pair.teacher.head
+        assert isinstance(student, QueryHead)
+        assert isinstance(teacher, QueryHead)
+        self.register_buffer("known", known_classes(pair), persistent=False)
+        self.pairs = layer_pairs(pair, self.config.layers, self.name)
+        self.stage = min(self.config.stage, teacher.layers - 1)
+        self.adapter = content_adapter(teacher.width, student.width)
+        theirs = Needs(parts=frozenset({"class_logits", "boxes", "layers", "embeddings"}))
+        return Wiring(Needs(parts=frozenset({"class_logits", "boxes", "decoder"})), theirs)
+
+    def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
+        """`logits`, `boxes` (B, D, Q, ...); `content`, `references`, `stage` (B, Q, ...): queries at both places."""
+        queries = teacher.queries
+        assert queries is not None
+        return {
+            "logits": queries.class_logits.transpose(0, 1), "boxes": queries.boxes_px.transpose(0, 1),
+            "content": queries.content, "references": queries.references[0], "stage": queries.embeddings[self.stage],
+        }  # fmt: skip
+
+    def terms(
+        self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment
+    ) -> dict[str, Tensor]:
+        """`matching`, `prediction` and `auxiliary`; those that have a factor."""
+        queries, config = student.queries, self.config
+        assert queries is not None
+        objects, found = Objects.of(batch, self.known), {}
+        if config.matching or config.prediction:
+            answers = queries.decoder.ask(self.adapter(knowledge["content"]), knowledge["references"])
+            parts = mean_of([self._of_layer(answers, knowledge, pair, objects, batch) for pair in self.pairs])
+            factors = {"matching": config.matching, "prediction": config.prediction}
+            found = {name: factor * parts[name] for name, factor in factors.items() if factor}
+        if config.auxiliary:
+            found["auxiliary"] = config.auxiliary * self._auxiliary(queries, knowledge, objects, batch)
+        return found
+
+    def _of_layer(
+        self,
+        answers: QueryPredictions,
+        knowledge: Mapping[str, Tensor],
+        layers: tuple[int, int],
+        objects: Objects,
+        batch: Batch,
+    ) -> dict[str, Tensor]:
+        ours = Answers.of_layer(answers, layers[0])
+        theirs = Answers(knowledge["logits"][:, layers[1]], knowledge["boxes"][:, layers[1]])
+        weights = best_scores(theirs.logits, self.known)
+        alike = agreement(ours, theirs, weights, batch, self.config, self.known)
+        return {
+            "matching": self._matching(ours, theirs, objects, batch),
+            "prediction": torch.stack(list(alike.values())).sum(),
+        }
+
+    def _matching(self, ours: Answers, theirs: Answers, objects: Objects, batch: Batch) -> Tensor:
+        steady = assign(theirs, objects, batch)
+        targets = quality_targets(ours, (steady, assign(ours, objects, batch)), objects)
+        labelled = batch.view.labelled.to(targets.dtype)[:, None, None]
+        classes = (quality_focal_loss(ours.logits, targets) * labelled).sum()
+        own, wanted = steady.of_queries(ours.boxes_px), steady.of_targets(objects.boxes_px)
+        boxes = self.config.l1 * l1_distance(own, wanted, batch) + self.config.giou * box_loss(own, wanted)
+        return (self.config.classes * classes + boxes.sum()) / objects.valid.sum().clamp_min(1)
+
+    def _auxiliary(
+        self, queries: QueryPredictions, knowledge: Mapping[str, Tensor], objects: Objects, batch: Batch
+    ) -> Tensor:
+        count = objects.valid.shape[1]
+        if not count:
+            return sum(value.sum() for value in (queries.class_logits, queries.boxes_px)) * 0.0  # type: ignore[return-value]
+        stage = Answers(knowledge["logits"][:, self.stage], knowledge["boxes"][:, self.stage])
+        two = cost_of(stage, objects, batch).topk(min(_TWO, stage.logits.shape[1]), dim=1, largest=False).indices
+        best = two.transpose(1, 2).flatten(1)  # (B, G * 2): each object's, object after object
+        content = self.adapter(rows_at(knowledge["stage"], best))
+        boxes = rows_at(centred(stage.boxes_px, image_size(batch)), best).clamp(0, 1)
+        answers = queries.decoder.ask(content, boxes)
+        assigned = _each_its_own(objects, two.shape[1])
+        factors = (2 * self.config.classes, self.config.l1, self.config.giou)
+        losses = [
+            torch.stack(
+                list(detection_loss(Answers.of_layer(answers, ours), assigned, objects, batch, factors).values())
+            )
+            for ours, _ in self.pairs
+        ]
+        return torch.stack(losses).sum(1).mean() / two.shape[1]
+
+
+def _each_its_own(objects: Objects, copies: int) -> Matches:
+    """Query n of the auxiliary group answers for object n // copies, of those that there are."""
+    image, place = objects.valid.repeat_interleave(copies, 1).nonzero(as_tuple=True)
+    return Matches(image, place, place // copies)
