@@ -76,7 +76,10 @@ def lines(told: Mapping[str, Any]) -> list[str]:
     open_ = [one for one in told["candidates"] if one["status"] == "open"]
     reasons: dict[str, list[str]] = {}
     for one in open_:
-        reasons.setdefault(one["reason"] or "not measured yet", []).append(one["name"])
+        why = one["reason"] or "not measured yet"
+        for start in ("no better than", "predicted slower than"):  # the page says than which
+            why = f"{start} one that keeps the budgets" if why.startswith(start) else why
+        reasons.setdefault(why, []).append(one["name"])
     said += [f"not measured, {why}: {_some(names)}" for why, names in reasons.items()]
     return [*said, *_answer(told)]
 
