@@ -77,6 +77,7 @@ def check_bound(bound: Bound, architecture_only: bool = False, dry_step: bool = 
             "classes": [asdict(match) for match in pair.classes],
             "warnings": _warnings(context, pair, with_data=not architecture_only),
             "distill": _methods(bound.distillers, pair),
+            "knowledge": None if architecture_only else offline.described(context),
             "quantize": _quantize(bound, pair),
             "train": dict(bound.recipe.train),
             "targets": [target.name for target in bound.targets],
@@ -160,6 +161,7 @@ def print_check(result: dict[str, Any]) -> None:
     if result["classes"]:
         _print_classes(result["classes"])
     _print_methods("distill", result["distill"])
+    print_lines([result["knowledge"]] if result["knowledge"] else ())
     if result["quantize"]["mode"] == "qat":
         _print_quantize(result["quantize"])
     targets, devices = (", ".join(result[key]) or "none" for key in ("targets", "devices"))
