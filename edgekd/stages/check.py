@@ -24,6 +24,7 @@ from edgekd.stages import offline, schedules
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.context import Context
 from edgekd.stages.models import RunDetectors, build_detectors, quantization_detectors
+from edgekd.stages.prepared_file import named_files
 from edgekd.stages.ready import check_measurable, check_ready
 from edgekd.stages.teachers import Side, make_teachers
 from edgekd.stages.train import Trained, fit_plan
@@ -292,7 +293,8 @@ def _dry_step(context: Context) -> dict[str, Any]:
     plan = fit_plan(context, Trained("student"))
     images = max(int(plan.train.get("batch", 16)), 2)  # 1 would mean all of them
     one_batch = {"epochs": 1, "fraction": images, "device": "cpu", "amp": False, "cache": False}
-    plan = replace(plan, train={**plan.train, **one_batch}, validated=False, views=None)  # the teacher itself is asked
+    plan = replace(plan, train={**plan.train, **one_batch}, validated=False, prepared=named_files(context.bound))
+    plan = replace(plan, views=None)  # the teacher itself is asked
     here = torch.device("cpu")
     teachers = make_teachers(plan.distillers, context.pair.teachers, here)
     trainer = make_trainer(plan, teachers, context.path / "engine")

@@ -38,7 +38,11 @@ CODE_VERSIONS = {
     "runs_there": 1,
     "profile": 3,
     "gate": 4,
-    "report": 9,
+    "report": 10,
+    "search_warm": 1,
+    "search_errors": 1,
+    "search_noise": 1,
+    "search_after": 1,
 }
 
 
