@@ -38,7 +38,7 @@ CODE_VERSIONS = {
     "runs_there": 1,
     "profile": 3,
     "gate": 4,
-    "report": 9,
+    "report": 10,
     "search_warm": 1,
     "search_errors": 1,
     "search_noise": 1,
