@@ -151,7 +151,7 @@ def print_check(result: dict[str, Any]) -> None:
         if spec is None:
             continue
         head = f", head {spec['head']}" if spec["head"] else ""
-        size = f"{spec['parameters'] / 1e6:.2f} M parameters"
+        size = f"{spec['parameters'] / 1e6:.2f} M parameters" if spec["parameters"] else "no weights"
         title = f"{side}: {spec['name']}, {size}, {spec['head_kind']} head{head}, {_in_words(spec)}"
         title += f", runtime {spec['runtime']}" if "runtime" in spec else ""
         table = Table("role", "path", "stride", "channels", title=cell(title), title_justify="left")
