@@ -229,11 +229,12 @@ def main() -> None:
 
 
 def every_method() -> list[str]:
-    """All of edgekd's, the rows of several, and a gradient's share of the best known."""
+    """All of edgekd's but those that prepare, the rows of several, and a gradient's share of the best known."""
     from edgekd.distill.contract import distiller_names, distiller_type
 
     package = "edgekd."
-    own = [name for name in distiller_names() if distiller_type(name).__module__.startswith(package)]
+    kinds = {name: distiller_type(name) for name in distiller_names()}
+    own = [name for name, kind in kinds.items() if kind.__module__.startswith(package) and not kind.prepares]
     return [*own, *COMBINED, *(f"{name}:gradient" for name in ("logit", "score_l2", *COMBINED))]
 
 

@@ -25,6 +25,8 @@ from edgekd.stages.context import Context
 from edgekd.stages.data import data_stage
 from edgekd.stages.export import export_stage
 from edgekd.stages.gate_and_report import gate_stage, report_stage
+from edgekd.stages.knowledge import knowledge_stage
+from edgekd.stages.offline import check_storable
 from edgekd.stages.on_device import profile_stage, validate_stage
 from edgekd.stages.on_test import test_stage
 from edgekd.stages.prepare import prepare_stage
@@ -39,6 +41,7 @@ STAGES: dict[str, Callable[[Context], None]] = {
     "data": data_stage,  # images and labels, validated; a view for the engine
     "teacher": teacher_stage,  # its AP on val, before anything is trained
     "prepare": prepare_stage,  # what methods train of the teacher alone
+    "knowledge": knowledge_stage,  # what it knows of every view, on a disk, where the recipe wants that
     "control": control_stage,  # the same student without a teacher
     "student": student_stage,  # the distilled student
     "student_qat": quantize_stage,  # the same, trained on for int8
@@ -54,6 +57,7 @@ STAGES: dict[str, Callable[[Context], None]] = {
 TOGETHER = {
     "teacher",
     "prepare",
+    "knowledge",
     "control",
     "student",
     "student_qat",
@@ -200,8 +204,10 @@ def _do(
     if fresh:
         check_budgets(bound, ())  # before anything is deleted; all are told at once where the data is known
     with RunDir.held(path, bound.recipe.name, bound.base, bound.locked(), fresh=fresh, command=command) as run_dir:
-        context = Context(bound, run_dir, allow_changed, turn_seconds, anew)
+        context = Context(bound, run_dir, allow_changed, turn_seconds, anew, thorough=names[-1] == "knowledge")
         check_budgets(bound, context.data.class_names)  # a typing error must not cost a training
+        if "student" in names or "knowledge" in names:
+            check_storable(bound, context.pair)
         if "student" in names:
             check_loggers(bound)
             if "accuracy/student" not in run_dir.manifest["stages"]:

@@ -16,8 +16,8 @@ from edgekd.errors import Bug, DivergedError, EnvironmentFault, InputError
 from tests.stages.tiny import edgekd
 
 COMMANDS = [
-    "init", "run", "distill", "export", "validate", "profile", "bundle", "report", "check", "data", "shortlist",
-    "gate", "compare", "history", "targets", "devices", "doctor", "methods", "schema",
+    "init", "run", "prepare", "distill", "knowledge", "export", "validate", "profile", "bundle", "report", "check",
+    "data", "shortlist", "search", "gate", "compare", "history", "targets", "devices", "doctor", "methods", "schema",
 ]  # fmt: skip
 
 

@@ -79,7 +79,7 @@ class Run:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """All that was measured, as in `report.json`; None stands for what was not."""
+        """All that was measured, as in `report.json` but for `shipping`; None stands for what was not."""
         return self._collected()
 
     @typed_errors

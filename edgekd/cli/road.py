@@ -109,6 +109,38 @@ def distill(
 
 
 @app.command()
+def knowledge(
+    context: typer.Context,
+    recipe: Annotated[Path, typer.Argument(help="recipe, or 'show'", show_default=False)],
+    store: Annotated[
+        str | None, typer.Argument(help="with 'show': folder or URL of a store", show_default=False)
+    ] = None,
+    *,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="run directory to write  [default: runs/NAME of the recipe's file]")
+    ] = None,
+    set_: Set = None,
+    fresh: Fresh = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="with 'show': compare everything with its checksums")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Ask the teachers once and store what they know, mending what is missing or damaged; or show a store."""
+    if str(recipe) != "show":
+        if store is not None or verify:
+            raise InputError("knowledge: a store is named after 'show'; a recipe names its own under teacher.store")
+        _road(context, recipe, out or Path("runs") / recipe.stem, set_, as_json, fresh=fresh, last="knowledge")
+    if store is None:
+        raise InputError("knowledge show: name the store, a folder or a URL")
+    from edgekd.stages.knowledge import show_store, shown_store
+
+    facts = show_store(store, thorough=verify)
+    print_json(facts) if as_json else print_pairs(shown_store(facts))
+    raise typer.Exit(0 if facts["complete"] else 4)
+
+
+@app.command()
 def export(
     run_dir: RunPath, set_: Set = None, bisect: Bisect = None, everything: Everything = False, as_json: Json = False
 ) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,10 +14,12 @@ class TrainingStyle:
     Attributes:
         schedule: (epoch, epochs, lrf) -> factor on `lr0`, after the warm-up; `lrf` is the recipe's last factor.
         ema_decay: of the average that is validated and kept, once it has run in.
+        defaults: (the recipe's `train:`, the family's defaults laid under it) -> further defaults, which depend on it.
     """
 
     schedule: Callable[[float, int, float], float] | None = None
     ema_decay: float | None = None
+    defaults: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 
 
 THE_ENGINES = TrainingStyle()

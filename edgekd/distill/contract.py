@@ -19,6 +19,7 @@ from edgekd.detectors.outputs import Batch, DetectorOutput, Guidance
 from edgekd.detectors.spec import NOTHING, Branch, Needs, Part, Spec
 from edgekd.distill.config import DistillerConfig
 from edgekd.distill.frozen import Frozen, no_parts
+from edgekd.distill.packing import Points
 from edgekd.distill.preparation import Module, Preparation, Prepared
 from edgekd.errors import unknown
 
@@ -169,6 +170,8 @@ class Distiller(nn.Module):
             student; neither weight nor schedule applies to them.
         guides: whether `guidance` steers the student's own loss; one method of a recipe may.
         prepares: whether it has a `preparation`.
+        decided_by: keys of its config that decide `knowledge`, beside what it reads; None: any key of its own may.
+            Others may differ where recipes share stored knowledge.
         surveys: whether `epoch_began` is called. A pass over all train images, by both sides, is not cheap.
         wiring: what `build` returned.
     """
@@ -181,6 +184,7 @@ class Distiller(nn.Module):
     guides: ClassVar[bool] = False
     surveys: ClassVar[bool] = False
     prepares: ClassVar[bool] = False
+    decided_by: ClassVar[frozenset[str] | None] = None
 
     def __init__(self, config: DistillerConfig, pair: Pair) -> None:
         """Build the method for a pair.
@@ -207,6 +211,10 @@ class Distiller(nn.Module):
         teacher's maps by key of the tap.
         """
         return {tap.key: teacher.taps[tap.key] for tap in self.wiring.teacher.taps}
+
+    def stored(self, key: str) -> Points | None:
+        """At which points a tensor of `knowledge` matters, where knowledge is stored; None: it is kept whole."""
+        return None
 
     def preparation(self) -> Preparation:
         """What is trained before any student, of a method that `prepares`: a module that `Pair.prepared` froze."""

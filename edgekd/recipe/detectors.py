@@ -10,6 +10,7 @@ from edgekd.files import path_fault
 from edgekd.recipe.sections import MOST_ENTRIES, Strict
 
 SEEDS = 2**32  # numpy's
+DISK_KEYS = ("views", "view_seed", "store", "storage", "points")  # of a teacher, beside `knowledge: disk`
 PREDICTIONS = "predictions"  # the family of a teacher that is a file of detections
 
 
@@ -79,6 +80,32 @@ class TeacherRecipe(DetectorRecipe):
         description="class of the data: the teacher's class for it, by name or column; null: it does not know the "
         "class. Classes that are not listed are matched by name",
     )
+    knowledge: Literal["online", "disk"] = Field(
+        "online", description="disk: every teacher is run once on so many views of each image, and read from then on"
+    )
+    views: int = Field(1, ge=1, le=1000, description="with disk: augmented forms of each image; epochs cycle through")
+    view_seed: int = Field(0, ge=0, lt=SEEDS, description="with disk: of these views, whatever the training's seed is")
+    store: PathText | None = Field(
+        None, description="with disk: folder or URL that recipes may share; default: RUN/knowledge"
+    )
+    storage: Literal["fp32", "fp16", "int8"] = Field(
+        "fp16", description="with disk: of what is stored; int8 has a scale per channel"
+    )
+    points: int = Field(
+        128, ge=0, le=1_000_000, description="with disk: of methods that allow it, the surest so many points; 0: all"
+    )
+
+    @model_validator(mode="after")
+    def _of_the_disk(self) -> TeacherRecipe:
+        changed = [key for key in DISK_KEYS if getattr(self, key) != type(self).model_fields[key].default]
+        if self.knowledge == "online" and changed:
+            raise ValueError(f"{', '.join(changed)}: only with 'knowledge: disk'; set it, or leave them out")
+        return self
+
+    @property
+    def computing(self) -> dict[str, Any]:
+        """What decides what it says, but for its classes; where that is kept decides nothing."""
+        return self.model_dump(exclude={"classes", "predictions", "knowledge", *DISK_KEYS})
 
     @model_validator(mode="after")
     def _something_given(self) -> TeacherRecipe:

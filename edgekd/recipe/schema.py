@@ -170,6 +170,11 @@ class Recipe(Strict):
         for key, name in names:
             if name in _RESERVED or not re.fullmatch(_NAME, name) or (key == "ensembles" and name in self.teachers):
                 raise ValueError(f"{key}: '{name}' cannot be a name; {allowed}")
+        for name, one in self.teachers.items():
+            if one.knowledge != "online":
+                raise ValueError(f"teachers.{name}.knowledge: is said once for all, under 'teacher'; leave it out here")
+        if self.teacher and self.teacher.knowledge == "disk" and not self.distill:
+            raise ValueError("teacher.knowledge: without 'distill' there is nothing to store; leave it out")
         single = [*(["teacher"] if self.teacher else []), *self.teachers]
         for name, ensemble in self.ensembles.items():
             for member in ensemble.of:

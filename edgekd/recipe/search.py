@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from edgekd.recipe.sections import MOST_ENTRIES, Strict
 
@@ -45,7 +45,83 @@ class StudentsRecipe(Strict):
         return entries
 
 
+class ProxyRecipe(Strict):
+    """What a candidate is judged by: a short training on a part of train, its AP on another part of train."""
+
+    images: int | None = Field(
+        default=None, ge=1, description="of train, that are trained on; default: half, at most 5,000"
+    )
+    held_out: int | None = Field(
+        default=None, ge=1, description="of train, that the AP is measured on; default: a quarter, at most 1,000"
+    )
+    steps: int | None = Field(
+        default=None, ge=1, description="of each trial, rounded to whole passes over the images; default: 4 passes"
+    )
+    warm_steps: int | None = Field(
+        default=None,
+        ge=0,
+        description="without a teacher, before all trials; default: 12 passes; 0: as the student begins",
+    )
+    imgsz: int | None = Field(
+        default=None, ge=32, le=8192, description="size of the images in px; default: train.imgsz"
+    )
+
+
+class EvolutionRecipe(Strict):
+    """Divide and conquer: the evolution of each kind of knowledge, then of the weights. Defaults are DetKDS'."""
+
+    population: int = Field(default=20, ge=2, le=10_000, description="|P|, candidates that live")
+    iterations: int = Field(
+        default=20, ge=0, le=100_000, description="T of each kind; two candidates are tried in each"
+    )
+    weights_iterations: int = Field(default=40, ge=0, le=100_000, description="T of the weights of all kinds together")
+    sample: float = Field(
+        default=0.9, gt=0, le=1, description="r, share of the population that a parent is chosen from"
+    )
+    top: int = Field(default=5, ge=1, le=10_000, description="k, the best of these, one of which is the parent")
+
+
 class SearchRecipe(Strict):
     """What the searches look through; a run does not read it."""
 
     students: StudentsRecipe = Field(default_factory=StudentsRecipe)
+    kinds: tuple[str, ...] = Field(
+        default=(), max_length=MOST_ENTRIES, description="of knowledge; default: all that can serve the pair"
+    )
+    space: dict[str, dict[str, tuple[str | float, ...]]] = Field(
+        default_factory=dict, description="choices per kind and key, where not all are wanted"
+    )
+    strategy: Literal["budgeted", "divide"] = Field(
+        default="budgeted",
+        description="budgeted: kinds together, bad trials ended early; divide: DetKDS' divide and conquer",
+    )
+    sampler: Literal["tpe", "evolution", "random"] = Field(
+        default="tpe", description="of the budgeted search; evolution is NSGA-II"
+    )
+    pruner: Literal["halving", "hyperband", "none"] = Field(
+        default="halving", description="what ends trials that lag behind"
+    )
+    order: Literal["errors", "plain"] = Field(
+        default="errors", description="which kind comes first: by the student's errors, or as they are listed"
+    )
+    trials: int = Field(default=60, ge=1, le=1_000_000, description="at most")
+    hours: float | None = Field(default=None, gt=0, description="at most; default: no limit")
+    patience: int = Field(
+        default=20, ge=1, le=1_000_000, description="trials without a gain above the noise, after which the search ends"
+    )
+    repeats: int = Field(
+        default=3, ge=0, le=100, description="seeds that the noise is measured with; below 2: it is not"
+    )
+    most_loss: float = Field(
+        default=10.0,
+        gt=0,
+        description="distillation loss over the student's own, above which a candidate is dropped at once",
+    )
+    proxy: ProxyRecipe = Field(default_factory=ProxyRecipe)
+    evolution: EvolutionRecipe = Field(default_factory=EvolutionRecipe)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> SearchRecipe:
+        if len(set(self.kinds)) < len(self.kinds):
+            raise ValueError("kinds: the same one twice; leave one out")
+        return self

@@ -12,6 +12,7 @@ from edgekd.measure.gain import gap_closed, normalised_gain
 from edgekd.report.artifacts import collect_artifacts
 from edgekd.report.files import RunFiles, number
 from edgekd.report.pareto import best_artifact, mark_front
+from edgekd.report.since import changes
 from edgekd.report.warn import warnings_of
 
 SCHEMA = "edgekd.report/2"
@@ -57,6 +58,7 @@ def collect(run: Path) -> dict[str, Any]:
     report["verdict"] = _verdict(files.json("verdict.json"))
     report["distillation"] = _distillation(files, recipe)
     report["data"] = files.json("data/split.json")
+    report["since"] = changes(files, recipe, report)
     report["devices"] = _environments(files, report["artifacts"])
     report["manifest"] = {key: value for key, value in manifest.items() if key != "base"} or None  # no private path
     report["gate"] = gate

@@ -65,9 +65,9 @@ class _Picture:
 
 def gallery(files: RunFiles, report: Mapping[str, Any], examples: int) -> Gallery | None:
     """Up to `examples` images of the validation split; None where labels, pixels or detections are missing."""
-    truths = _ground_truth(files)
-    pack = _pack(files)
-    threshold = _threshold(report)
+    truths = ground_truth(files)
+    pack = pack_of(files)
+    threshold = threshold_of(report)
     names = {role: f"validate/{role}@host.detections.jsonl" for role in ROLE_NAMES if report[role]["ap"] is not None}
     names = {role: name for role, name in names.items() if (files.run / name).is_file()}
     if not truths or pack is None or not names or examples < 1:
@@ -77,15 +77,15 @@ def gallery(files: RunFiles, report: Mapping[str, Any], examples: int) -> Galler
     with progress("gallery", len(names)) as advance:
         matched = {}
         for role, name in names.items():
-            found = _detections(files, name, threshold)
-            matched[role] = {t.image_id: match_image(t, found.get(t.image_id, _NONE), threshold) for t in known}
+            found = detections_of(files, name, threshold)
+            matched[role] = {t.image_id: match_image(t, found.get(t.image_id, NOTHING), threshold) for t in known}
             advance()
     chosen, rule = choose(known, matched, examples)
     class_names = [str(name) for name in (report["data"] or {}).get("class_names") or []]
     shown = []
     for truth in chosen:
-        picture = _picture(stack, *images[truth.image_id], truth)
-        shown.append(_example(truth, picture, {role: matched[role][truth.image_id] for role in matched}, class_names))
+        picture = picture_of(stack, *images[truth.image_id], truth)
+        shown.append(example_of(truth, picture, {role: matched[role][truth.image_id] for role in matched}, class_names))
     return Gallery(tuple(shown), rule, threshold, ("data/ground_truth-val.json", pack_name, *names.values()))
 
 
@@ -108,15 +108,17 @@ def choose(
     return sorted(truths, key=lambda truth: (-weight[truth.image_id], truth.image_id))[:count], rule
 
 
-_NONE = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+NOTHING = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
 
-def _threshold(report: Mapping[str, Any]) -> float:
+def threshold_of(report: Mapping[str, Any]) -> float:
+    """The operating threshold."""
     points = ((report[role]["operating_point"] or {}).get("threshold") for role in ("student", "control", "teacher"))
     return next((float(point) for point in points if point is not None), _THRESHOLD)
 
 
-def _ground_truth(files: RunFiles) -> list[GroundTruth]:
+def ground_truth(files: RunFiles) -> list[GroundTruth]:
+    """Labels of the validation split."""
     content = files.json("data/ground_truth-val.json") or {}
     return [
         GroundTruth(
@@ -132,7 +134,7 @@ def _ground_truth(files: RunFiles) -> list[GroundTruth]:
     ]
 
 
-def _pack(files: RunFiles) -> tuple[str, dict[int, tuple[int, Mapping[str, Any]]], ByteArray] | None:
+def pack_of(files: RunFiles) -> tuple[str, dict[int, tuple[int, Mapping[str, Any]]], ByteArray] | None:
     """(name, image id -> (row, geometry), pixels [N, H, W, C]) of the largest pack of the validation split."""
     packs = [(name, files.json(name) or {}) for name in files.names("data/packs/val-*.json")]
     whole = [(name, pack) for name, pack in packs if (files.run / name).with_suffix(".npy").is_file()]
@@ -144,7 +146,7 @@ def _pack(files: RunFiles) -> tuple[str, dict[int, tuple[int, Mapping[str, Any]]
     return name.removesuffix(".json") + ".npy", rows, pixels
 
 
-def _detections(files: RunFiles, name: str, threshold: float) -> dict[int, Detections]:
+def detections_of(files: RunFiles, name: str, threshold: float) -> dict[int, Detections]:
     """Image id -> detections at or above the threshold; read line by line, since most lie below it."""
     found = {}
     with (files.run / name).open(encoding="utf-8") as stream:
@@ -161,7 +163,8 @@ def _boxes(boxes: Any) -> FloatArray:
     return np.asarray(boxes, np.float32).reshape(-1, 4)
 
 
-def _picture(stack: ByteArray, row: int, geometry: Mapping[str, Any], truth: GroundTruth) -> _Picture:
+def picture_of(stack: ByteArray, row: int, geometry: Mapping[str, Any], truth: GroundTruth) -> _Picture:
+    """The image's part of the letterbox, in three channels."""
     scale_x, scale_y = float(geometry["scale_x"]), float(geometry["scale_y"])
     left, top = int(geometry["pad_left_px"]), int(geometry["pad_top_px"])
     high, wide = round(truth.height_px * scale_y), round(truth.width_px * scale_x)
@@ -170,10 +173,22 @@ def _picture(stack: ByteArray, row: int, geometry: Mapping[str, Any], truth: Gro
     return _Picture(pixels[..., :3] if channels >= 3 else np.repeat(pixels[..., :1], 3, axis=-1), scale_x, scale_y)
 
 
-def _example(
-    truth: GroundTruth, picture: _Picture, matched: Mapping[str, Matched], class_names: Sequence[str]
+def example_of(
+    truth: GroundTruth,
+    picture: _Picture,
+    matched: Mapping[str, Matched],
+    class_names: Sequence[str],
+    titles: Mapping[str, str] = ROLE_NAMES,
+    prefix: str = "image",
 ) -> Example:
-    identity = f"image-{truth.image_id}"
+    """A picture with a panel for the labels and one for each model.
+
+    Args:
+        matched: role -> its detections; the role is the class of its boxes in the style sheet.
+        titles: role -> how the model is called.
+        prefix: of the picture's id in the page, which no two may share.
+    """
+    identity = f"{prefix}-{truth.image_id}"
     high, wide = picture.pixels.shape[:2]
     pixels = element("image", id=identity, width=wide, height=high, href=_data_uri(picture.pixels))
     objects = [(box, "truth", _name(k, class_names)) for box, k in zip(truth.boxes_px, truth.class_ids, strict=True)]
@@ -185,8 +200,8 @@ def _example(
         for box, score, k, right in zip(found.boxes_px, found.scores, found.class_ids, result.right, strict=True):
             boxes.append((box, role if right else f"{role} wrong", f"{_name(k, class_names)} {score:.2f}"))
         caption = f"{result.right.sum()} right, {result.false_alarms} false, {result.missed.sum()} missed"
-        drawing = _draw(identity, picture, boxes, ROLE_NAMES[role])
-        panels.append(Panel(role, ROLE_NAMES[role], caption, drawing))
+        drawing = _draw(identity, picture, boxes, titles[role])
+        panels.append(Panel(role, titles[role], caption, drawing))
     return Example(truth.file_name, pixels, tuple(panels))
 
 

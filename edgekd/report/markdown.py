@@ -21,6 +21,7 @@ from edgekd.report.numbers import (
     percent,
     signed,
 )
+from edgekd.report.since import comparable
 from edgekd.report.throughput import alone, alone_per_second, load
 
 _MARKS = {"pass": "✅", "fail": "❌", "inconclusive": "❔", "invalid": "⚠️"}
@@ -31,6 +32,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The whole text; everything from the run is escaped, mentions included."""
     parts = [
         _verdict(report),
+        _since(report),
         _bullets("Warnings", report["warnings"]),
         _models(report),
         _test(report),
@@ -43,6 +45,25 @@ def markdown(report: Mapping[str, Any]) -> str:
         _reproduce(report),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _since(report: Mapping[str, Any]) -> str:
+    """What changed since the release that the gate compares with."""
+    since = report.get("since")
+    if not since:
+        return ""
+    formats = {"ap": ap, "p50_ms": digits, "p90_ms": digits, "images_per_second": digits, "size_bytes": megabytes}
+    rows = []
+    for entry in since["artifacts"]:
+        cells = []
+        for key, shown in formats.items():
+            pair = entry[key]
+            both = f"{shown(pair['before'])} → {shown(pair['now'])}"
+            cells.append(both if comparable(entry, key) or None in pair.values() else f"{both} (elsewhere)")
+        rows.append([markdown_code(entry["artifact"]), *cells, entry["state"].replace("both", "")])
+    head = ["Artifact", "AP", "p50, ms", "p90, ms", "Images/s", "Size", ""]
+    note = "" if since["same_data"] else "\n\nAP was measured on other images then."
+    return f"### Since {escape(since['baseline'])}\n\n{table(head, rows)}{note}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

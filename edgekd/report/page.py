@@ -7,6 +7,7 @@ from typing import Any
 
 from edgekd.plain import for_html
 from edgekd.report import numbers
+from edgekd.report.narrow import with_labels
 
 
 def filled(template: Any, **values: Any) -> str:
@@ -18,7 +19,7 @@ def filled(template: Any, **values: Any) -> str:
     import jinja2
 
     try:
-        return str(template.render(**values))
+        return with_labels(str(template.render(**values)))
     except jinja2.UndefinedError as error:
         raise LookupError(str(error)) from error
 

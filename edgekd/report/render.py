@@ -17,6 +17,8 @@ from edgekd.report.files import RunFiles
 from edgekd.report.markdown import markdown
 from edgekd.report.page import environment, filled
 from edgekd.report.quantised import quantised
+from edgekd.report.shipping import diagnosed, worst
+from edgekd.report.since import comparable
 
 _TITLES = {"pass": "Passed", "fail": "Failed", "inconclusive": "Inconclusive", "invalid": "Invalid"}
 _STAGE_TITLES = ("Pre-processing", "Inference", "Post-processing", "End to end")
@@ -39,6 +41,7 @@ def render(run: Path, images: bool = True, examples: int = 6) -> dict[str, Any]:
     """
     with as_written(run):
         report = collect(run)
+        report["shipping"] = diagnosed(RunFiles(run), report)
         page, text = html(run, report, examples if images else 0), markdown(report)
     write_json(run / "report.json", report)
     write_text(run / "report.html", page)
@@ -48,10 +51,12 @@ def render(run: Path, images: bool = True, examples: int = 6) -> dict[str, Any]:
 
 def html(run: Path, report: Mapping[str, Any], examples: int) -> str:
     """The page: one file that loads nothing. Everything from the run is escaped; only our own SVG is markup."""
+    from edgekd.report.curves import training_curves
     from edgekd.report.gains import gain_over_seeds, seed_rows
     from edgekd.report.gallery import gallery
     from edgekd.report.plots import ap_over_epochs, latency_histograms, loss_terms
     from edgekd.report.scatter import accuracy_against_latency
+    from edgekd.report.score_plots import figures as score_figures
 
     files = RunFiles(run)
     templates = environment(
@@ -69,6 +74,7 @@ def html(run: Path, report: Mapping[str, Any], examples: int) -> str:
         )
     )
     templates.filters |= {
+        "comparable": comparable,
         "load": throughput.load,
         "alone": throughput.alone,
         "alone_per_second": throughput.alone_per_second,
@@ -85,6 +91,10 @@ def html(run: Path, report: Mapping[str, Any], examples: int) -> str:
         terms=loss_terms(files) if report["distillation"]["terms"] else [],
         histograms=latency_histograms(report["artifacts"]),
         gallery=gallery(files, report, examples),
+        worst=worst(files, report, examples),
+        curves=training_curves(files),
+        score_figures=score_figures(report["shipping"], (report["data"] or {}).get("class_names") or []),
+        formats=numbers,
         classes=per_class(report),
         data=data_tables(report["data"]),
         quantised=quantised(report),

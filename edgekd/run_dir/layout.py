@@ -24,16 +24,19 @@ _FILES = (
     *(f"{name}/{file}" for name in _TRAINED for file in ("metrics.json", "training.json", "resume.pt")),
     *(f"{name}/{file}" for name in _TRAINED for file in ("epochs.csv", "terms.csv")),
     *(f"{name}/first_steps.json" for name in _TRAINED),
+    "knowledge.json", "knowledge/knowledge.json", "knowledge/*-*/*.safetensors",
     *(f"prepare/*/prepared{suffix}" for suffix in WEIGHTS_SUFFIXES),
     *(f"prepare/*/{file}" for file in ("epochs.csv", "training.json", "metrics.json", "resume.pt")),
     *(f"export/*/{file}" for file in ("edgekd.json", "parity.json", "quantization.json", "bisect.json")),
     *(f"{folder}/*@*.{end}" for folder in ("validate", "profile") for end in ("json", "jsonl", "jsonl.partial")),
+    "search.json", "best.yaml", "study.journal", "study.journal.lock", "proxy/*.json", "proxy/warm/*.*",
     *(f"{root}/validate/*@*.{end}" for root in ("seeds/*", "test", "test/seeds/*") for end in ("json", "jsonl")),
 )  # fmt: skip
 # Folders that edgekd replaces as a whole whenever it needs them -> the file that marks them, where there is one.
 # Glob patterns, too.
 _FOLDERS = {
     ".engine": "", "data/train_view": "view.json", "data/train_view_student": "view.json", "data/digits": "digits.json",
+    "proxy/view": "view.json", "proxy/warm/engine": "", "proxy/warm/logs": "", "trial": "",
     **{f"{name}/{folder}": "" for name in (*_TRAINED, "prepare/*") for folder in ("engine", "logs")},
 }  # fmt: skip
 

@@ -1,1 +1,1 @@
-"""Searches: which student is quick enough for a device."""
+"""Searches: which student is quick enough for a device, and which distiller teaches it best."""

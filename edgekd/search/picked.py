@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from edgekd.errors import InputError, unknown
 from edgekd.files import read_text
 from edgekd.recipe.edit import append_item, remove_key, set_value
 from edgekd.recipe.load import read_recipe
+from edgekd.recipe.paths import moved
 from edgekd.recipe.yaml_text import MOST_BYTES, read_mapping
 from edgekd.search.shortlist import Shortlist
 from edgekd.search.students import Candidate
@@ -49,7 +48,7 @@ def write_picked(found: Shortlist, recipe: Path, name: str, out: Path, device: s
     if out.exists():
         raise InputError(f"--out {out}: exists; choose another file, or remove it first")
     text, notes = _changed(found, candidate, read_text(recipe, MOST_BYTES, "utf-8-sig"), device or found.device.name)
-    for place, value in _moved(read_mapping(recipe), found.bound.base, out.parent):
+    for place, value in moved(read_mapping(recipe), found.bound.base, out.parent):
         text = set_value(text, place, value)
     write_text(out, text)
     try:
@@ -94,29 +93,3 @@ def _given(found: Shortlist) -> dict[str, Any]:
     """The student as it stands in the file."""
     given = read_mapping(found.bound.path).get("student")
     return given if isinstance(given, dict) else {}
-
-
-def _moved(content: dict[str, Any], base: Path, folder: Path) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Paths below the recipe's folder, as they are from another; (place, path) of those that change."""
-    for place in _places(content):
-        value: Any = content
-        for part in place:
-            value = value.get(part) if isinstance(value, dict) else None
-        if not isinstance(value, str) or Path(value).is_absolute() or not (base / value).exists():
-            continue
-        if not (folder / value).exists() or not (folder / value).samefile(base / value):
-            yield place, os.path.relpath(base / value, folder)
-
-
-def _places(content: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    """Where a recipe may hold paths of files and folders."""
-    yield ("data", "path")
-    yield ("data", "unlabelled")
-    yield ("data", "unlabelled", "images")
-    for split in ("train", "val", "test"):
-        yield from (("data", split, "images"), ("data", split, "annotations"))
-    for side in ("teacher", "student"):
-        yield from ((side, "weights"), (side, "model"))
-    others = content.get("teachers")
-    for name in others if isinstance(others, dict) else ():
-        yield from (("teachers", str(name), "weights"), ("teachers", str(name), "model"))

@@ -20,10 +20,11 @@ from edgekd.export.onnx_nms import end_to_end_problem
 from edgekd.gate import baseline as releases
 from edgekd.gate.policy import check_names
 from edgekd.run_dir import RunDir
-from edgekd.stages import schedules
+from edgekd.stages import offline, schedules
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.context import Context
 from edgekd.stages.models import RunDetectors, build_detectors, quantization_detectors
+from edgekd.stages.prepared_file import named_files
 from edgekd.stages.ready import check_measurable, check_ready
 from edgekd.stages.teachers import Side, make_teachers
 from edgekd.stages.train import Trained, fit_plan
@@ -62,6 +63,7 @@ def check_bound(bound: Bound, architecture_only: bool = False, dry_step: bool = 
         pair = build_detectors(bound, (), 3, architecture_only=True) if architecture_only else context.pair
         check_budgets(bound, () if architecture_only else context.data.class_names)
         check_suppression(bound, pair)
+        offline.check_storable(bound, pair)
         if architecture_only:
             check_measurable(bound)
         else:
@@ -289,7 +291,8 @@ def _dry_step(context: Context) -> dict[str, Any]:
     plan = fit_plan(context, Trained("student"))
     images = max(int(plan.train.get("batch", 16)), 2)  # 1 would mean all of them
     one_batch = {"epochs": 1, "fraction": images, "device": "cpu", "amp": False, "cache": False}
-    plan = replace(plan, train={**plan.train, **one_batch}, validated=False)
+    plan = replace(plan, train={**plan.train, **one_batch}, validated=False, prepared=named_files(context.bound))
+    plan = replace(plan, views=None)  # the teacher itself is asked
     here = torch.device("cpu")
     teachers = make_teachers(plan.distillers, context.pair.teachers, here)
     trainer = make_trainer(plan, teachers, context.path / "engine")

@@ -25,6 +25,7 @@ CODE_VERSIONS = {
     "data": 2,
     "teacher": 3,
     "prepare": 2,
+    "knowledge": 1,
     "control": 1,
     "student": 1,
     "student_qat": 1,
@@ -37,7 +38,11 @@ CODE_VERSIONS = {
     "runs_there": 1,
     "profile": 3,
     "gate": 4,
-    "report": 9,
+    "report": 10,
+    "search_warm": 1,
+    "search_errors": 1,
+    "search_noise": 1,
+    "search_after": 1,
 }
 
 
@@ -49,6 +54,7 @@ class Context:
         allow_changed: go on from the saved state of a training that has changed since.
         turn_seconds: how long to wait for another run that is on a device.
         anew: profile what was profiled already.
+        thorough: read all of a store of knowledge, to find what is damaged.
         prepared: label of a method -> what its preparation left, once that was looked for.
         trained: whether the student's weights say anything; False: nothing of it depends on images.
     """
@@ -59,6 +65,7 @@ class Context:
     allow_changed: bool = False
     turn_seconds: float = 0.0
     anew: bool = False
+    thorough: bool = False
     prepared: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

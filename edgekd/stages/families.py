@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from edgekd.detectors import families
 from edgekd.errors import InputError
@@ -44,8 +45,15 @@ def with_families(recipe: Recipe, base: Path, where: str) -> Recipe:
     found = {name: _resolved(one, base) for name, one in given.items() if one is not None}
     others = {name: _resolved(one, base) for name, one in recipe.teachers.items()}
     student = found.get("student")
-    defaults = families.family(student.family).train_defaults if student and student.family else {}
-    return recipe.model_copy(update={**found, "teachers": others, "train": {**defaults, **recipe.train}})
+    train = with_defaults(student.family, recipe.train) if student and student.family else recipe.train
+    return recipe.model_copy(update={**found, "teachers": others, "train": train})
+
+
+def with_defaults(family: str, train: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's `train:` above the defaults of its student's family."""
+    one = families.family(family)
+    whole = {**one.train_defaults, **train}
+    return whole if one.style.defaults is None else {**one.style.defaults(whole), **whole}
 
 
 def _problem(detector: DetectorRecipe, place: str) -> str | None:

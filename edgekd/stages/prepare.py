@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -94,7 +94,7 @@ def prepared(context: Context, methods: Methods) -> dict[str, Path]:
     return context.prepared
 
 
-def prepared_inputs(context: Context, weights: dict[str, Path]) -> dict[str, Any]:
+def prepared_inputs(context: Context, weights: Mapping[str, Path]) -> dict[str, Any]:
     """Of the stage of a student that learns through them; empty without any."""
     hashes = {label: context.run.output_hash(f"prepare/{label}", f"prepare/{label}/{FILE}") for label in weights}
     return {"prepared": hashes} if hashes else {}

@@ -26,6 +26,12 @@ def file_of(bound: Bound, config: DistillerConfig) -> Path | None:
     return beside if beside.exists() else Path(config.prepared)
 
 
+def named_files(bound: Bound) -> dict[str, Path]:
+    """label of a method -> the file that it names, of those that name one."""
+    named = zip(labels([name for name, _ in bound.distillers]), bound.distillers, strict=True)
+    return {label: path for label, (_, config) in named if (path := file_of(bound, config))}
+
+
 def description(context: Context, name: str, config: DistillerConfig, preparation: Preparation) -> dict[str, Any]:
     """What a preparation is made for: the header of its file."""
     content = config.model_dump(mode="json")

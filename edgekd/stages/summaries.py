@@ -168,6 +168,14 @@ def _recipe(run: Path) -> dict[str, Any]:
     return read_mapping(run / LOCKED_RECIPE)
 
 
+def _knowledge(run: Path) -> tuple[Any, str]:
+    path = run / "knowledge.json"
+    if not path.is_file():
+        return {}, "knowledge: the teachers are asked in every step; teacher.knowledge: disk stores it"
+    facts = read_json(path)
+    return facts, plain.lines([f"knowledge: {facts['told']}"])
+
+
 def _prepare(run: Path) -> tuple[Any, str]:
     """Per method, how much was absorbed, and its file."""
     rows, lines = [], []
@@ -182,6 +190,7 @@ def _prepare(run: Path) -> tuple[Any, str]:
 
 _SHOW = {
     "prepare": _prepare,
+    "knowledge": _knowledge,
     "student_qat": _student,
     "export": _export,
     "validate": _validate,

@@ -24,7 +24,7 @@ def teacher_stage(context: Context) -> None:
         weights_hash = hash_of_weights(context.bound.weights_path(teacher))
         inputs = {
             # how it teaches is not in it, and what it is opened from by its content
-            "teacher": teacher.model_dump(exclude={"runtime", "precision", "classes", "predictions"}),
+            "teacher": {key: value for key, value in teacher.computing.items() if key not in ("runtime", "precision")},
             "columns": columns_of(context.pair.teachers[name].classes),
             "weights": weights_hash,
             **measuring(context),

@@ -181,10 +181,7 @@ def teacher_inputs(
         if side.recipe is None:
             continue  # the average is the training's own
         weights = hash_of_weights(bound.weights_path(side.recipe))
-        own = {
-            "teacher": [side.recipe.model_dump(exclude={"classes", "predictions"}), weights],
-            "columns": columns_of(side.classes),
-        }
+        own = {"teacher": [side.recipe.computing, weights], "columns": columns_of(side.classes)}
         inputs |= own if name == MAIN else {f"{name} {key}": value for key, value in own.items()}
     return inputs
 

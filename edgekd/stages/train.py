@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from edgekd.detectors.inheriting import share
 from edgekd.progress import say
 from edgekd.ranks import agreement
 from edgekd.report.warn import comparison
-from edgekd.stages import schedules
+from edgekd.stages import offline, schedules
 from edgekd.stages.binding import file_hash, hash_of_weights
 from edgekd.stages.context import Context
 from edgekd.stages.in_torch import measure_in_torch, measuring
@@ -119,6 +119,7 @@ def fit_plan(context: Context, model: Trained) -> FitPlan:
         threads=recipe.threads,
         distillers=context.bound.distillers if taught else (),
         compared=bool(recipe.distill),
+        views=offline.views_of(recipe) if model.role in ("control", "student") else None,
     )
 
 
@@ -153,6 +154,8 @@ def train(context: Context, model: Trained) -> None:
     if recipe.student.inherit:
         assert recipe.teacher is not None
         inputs["inherited"] = hash_of_weights(context.bound.weights_path(recipe.teacher))
+    if (views := offline.views_of(recipe)) is not None:
+        inputs["views"] = asdict(views)
     if model.role == "student":
         inputs |= student_inputs(context)
     ready: dict[str, Path] = {}
@@ -161,6 +164,7 @@ def train(context: Context, model: Trained) -> None:
         inputs |= prepared_inputs(context, ready)
         inputs["distill"] = [[method, config.model_dump(mode="json")] for method, config in context.bound.distillers]
         inputs |= teacher_inputs(context.bound, context.bound.distillers, context.pair.teachers)
+        inputs |= offline.student_knowledge_inputs(context, inputs.get("prepared", {}))
     train_stage(context, model, inputs, lambda: _prepare(context, model, distilling, ready))
 
 
@@ -170,7 +174,9 @@ def _prepare(context: Context, model: Trained, distilling: bool, ready: Mapping[
         say(f"warning: {warning}")
     teachers = make_teachers(context.bound.distillers, context.pair.teachers) if distilling else {}
     title = f"{'distilling' if distilling else 'training'} the {model.title}"
-    return Training(replace(fit_plan(context, model), prepared=ready), teachers, title)
+    hashes = prepared_inputs(context, ready).get("prepared", {})
+    stored = offline.stored_knowledge(context, hashes) if distilling else None
+    return Training(replace(fit_plan(context, model), prepared=ready, stored=stored), teachers, title)
 
 
 def _resume(context: Context, model: Trained, inputs: dict[str, Any]) -> Resume:

@@ -21,7 +21,7 @@ from edgekd.errors import InputError
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
 from edgekd.training.distillers import labels
 from edgekd.training.engines.batch import batch_of
-from edgekd.training.knowledge import Knowledge, Online
+from edgekd.training.knowledge import Knowledge, KnowledgeSource, Online
 from edgekd.training.survey import TrainImages, TrainSurvey, undisturbed
 from edgekd.training.teacher import AnyTeacher, EmaTeacher
 from edgekd.training.weighting import GRADIENT_STEPS, auto_weight, gradient_norm
@@ -49,17 +49,20 @@ class DistillationModule(nn.Module):
         teachers: Sequence[AnyTeacher],
         epochs: int,
         seed: int,
+        source: KnowledgeSource | None = None,
     ) -> None:
         """Wrap a student.
 
         Args:
             network: what the engine trains in its place: its own module, or a shell around it.
             teachers: of each distiller, in their order; the same object where they share one.
+            source: of knowledge, instead of these teachers.
         """
         super().__init__()
         self.student = network
         self.distillers = nn.ModuleList(distillers)
-        self._holder = (student, Online(distillers, teachers))  # a tuple: nn.Module does not register what lies in it
+        found: KnowledgeSource = source or Online(distillers, teachers)
+        self._holder = (student, found)  # a tuple: nn.Module does not register what lies in it
         self.balance = Balance()
         self.epochs, self.seed = epochs, seed
         self.steps_per_epoch = 1  # set by the trainer once its loader exists
@@ -85,7 +88,7 @@ class DistillationModule(nn.Module):
         return self._holder[0]
 
     @property
-    def source(self) -> Online:
+    def source(self) -> KnowledgeSource:
         """Where knowledge comes from."""
         return self._holder[1]
 

@@ -53,7 +53,7 @@ def fit(
             stack.enter_context(resume.stop)
             stack.enter_context(redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))  # the engine's bars
             trainer = make_trainer(plan, teachers, work, resume)
-            watch(trainer, resume, stack, title)
+            watch(trainer, resume, stack, title, plan.watcher)
             stack.enter_context(loggers.attached(trainer, plan.own.loggers, folder / "logs", resumed))
             _run(trainer, resume, plan.data_yaml.parent)
         set_threads(plan.threads)  # its final evaluation has chosen again

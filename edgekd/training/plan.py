@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -15,6 +15,20 @@ from edgekd.detectors.spec import Branch
 from edgekd.distill.config import DistillerConfig
 from edgekd.training.arguments import OwnArguments
 from edgekd.training.fake_quantization import Grid
+from edgekd.training.knowledge import StoredKnowledge
+from edgekd.training.views import Views
+
+
+class Watcher(Protocol):
+    """Follows a training in place of the progress bar. What it raises ends the training."""
+
+    def batch(self, items: Mapping[str, float]) -> None:
+        """After each batch: the parts of the loss by name, averaged over the epoch so far."""
+        ...
+
+    def epoch(self, row: Mapping[str, Any]) -> None:
+        """After each epoch: the row of `epochs.csv`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,10 @@ class FitPlan:
         unlabelled: places in the train split of images whose objects were never marked: methods learn from them, the
             student's own loss does not. Of a distillation alone.
         prepared: label of a method that prepares -> the weights that its preparation left.
+        views: shown again and again, each sample drawn by itself; None lets the engine draw as it goes.
+        stored: whence knowledge is read instead of asking the teachers, of these views.
         file: that `student.save` writes; None: the first of its family's.
+        watcher: follows the training instead of a progress bar; it decides no weight, but may end it.
     """
 
     student: Trainable
@@ -55,7 +72,10 @@ class FitPlan:
     unlabelled: frozenset[int] = frozenset()
     inherited: Mapping[str, Tensor] = field(default_factory=dict)
     prepared: Mapping[str, Path] = field(default_factory=dict)
+    views: Views | None = None
+    stored: StoredKnowledge | None = None
     file: str | None = None
+    watcher: Watcher | None = None
 
     @property
     def weights_name(self) -> str:

@@ -20,6 +20,7 @@ from edgekd import ranks
 from edgekd.atomic import write_bytes
 from edgekd.errors import InputError, Interrupted
 from edgekd.progress import say
+from edgekd.training.differing import differences, in_words
 from edgekd.training.engines import snapshot
 from edgekd.training.signals import StopRequest
 
@@ -164,16 +165,13 @@ class Resume:
         Raises:
             InputError: it is of another one, and may not or cannot be gone on from.
         """
-        then, now = _flat(json.loads(content["identity"])), _flat(self.identity)
-        changed = {key: (then.get(key), now.get(key)) for key in sorted(then | now) if then.get(key) != now.get(key)}
+        changed = differences(json.loads(content["identity"]), self.identity)
         fixed = [key for key in changed if _is_below(key, _FIXED)]
         if changed and (fixed or not self.allow_changed):
-            shown = fixed or list(changed)
-            what = ", ".join(f"{key} ({_short(changed[key][0])}, now {_short(changed[key][1])})" for key in shown[:4])
-            more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
+            what = in_words({key: changed[key] for key in fixed or changed})
             remedy = "" if fixed else "--allow-changed goes on from it, "
             raise InputError(
-                f"{self.path}: the saved training, {_place(content)}, differs in {what}{more}; {remedy}"
+                f"{self.path}: the saved training, {_place(content)}, differs in {what}; {remedy}"
                 f"--fresh begins the whole run anew, deleting the file this training alone"
             )
         return not any(_is_below(key, _PLACE) for key in changed)
@@ -196,18 +194,5 @@ def _place(content: Mapping[str, Any]) -> str:
     return f"from epoch {content['epoch']}, batch {content['batch']}"
 
 
-def _flat(content: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted key."""
-    if not isinstance(content, Mapping):
-        return {prefix: content}
-    parts = [_flat(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in content.items()]
-    return {key: value for part in parts for key, value in part.items()}
-
-
 def _is_below(key: str, roots: tuple[str, ...]) -> bool:
     return any(key == root or key.startswith(f"{root}.") for root in roots)
-
-
-def _short(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgekd import ranks
 from edgekd.progress import Event, progress, say, tell
 from edgekd.training.distillation import DistillationModule, unwrapped
+from edgekd.training.plan import Watcher
 from edgekd.training.resume import Resume
 
 if TYPE_CHECKING:
@@ -19,16 +20,21 @@ SCORES = {
 }  # fmt: skip
 
 
-def watch(trainer: StudentTrainer, resume: Resume, stack: ExitStack, title: str) -> None:
+def watch(
+    trainer: StudentTrainer, resume: Resume, stack: ExitStack, title: str, watcher: Watcher | None = None
+) -> None:
     """From now on; what is noted goes to `resume.log`: `epochs`, and when distilling `terms` and `first_steps`.
 
     Args:
         stack: closes the progress bar.
+        watcher: is told everything instead of people.
     """
     rows: list[dict[str, Any]] = resume.log.setdefault("epochs", [])
     bar: list[Any] = []
 
     def start(_: Any) -> None:
+        if watcher is not None:
+            return
         loader = trainer.train_loader
         size, done = len(loader), len(loader) * trainer.start_epoch + loader.first_batch
         bar.append(stack.enter_context(progress(title, size * trainer.epochs, done=done, round_steps=size)))
@@ -36,6 +42,9 @@ def watch(trainer: StudentTrainer, resume: Resume, stack: ExitStack, title: str)
     def batch_end(_: Any) -> None:
         trainer.require_finite()
         assert trainer.loss is not None
+        if watcher is not None:
+            watcher.batch({key: float(value) for key, value in (trainer.tloss or {}).items()})
+            return
         seen = f"  AP {rows[-1]['ap']:.3f}" if rows and trainer.validated else ""
         bar[0](1, note=f"loss {float(trainer.loss.detach()):.2f}{seen}")
 
@@ -47,9 +56,12 @@ def watch(trainer: StudentTrainer, resume: Resume, stack: ExitStack, title: str)
         model = unwrapped(trainer.model)
         if isinstance(model, DistillationModule):
             model.balance.flush()
-            resume.log |= {"terms": model.balance.rows, "first_steps": model.balance.report()}
-            if len(rows) == 1:
-                _say_first_steps(model.balance.report())
+            first = {**model.balance.report(), "knowledge": model.source.told}
+            resume.log |= {"terms": model.balance.rows, "first_steps": first}
+            if len(rows) == 1 and watcher is None:
+                _say_first_steps(first)
+        if watcher is not None:
+            watcher.epoch(rows[-1])
 
     trainer.add_callback("on_train_start", start)
     trainer.add_callback("on_train_batch_end", batch_end)
@@ -70,6 +82,7 @@ def _learning_rate(trainer: StudentTrainer) -> float:
 
 
 def _say_first_steps(report: dict[str, Any]) -> None:
+    say(f"knowledge of the teacher: {report['knowledge']}")
     say(f"first {report['steps']} steps  {'term':<20} {'value':>10} {'weight':>8} {'grad norm':>10} {'share':>7}")
     for term in report["terms"]:
         say(

@@ -75,7 +75,8 @@ def test_an_unknown_name_suggests_a_near_one(folder: Path) -> None:
     told = problem(folder, "rtmdet-mmyol")
     assert told == (
         "distill: must be a list, got 'rtmdet-mmyol'; write [rtmdet-mmyol], or the name of a preset (known: damo-yolo, "
-        "detkds-anchor-free, detkds-one-stage, detkds-two-stage, quickstart, rtmdet-mmyolo; did you mean 'rtmdet-mmyolo'?)"
+        "detkds-anchor-free, detkds-one-stage, detkds-two-stage, quickstart, rtmdet-mmyolo; "
+        "did you mean 'rtmdet-mmyolo'?)"
     )
     assert problem(folder, "[pkd, ./none.yaml]").startswith("distill[1]: ./none.yaml: no such preset file")
 

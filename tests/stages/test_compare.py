@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
+from edgekd.data.digits import CLASS_NAMES
+from edgekd.detectors import families
+from edgekd.detectors.contract import Asked
 from edgekd.devices import run_compare
 from edgekd.errors import EnvironmentFault
+from edgekd.export.contract import Source
+from edgekd.export.targets import load_target, run_steps
 from edgekd.stages import compare as stage
 from tests.stages.tiny import Ended, edgekd, read
 
@@ -118,6 +124,31 @@ def test_accuracy_of_the_same_model_in_two_runtimes(
     checks = {check["metric"]: check for check in ended.json["checks"]}
     assert checks["max_ap_loss"]["value"] == pytest.approx(0, abs=1e-3)
     assert read(tmp_path / "comparison.json")["accuracy"]["level"] == 0.99
+
+
+@pytest.fixture(scope="module")
+def rtmdet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An RTMDet for the images of the tiny run, exported apart from it."""
+    torch.manual_seed(0)
+    detector = families.open_detector(None, Asked("rtmdet-p", None, CLASS_NAMES, 3, "student"))
+    source = Source(detector.export_module(None), "dense", CLASS_NAMES, 3, (64, 64), 32, sha256="5eed" * 16)
+    folder = tmp_path_factory.mktemp("rtmdet") / "export" / "onnx-fp32"
+    return run_steps(source, load_target("onnx-fp32", {"name": "rtmdet"}, "test"), folder).folder
+
+
+def test_a_yolo_against_an_rtmdet(rtmdet: Path, whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of other families, on the images of the first one's run; an untrained one loses whatever the first has."""
+    agent = Agent(0.9)
+    monkeypatch.setattr(run_compare, "one_process", agent)
+    yolo = whole.run / "export" / "onnx-fp32"
+    ended = edgekd("compare", yolo, rtmdet, "--images", whole.run, "--out", tmp_path / "out", "--json")
+    checks = {check["metric"]: check for check in ended.json["checks"]}
+    assert checks["max_slowdown"]["status"] == "pass"
+    assert checks["max_slowdown"]["value"] == pytest.approx(-0.1, abs=0.002)
+    lost = read(whole.run / "validate/onnx-fp32@local.json")["ap"]
+    assert checks["max_ap_loss"]["value"] == pytest.approx(lost, abs=1e-3)
+    record = read(tmp_path / "out/comparison.json")
+    assert [record[side]["target"] for side in ("reference", "candidate")] == ["onnx-fp32", "rtmdet"]
 
 
 def test_two_that_detect_nothing_are_no_pass(whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

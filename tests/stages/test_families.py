@@ -72,6 +72,15 @@ def test_habits_of_the_students_family_are_laid_under_the_recipes_own(tmp_path: 
     assert bound(tmp_path, train={"epochs": 2}).recipe.train == {"epochs": 2}
 
 
+def test_defaults_that_depend_on_the_recipe(tmp_path: Path) -> None:
+    student = {"model": "rtmdet-p"}
+    short = bound(tmp_path, student=student, train={"epochs": 30, "batch": 8}).recipe.train
+    assert (short["nbs"], short["close_mosaic"], short["mosaic"]) == (8, 2, 1.0)
+    own = bound(tmp_path, student=student, train={"epochs": 30, "batch": 8, "nbs": 64, "close_mosaic": 9}).recipe.train
+    assert (own["nbs"], own["close_mosaic"]) == (64, 9)
+    assert bind_recipe(tmp_path / "r.yaml", ("train.batch=4", "train.nbs=4")).recipe.train["nbs"] == 4
+
+
 def test_pairs_across_families(tmp_path: Path) -> None:
     """The student's strides, 8 and 16, are two of the teacher's three."""
     teacher = {"model": "yolo11p", "weights": "missing.pt"}

@@ -141,3 +141,25 @@ def test_a_killed_process_ends_the_run_and_the_same_command_goes_on(recipe: Path
     code, shown, err = finished(start("distill", recipe, "--out", out, "--json"))
     assert code == 0, err
     assert json.loads(shown)["student"]["epochs"] == EPOCHS
+
+
+def test_extractors_are_prepared_in_two_processes(recipe: Path) -> None:
+    """As a whole, and with a stop by SIGTERM: the same weights, bit for bit, and one AP of what was absorbed."""
+    whole, stopped = recipe.parent / "prepared", recipe.parent / "prepared-stopped"
+    method = "distill=[{method: unikd, queries: 6, width: 16, absorb_epochs: 6}]"
+    code, _, err = finished(start("prepare", recipe, "--out", whole, "--set", method))
+    assert code == 0, err
+    assert err.count("of what was absorbed") == 1
+
+    training = start("prepare", recipe, "--out", stopped, "--set", method)
+    while not (stopped / "prepare" / "unikd" / "resume.pt").exists() and training.poll() is None:
+        time.sleep(0.05)
+    training.send_signal(signal.SIGTERM)
+    code, shown, err = finished(training)
+    assert (code, shown) == (130, ""), err
+    code, _, err = finished(start("prepare", recipe, "--out", stopped, "--set", method))
+    assert code == 0, err
+    assert "going on from epoch" in err
+    for file in ("prepared.safetensors", "epochs.csv", "metrics.json"):
+        left = [run / "prepare" / "unikd" / file for run in (whole, stopped)]
+        assert sha256_file(left[0]) == sha256_file(left[1]), file

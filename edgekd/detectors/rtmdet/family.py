@@ -17,12 +17,29 @@ from edgekd.detectors.style import TrainingStyle
 from edgekd.errors import InputError, unknown
 from edgekd.files import read_text
 
+_CLOSED, _PUBLISHED_EPOCHS = 20, 300  # without mosaic and mixup, of all
+_BATCH, _EPOCHS = 16, 100  # the engine's defaults
+
 
 def flat_cosine(epoch: float, epochs: int, last: float) -> float:
     """Factor on the learning rate: 1 for half of the training, then half a cosine down to `last`."""
     half = epochs / 2
     passed = min(max(epoch - half, 0.0) / max(epochs - half, 1e-9), 1.0)
     return last + (1 - last) * (1 + math.cos(math.pi * passed)) / 2
+
+
+def fitted(train: Mapping[str, Any]) -> dict[str, Any]:
+    """What mmdetection has by way of its loop, in the engine's keys: each batch is a step, and mosaic ends.
+
+    The engine adds up batches to `nbs` images and scales the weight decay by what is left over, so `nbs` is the batch.
+    It closes mosaic `close_mosaic` epochs before the end, or not at all in a training that is no longer than that: the
+    published 20 of 300 epochs are a fifteenth, and so it stays in shorter ones.
+    """
+    batch, epochs = train.get("batch", _BATCH), train.get("epochs", _EPOCHS)
+    found: dict[str, Any] = {"nbs": batch} if isinstance(batch, int) else {}
+    if isinstance(epochs, int):
+        found["close_mosaic"] = min(_CLOSED, max(epochs * _CLOSED // _PUBLISHED_EPOCHS, 1))
+    return found
 
 
 class RTMDetFamily:
@@ -37,9 +54,9 @@ class RTMDetFamily:
     train_defaults: Mapping[str, Any] = {
         "optimizer": "AdamW", "lr0": 0.004, "lrf": 0.05, "weight_decay": 0.05, "momentum": 0.9,
         "warmup_epochs": 2.0, "warmup_bias_lr": 0.0, "warmup_momentum": 0.9,
-        "mosaic": 1.0, "mixup": 0.5, "close_mosaic": 20,
+        "mosaic": 1.0, "mixup": 0.5,
     }  # fmt: skip
-    style = TrainingStyle(schedule=flat_cosine, ema_decay=0.9998)
+    style = TrainingStyle(schedule=flat_cosine, ema_decay=0.9998, defaults=fitted)
     packages: tuple[str, ...] = ()
 
     def missing(self) -> str | None:

@@ -36,6 +36,7 @@ from edgekd.distill.config import DistillerConfig, Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 from edgekd.distill.heads import Heads, Side
 from edgekd.distill.masks import inside_boxes, taught
+from edgekd.distill.packing import Points
 from edgekd.distill.requirements import box_distributions, dense_heads, shared_classes, shared_points, single_anchors
 from edgekd.distill.valuable import valuable_region
 from edgekd.errors import InputError
@@ -85,6 +86,7 @@ class LD(Distiller):
         gain="GFL R101 to R50 on COCO 40.1 to 41.1 AP, R18 35.8 to 36.5 (main region alone)",
     )
     requires = (dense_heads, box_distributions, shared_points, shared_classes)
+    decided_by = frozenset({"valuable"})  # what is kept
     config: LDConfig
 
     def build(self, pair: Pair) -> Wiring:
@@ -98,6 +100,10 @@ class LD(Distiller):
     def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
         """Per teacher branch: `box_logits:<branch>` (B, A, 4, bins) and `confidence:<branch>` (B, A)."""
         return self.heads.knowledge(teacher, "box_logits", "confidence")
+
+    def stored(self, key: str) -> Points | None:
+        """Where the teacher is sure: the main term weighs points by that, the valuable region lies elsewhere, too."""
+        return None if self.config.valuable > 0 else Points(f"confidence:{key.partition(':')[2]}")
 
     def terms(
         self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment

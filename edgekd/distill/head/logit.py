@@ -30,6 +30,7 @@ from edgekd.distill.adapters import fp32_island
 from edgekd.distill.config import DistillerConfig, Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 from edgekd.distill.heads import Heads, Side
+from edgekd.distill.packing import Points
 from edgekd.distill.requirements import dense_heads, shared_classes, shared_points
 
 
@@ -76,6 +77,7 @@ class Logit(Distiller):
         code="github.com/jbwang1997/CrossKD",
     )
     requires = (dense_heads, shared_points, shared_classes)
+    decided_by = frozenset()
     config: LogitConfig
 
     def build(self, pair: Pair) -> Wiring:
@@ -86,6 +88,10 @@ class Logit(Distiller):
     def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
         """`logits:<branch>` (B, A, K) and `confidence:<branch>` (B, A) per branch, at the shared points."""
         return self.heads.knowledge(teacher, "logits", "confidence")
+
+    def stored(self, key: str) -> Points | None:
+        """Where the teacher is sure: the terms weigh points by that."""
+        return Points(f"confidence:{key.partition(':')[2]}")
 
     def terms(
         self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment

@@ -61,6 +61,7 @@ class ScoreL2(Distiller):
         gain="YOLO26n on COCO 40.9 to 41.5 AP, s 48.6 to 49.2, m 53.1 to 53.9 (Ultralytics' documentation)",
         weight_at="640 px; a mean, so the value does not depend on the size",
     )
+    decided_by = frozenset()
     config: ScoreL2Config
     levels: Levels
 

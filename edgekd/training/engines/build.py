@@ -17,6 +17,7 @@ from edgekd.training.distillation import DistillationModule
 from edgekd.training.distillers import build_distillers
 from edgekd.training.engines.placement import engine_device
 from edgekd.training.engines.process import prepare
+from edgekd.training.knowledge import Stored
 from edgekd.training.plan import FitPlan
 from edgekd.training.resume import Resume
 from edgekd.training.teacher import AnyTeacher
@@ -58,11 +59,12 @@ def make_trainer(
 
     def wrap(student: Trainable, network: nn.Module, epochs: int) -> DistillationModule:
         device = next(network.parameters()).device
-        for teacher in teachers.values():
+        for teacher in () if plan.stored else teachers.values():
             teacher.to(device)
         parts = build_distillers(plan.distillers, student.spec, teachers, plan.prepared)
         tutors = [teachers[config.teacher] for _, config in plan.distillers]
-        return DistillationModule(student, network, parts, tutors, epochs, plan.seed)
+        source = Stored(plan.stored) if plan.stored else None
+        return DistillationModule(student, network, parts, tutors, epochs, plan.seed, source)
 
     trainer.prepare(
         plan.student,
@@ -73,6 +75,8 @@ def make_trainer(
         plan.validated,
         plan.unlabelled,
         plan.inherited,
+        plan.views,
+        plan.stored.reader if plan.stored else None,
     )
     return trainer
 

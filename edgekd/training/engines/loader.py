@@ -12,6 +12,9 @@ from typing import Any
 
 import torch
 
+from edgekd.training.engines.replay import Failed, Numbered
+from edgekd.training.views import Views
+
 
 class ResumableLoader:
     """Stands in for the engine's `InfiniteDataLoader`; what is not defined here is that loader's.
@@ -24,8 +27,14 @@ class ResumableLoader:
         before_batch: called before each batch, the moment between two training steps, and behind the last one.
     """
 
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
+    def __init__(self, loader: Any, views: Views | None = None, epoch: Callable[[], int] = lambda: 0) -> None:
+        """Stand in for `loader`.
+
+        Args:
+            views: shown again and again; None: as the engine draws.
+            epoch: says which one begins or is gone on with.
+        """
+        self._loader, self._views, self._epoch = loader, views, epoch
         self._began: torch.Tensor | None = None
         self._taken = 0
         self.first_batch = 0
@@ -50,6 +59,8 @@ class ResumableLoader:
             if self._loader.iterator is None:
                 self._begin()
             batch = next(self._loader.iterator)
+            if isinstance(batch, Failed):
+                batch.raised()
             self._taken += 1
             self.index += 1
             yield batch
@@ -66,16 +77,24 @@ class ResumableLoader:
         self._loader.reset()
         self._loader.generator.set_state(position["generator"])
         self._began, self._taken = position["generator"], position["taken"]
-        self._open(skip=self._taken)
+        self._open(skip=self._taken, passes=(self._taken - position["index"]) // len(self))
 
     def _begin(self) -> None:
         self._began, self._taken = self._loader.generator.get_state(), 0
         self._open(skip=0)
 
-    def _open(self, skip: int) -> None:
-        """Make the iterator, whose workers begin to fetch at once, `skip` batches further on."""
+    def _open(self, skip: int, passes: int = 0) -> None:
+        """Make the iterator, whose workers begin to fetch at once, `skip` batches further on.
+
+        Args:
+            passes: whole ones among those batches.
+        """
         repeated = self._loader.batch_sampler
-        skipping = _Skipping(repeated, skip)
+        batches = repeated
+        if self._views is not None:
+            images = len(self._loader.dataset)
+            batches = Numbered(repeated, self._views, images, len(self), self._epoch() - passes)
+        skipping = _Skipping(batches, skip)
         object.__setattr__(self._loader, "batch_sampler", skipping)  # as the engine sets it
         try:
             self._loader.iterator = self._loader._get_iterator()

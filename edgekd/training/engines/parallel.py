@@ -45,6 +45,18 @@ def share_averages(ema: nn.Module) -> None:
         dist.broadcast(buffer, src=0)
 
 
+def gather_losses(validator: Any) -> None:
+    """From now on the engine's validator gathers losses of all ranks along with what it gathers itself."""
+    gather = validator.gather_stats
+
+    def gather_all() -> None:
+        gather()
+        if validator.training:
+            average_losses(validator)
+
+    validator.gather_stats = gather_all
+
+
 def average_losses(validator: Any) -> None:
     """Losses of the whole validation split on every rank, so that the engine finds their mean on rank 0.
 

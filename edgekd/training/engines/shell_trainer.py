@@ -46,3 +46,8 @@ def trainer_type(student: Trainable) -> type[StudentTrainer]:
 
 def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, (bool, int, float, str))
+
+
+def stretches(student: Trainable) -> bool:
+    """Whether its training stretches images to squares; others fit them in, with padding."""
+    return issubclass(trainer_type(student), RtdetrTrainer)

@@ -19,7 +19,7 @@ from edgekd.detectors.contract import Trainable
 from edgekd.detectors.ultralytics.guard import guard
 from edgekd.errors import DivergedError, EnvironmentFault
 from edgekd.training.distillation import DistillationModule, assert_optimised, unwrapped
-from edgekd.training.engines import parallel, patches, views
+from edgekd.training.engines import parallel, patches, replay, views
 from edgekd.training.engines.loader import ResumableLoader
 from edgekd.training.engines.protocol import EngineTrainer
 from edgekd.training.engines.release import changed
@@ -28,6 +28,8 @@ from edgekd.training.engines.style import Styled
 from edgekd.training.engines.train_images import train_images
 from edgekd.training.fake_quantization import FakeQuantization
 from edgekd.training.resume import Resume
+from edgekd.training.store.store import Reader
+from edgekd.training.views import Views
 
 guard()
 
@@ -65,10 +67,12 @@ class StudentTrainer(_Base):
         student: to be trained; once the model is set up, the one that is trained.
         initialised: it starts from its own weights, not from a random draw.
         wrap: makes the module for distillation; None trains the student as the engine does.
-        compared: batch halving and a loss that is not finite end the training: both would change a comparison.
+        compared: batch halving and a loss that is not finite end the training; both would change a comparison.
         validated: measure the AP after each epoch.
         unlabelled: places in the train split of images whose objects were never marked.
         inherited: weights that take the place of the student's initial ones.
+        views: that the train split is shown in, each sample drawn by itself; None: as the engine draws it.
+        reader: of the records that come with the samples.
         resume_state: keeps the state; None keeps nothing.
         fake_quantization: of the batches that are trained, and in validations; None in a float training.
         stepped_at: number of the batch after which the optimiser last stepped, -1 before the first.
@@ -81,6 +85,8 @@ class StudentTrainer(_Base):
     validated: bool
     unlabelled: frozenset[int]
     inherited: Mapping[str, Tensor]
+    views: Views | None
+    reader: Reader | None
     resume_state: Resume | None
     train_loader: ResumableLoader
     fake_quantization: FakeQuantization | None = None
@@ -107,9 +113,11 @@ class StudentTrainer(_Base):
         validated: bool = True,
         unlabelled: frozenset[int] = frozenset(),
         inherited: Mapping[str, Tensor] = MappingProxyType({}),
+        views: Views | None = None,
+        reader: Reader | None = None,
     ) -> None:
         """Say what to train, before `train()`."""
-        self.inherited = inherited
+        self.inherited, self.views, self.reader = inherited, views, reader
         self.student, self.initialised, self.wrap = student, initialised, wrap
         self.compared, self.resume_state = compared, resume
         self.validated, self.unlabelled = validated, unlabelled
@@ -173,7 +181,9 @@ class StudentTrainer(_Base):
         loader.dataset.load_image = Quietly(loader.dataset.load_image)
         if mode == "train" and (self.wrap is not None or not is_engines(self.student)):
             views.follow(loader.dataset, self.unlabelled)
-        return ResumableLoader(loader) if mode == "train" else loader
+        if mode == "train" and self.views is not None:
+            replay.install(loader, self.views.seed, self.reader)
+        return ResumableLoader(loader, self.views, lambda: self.epoch) if mode == "train" else loader
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The engine's; by the first batch it has asked where in the epoch to begin.
@@ -226,15 +236,8 @@ class StudentTrainer(_Base):
     def get_validator(self) -> Any:
         """The engine's validator, whose losses are those of all ranks."""
         validator = self._engine.get_validator()
-        gather = validator.gather_stats
-
-        def gather_all() -> None:
-            gather()
-            if validator.training:
-                parallel.average_losses(validator)
-
         if ranks.size() > 1:
-            validator.gather_stats = gather_all
+            parallel.gather_losses(validator)
         return validator
 
     def validate(self) -> tuple[dict[str, float], float]:

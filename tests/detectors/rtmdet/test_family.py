@@ -8,7 +8,7 @@ import torch
 from edgekd.detectors import families
 from edgekd.detectors.contract import Asked
 from edgekd.detectors.rtmdet.checkpoint import FILES, publish, save
-from edgekd.detectors.rtmdet.family import RTMDetFamily, flat_cosine
+from edgekd.detectors.rtmdet.family import RTMDetFamily, fitted, flat_cosine
 from edgekd.errors import InputError
 from tests.detectors.rtmdet.networks import CLASSES, network
 
@@ -72,3 +72,18 @@ def test_the_rate_is_flat_and_then_a_half_cosine() -> None:
     found = [flat_cosine(epoch, 300, 0.05) for epoch in (0, 149, 150, 225, 300)]
     assert found == pytest.approx([1, 1, 1, (1 + 0.05) / 2, 0.05])
     assert [flat_cosine(epoch, 1, 0.05) for epoch in (0, 1)] == pytest.approx([1, 0.05])
+
+
+@pytest.mark.parametrize(
+    ("train", "expected"),
+    [
+        ({}, {"nbs": 16, "close_mosaic": 6}),
+        ({"epochs": 300, "batch": 256}, {"nbs": 256, "close_mosaic": 20}),
+        ({"epochs": 600, "batch": 128}, {"nbs": 128, "close_mosaic": 20}),
+        ({"epochs": 16, "batch": 8}, {"nbs": 8, "close_mosaic": 1}),
+        ({"epochs": 1}, {"nbs": 16, "close_mosaic": 1}),
+        ({"epochs": "many", "batch": None}, {}),
+    ],
+)
+def test_each_batch_is_a_step_and_mosaic_ends(train: dict[str, object], expected: dict[str, int]) -> None:
+    assert fitted(train) == expected

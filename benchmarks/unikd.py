@@ -1,0 +1,204 @@
+"""UniKD on `digits`: does it help between families, what do its parts give, and what does it cost?
+
+    python benchmarks/unikd.py                               # everything: about 4 hours on 2 quiet cores
+    python benchmarks/unikd.py --parts pairs --seeds 100     # one seed of the pairs
+    python benchmarks/unikd.py --summary                     # print what is there
+
+Parts: `pairs` (students of several families, and a teacher of another one), `ablations` (content queries alone,
+positional queries alone, no layers in the adapter, negatives left out; on the first pair). Everything runs by `edgekd`
+as a user would run it: teachers that are not shipped are trained, each teacher is absorbed once for all its students,
+and every student has a control with its seed. AP is that of the test split, gains are paired by seed, with a 95 % t
+interval. A row is appended to benchmarks/results/unikd.jsonl as soon as it is there; the same command goes on where it
+was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = "yolo11n"
+TEACHERS = {SHIPPED: ROOT / "recipes" / "weights" / "digits-yolo11n.safetensors"}
+PAIRS = {  # teacher, student -> epochs of the student; RTMDet and RT-DETR start slowly
+    (SHIPPED, "yolo11p"): 16,
+    (SHIPPED, "rtmdet-p"): 24,
+    (SHIPPED, "rtdetr-p"): 24,
+    ("rtmdet-p", "yolo11p"): 16,
+}
+TEACHER_EPOCHS = 40
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "content alone": {"positional": 0},
+    "positional alone": {"content": 0},
+    "no layers in the adapter": {"adapter_layers": 0},
+    "without negatives": {"negatives": False},
+}
+SMALL = {"queries": 30, "width": 64, "absorb_epochs": 15, "absorb_lr0": 0.002}  # as recipes/digits-unikd.yaml
+DATA = {"format": "digits", "imgsz": 96, "val": 400, "test": 400, "seed": 0}
+TRAIN = {
+    "imgsz": 96, "batch": 16, "nbs": 16, "optimizer": "AdamW", "lr0": 0.005, "cos_lr": True, "warmup_epochs": 1.0,
+    "warmup_bias_lr": 0.0, "mosaic": 0.0, "fliplr": 0.0, "patience": 0, "amp": False,
+}  # fmt: skip
+LEARNING_RATE = {"rtmdet-p": 0.002, "rtdetr-p": 0.001}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run.
+
+    Attributes:
+        part: `teacher`, `absorb`, `control` or `unikd`.
+        teacher, student: models; of a control the teacher of its pair is left out, of an absorption the student.
+        variant: of UniKD's keys.
+    """
+
+    part: str
+    teacher: str = ""
+    student: str = ""
+    variant: str = "default"
+    seed: int = 0
+
+    @property
+    def folder(self) -> str:
+        """Below the work folder."""
+        return "_".join([self.part, self.teacher, self.student, self.variant.replace(" ", "-"), str(self.seed)])
+
+
+def wanted(parts: Sequence[str], seeds: Sequence[int]) -> Iterator[Row]:
+    """What is to be run, in order: one seed of everything first."""
+    pairs = list(PAIRS) if "pairs" in parts else [next(iter(PAIRS))]
+    for seed in seeds:
+        for teacher, student in pairs:
+            if teacher not in TEACHERS:
+                yield Row("teacher", student=teacher)
+            yield Row("absorb", teacher)
+            yield Row("control", student=student, seed=seed)
+            yield Row("unikd", teacher, student, seed=seed)
+        for variant in ABLATIONS if "ablations" in parts else ():
+            yield Row("unikd", *next(iter(PAIRS)), variant=variant, seed=seed)
+
+
+def recipe_of(row: Row, work: Path, images: int, threads: int) -> dict[str, Any]:
+    """The recipe of a row."""
+    student = row.student or "yolo11p"  # absorbing needs none, a recipe does
+    epochs = TEACHER_EPOCHS if row.part == "teacher" else PAIRS.get((row.teacher or SHIPPED, student), 16)
+    recipe: dict[str, Any] = {
+        "name": row.folder.lower(), "seed": row.seed, "threads": threads, "control": False,
+        "data": {**DATA, "train": images}, "student": {"model": student}, "distill": [],
+        "train": {**TRAIN, "epochs": epochs, "lr0": LEARNING_RATE.get(student, TRAIN["lr0"])},
+    }  # fmt: skip
+    if row.teacher:
+        weights = TEACHERS.get(row.teacher) or work / Row("teacher", student=row.teacher).folder / "student" / (
+            "student.safetensors"
+        )
+        recipe["teacher"] = {"weights": str(weights)}
+        method = {"method": "unikd", **SMALL, **ABLATIONS.get(row.variant, {})}
+        if row.part == "unikd":
+            absorbed = work / Row("absorb", row.teacher).folder / "prepare" / "unikd" / "prepared.safetensors"
+            method["prepared"] = str(absorbed)
+        recipe["distill"] = [method]
+    return recipe
+
+
+def run(row: Row, work: Path, images: int, threads: int) -> dict[str, Any]:
+    """One row, by the command line, with the peak memory of its process."""
+    import yaml
+
+    work.mkdir(parents=True, exist_ok=True)
+    recipe, out = work / f"{row.folder}.yaml", work / row.folder
+    recipe.write_text(yaml.safe_dump(recipe_of(row, work, images, threads)), encoding="utf-8")
+    command = "prepare" if row.part == "absorb" else "run"
+    process = subprocess.Popen([sys.executable, "-m", "edgekd", command, str(recipe), "--out", str(out)])
+    _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status):
+        raise SystemExit(f"{recipe}: edgekd ended with {os.waitstatus_to_exitcode(status)}")
+    found = {**asdict(row), "images": images, "peak_mb": round(usage.ru_maxrss / 1024)}
+    if row.part == "absorb":
+        kept = out / "prepare" / "unikd"
+        training, metrics = _json(kept / "training.json"), _json(kept / "metrics.json")
+        return {**found, **{key: metrics[key] for key in ("ap", "teacher_ap")}, **training}
+    return {
+        **found,
+        "ap": _json(out / "test.json")["models"]["student"]["ap"],
+        "val_ap": _json(out / "student" / "metrics.json")["ap"],
+        "seconds": _json(out / "student" / "training.json")["seconds"],
+    }
+
+
+def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The tables: absorbed, pairs, ablations."""
+    return {
+        "absorbed": [_absorbed(row, rows) for row in rows if row["part"] == "absorb"],
+        "pairs": [_gain(rows, *pair, "default") for pair in PAIRS],
+        "ablations": [_gain(rows, *next(iter(PAIRS)), variant) for variant in ("default", *ABLATIONS)],
+    }
+
+
+def _absorbed(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """With its time as a share of the teacher's training, where that was trained here."""
+    teacher = [one["seconds"] for one in rows if one["part"] == "teacher" and one["student"] == row["teacher"]]
+    share = round(row["seconds"] / teacher[0], 3) if teacher else None
+    keys = ("teacher", "ap", "teacher_ap", "seconds", "parameters", "peak_mb")
+    return {**{key: row[key] for key in keys}, "share_of_teachers_training": share}
+
+
+def _gain(rows: Sequence[dict[str, Any]], teacher: str, student: str, variant: str) -> dict[str, Any]:
+    from edgekd.measure.paired_gain import paired_gain
+
+    def by_seed(part: str, **what: str) -> dict[int, dict[str, Any]]:
+        found = [one for one in rows if one["part"] == part and all(one[key] == value for key, value in what.items())]
+        return {one["seed"]: one for one in found}
+
+    taught, control = (
+        by_seed("unikd", teacher=teacher, student=student, variant=variant),
+        by_seed("control", student=student),
+    )
+    seeds = sorted(taught.keys() & control.keys())
+    row: dict[str, Any] = {"teacher": teacher, "student": student, "variant": variant, "seeds": seeds}
+    if not seeds:
+        return row
+    sides = [[side[seed]["ap"] for seed in seeds] for side in (taught, control)]
+    gain = paired_gain(*sides)
+    extra = [taught[seed]["peak_mb"] - control[seed]["peak_mb"] for seed in seeds]
+    return {
+        **row, "ap": sides[0], "control": sides[1], "gain": round(gain.mean, 4),
+        "interval": None if gain.low is None or gain.high is None else [round(gain.low, 4), round(gain.high, 4)],
+        "extra_peak_mb": round(sum(extra) / len(extra)),
+    }  # fmt: skip
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def main() -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", nargs="+", choices=("pairs", "ablations"), default=["pairs", "ablations"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[100, 101, 102])
+    parser.add_argument("--images", type=int, default=800, help="of the train split")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "unikd.jsonl")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "unikd", help="runs, each kept")
+    parser.add_argument("--summary", action="store_true", help="print the figures of the rows that are there")
+    options = parser.parse_args()
+    rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.is_file() else []
+    for row in [] if options.summary else wanted(options.parts, options.seeds):
+        if any(all(done[key] == value for key, value in asdict(row).items()) for done in rows):
+            continue
+        rows.append(run(row, options.work, options.images, options.threads))
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        with options.out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(rows[-1]) + "\n")
+    print(json.dumps(summary(rows), indent=2))
+
+
+if __name__ == "__main__":
+    main()

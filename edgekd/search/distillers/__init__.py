@@ -1,0 +1,1 @@
+"""The search for the distiller of a pair of detectors."""

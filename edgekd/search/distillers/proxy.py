@@ -1,0 +1,224 @@
+"""The proxy that judges candidates: the data, the student that all trials start from, and how a trial is trained.
+
+Trials share the warm-started student, the images, their order and every seed, so their scores are paired. Neither val
+nor test has a part in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edgekd.atomic import read_json, write_json
+from edgekd.data import pack, train_view
+from edgekd.data.config import DataSet
+from edgekd.detectors import families
+from edgekd.detectors.contract import Asked, Detector, Trainable
+from edgekd.distill.config import MAIN
+from edgekd.errors import InputError
+from edgekd.progress import say
+from edgekd.search.distillers.candidates import Candidate, methods_of
+from edgekd.stages.accuracy import detect_in_torch, summarise
+from edgekd.stages.binding import file_hash
+from edgekd.stages.context import Context
+from edgekd.stages.teachers import make_teachers
+from edgekd.training.arguments import split_arguments
+from edgekd.training.engines.placement import torch_device
+from edgekd.training.fit import fit
+from edgekd.training.plan import FitPlan, Watcher
+from edgekd.training.resume import FILE, Resume
+from edgekd.training.teacher import AnyTeacher
+from edgekd.types import Split
+
+PASSES, WARM_PASSES = 4, 12  # over the proxy's images, by default
+MOST_IMAGES, MOST_HELD_OUT = 5_000, 1_000
+_VIEW, _WARM, _ERRORS = "proxy/view", "proxy/warm", "proxy/errors.json"
+_WARM_UP = 0.1  # of a trial's passes: the optimiser begins anew
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much a trial trains.
+
+    Attributes:
+        images, held_out: of train, that are trained on, and that the AP is measured on.
+        steps_per_pass: batches in one pass over the images.
+        passes, warm_passes: of a trial, and of the student before all trials.
+    """
+
+    images: int
+    held_out: int
+    steps_per_pass: int
+    passes: int
+    warm_passes: int
+
+    @property
+    def steps(self) -> int:
+        """Of a whole trial."""
+        return self.steps_per_pass * self.passes
+
+
+def extent_of(context: Context) -> Extent:
+    """What the recipe says, and what is chosen for it.
+
+    Raises:
+        InputError: train has fewer images.
+    """
+    asked, train = context.bound.recipe.search.proxy, len(context.data.splits["train"].images)
+    images = asked.images or max(1, min(train // 2, MOST_IMAGES))
+    held_out = asked.held_out or max(1, min(train // 4, MOST_HELD_OUT))
+    if images + held_out > train:
+        raise InputError(
+            f"{context.bound.where}: search.proxy: {images} images and {held_out} held out are {images + held_out}, "
+            f"but train has {train}; lower images or held_out"
+        )
+    batch = int(context.bound.recipe.train.get("batch", 16))
+    per_pass = max(1, -(-images // batch))
+
+    def passes(steps: int | None, default: int) -> int:
+        return default if steps is None else max(1, round(steps / per_pass)) if steps else 0
+
+    return Extent(
+        images, held_out, per_pass, passes(asked.steps, PASSES), passes(asked.warm_steps, WARM_PASSES)
+    )  # fmt: skip
+
+
+def proxy_data(data: DataSet, extent: Extent, seed: int) -> DataSet:
+    """A part of train as train and another one as val, drawn by a seed, in the order of train."""
+    train = data.splits["train"]
+    drawn = random.Random(seed).sample(range(len(train.images)), extent.images + extent.held_out)
+    parts = {"train": sorted(drawn[extent.held_out :]), "val": sorted(drawn[: extent.held_out])}
+    return replace(data, splits={name: _part(train, name, places) for name, places in parts.items()}, unlabelled=None)
+
+
+def _part(train: Split, name: str, places: list[int]) -> Split:
+    digest = hashlib.sha256(f"{train.content_hash}\n{places}".encode()).hexdigest()
+    return replace(train, name=name, images=[train.images[place] for place in places], content_hash=digest)
+
+
+class Proxy:
+    """Trains and judges candidates of one search."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.extent = extent_of(context)
+        self.data = proxy_data(context.data, self.extent, context.bound.recipe.seed)
+        self._teachers: dict[str, AnyTeacher] = {}
+
+    @property
+    def size_px(self) -> int:
+        """Of the square images."""
+        return self.context.bound.recipe.search.proxy.imgsz or self.context.bound.recipe.imgsz_px
+
+    def identity(self) -> dict[str, Any]:
+        """What decides every score beside the candidate."""
+        context, recipe = self.context, self.context.bound.recipe
+        assert recipe.teacher is not None
+        return {
+            "data": {name: split.content_hash for name, split in self.data.splits.items()},
+            "class_names": list(self.data.class_names),
+            "student": recipe.student.model_dump(mode="json"),
+            "student_weights": file_hash(context.bound.weights_path(recipe.student)),
+            "teacher": recipe.teacher.model_dump(mode="json"),
+            "teacher_weights": file_hash(context.bound.weights_path(recipe.teacher)),
+            "train": split_arguments(recipe.train)[0],
+            "size_px": self.size_px,
+            "steps": self.extent.steps,
+            "warm_steps": self.extent.steps_per_pass * self.extent.warm_passes,
+            "seed": recipe.seed,
+            "threads": recipe.threads,
+        }
+
+    def warm_up(self) -> None:
+        """Stage search_warm: the student that all trials start from, trained without a teacher."""
+        if self.extent.warm_passes:
+            self.context.stage("search_warm", self.identity(), self._warm_up)
+
+    def errors(self) -> dict[str, Any]:
+        """Stage search_errors: errors by kind of the teacher and of the warm student, on the held-out images."""
+        self.context.stage("search_errors", self.identity(), self._measure_both)
+        found: dict[str, Any] = read_json(self.context.path / _ERRORS)
+        return found
+
+    def train(self, candidate: Candidate, seed: int, folder: Path, watcher: Watcher) -> Trainable:
+        """Train one candidate from the warm student; `watcher` is told its AP after each pass."""
+        methods = methods_of(candidate)
+        for name, teacher in make_teachers(methods, self.context.pair.teachers).items():
+            self._teachers.setdefault(name, teacher)
+        plan = replace(
+            self._plan(self.extent.passes), student=self.student, initialised=True, inherited={}, seed=seed,
+            distillers=methods, watcher=watcher,
+        )  # fmt: skip
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
+        fit(plan, self._teachers if methods else {}, folder, "trial")
+        return self._opened(folder / plan.weights_name)
+
+    @cached_property
+    def student(self) -> Trainable:
+        """The one that trials start from."""
+        pair = self.context.pair
+        if not self.extent.warm_passes:
+            return pair.student
+        return self._opened(self.context.path / _WARM / families.family(pair.student.spec.family).student_files[0])
+
+    def breakdown(self, detector: Detector, title: str, *, teacher: bool = False) -> dict[str, Any]:
+        """AP and errors by kind on the held-out images."""
+        context, side = self.context, self.context.pair.teachers[MAIN]
+        split, size = self.data.splits["val"], (self.size_px, self.size_px)
+        images = pack.build(split, size, self.data.channels, context.path / "data" / "packs")
+        head = side.head if teacher else context.pair.head
+        found = detect_in_torch(
+            detector, head, pack=images, columns=side.columns if teacher else None,
+            settings=context.bound.recipe.validate_, title=title, alone=True,
+            device=torch_device(context.bound.recipe.train.get("device")),
+        )  # fmt: skip
+        summary = summarise(split, found, self.data.class_names, context.bound.recipe.validate_, head)
+        return {key: summary[key] for key in ("ap", "ap50", "errors")}
+
+    def _plan(self, passes: int) -> FitPlan:
+        recipe, pair = self.context.bound.recipe, self.context.pair
+        train, own = split_arguments(recipe.train)
+        warm_up = min(float(train.get("warmup_epochs", 3.0)), _WARM_UP * passes)
+        view = train_view.write(self.data, self.context.path / _VIEW)
+        return FitPlan(
+            student=pair.student,
+            initialised=pair.initialised,
+            inherited=pair.inherited,
+            data_yaml=view,
+            train={**train, "epochs": passes, "imgsz": self.size_px, "warmup_epochs": warm_up, "patience": 0},
+            own=own.model_copy(update={"loggers": []}),
+            head=pair.head,
+            seed=recipe.seed,
+            threads=recipe.threads,
+            compared=True,
+        )
+
+    def _warm_up(self) -> list[str]:
+        folder, plan = self.context.path / _WARM, self._plan(self.extent.warm_passes)
+        resume = Resume(folder / FILE, self.identity(), plan.own.checkpoint_minutes)
+        fit(plan, {}, folder, "training the student that trials start from", resume)
+        resume.remove()
+        return [f"{_WARM}/{plan.weights_name}", f"{_WARM}/epochs.csv"]
+
+    def _measure_both(self) -> list[str]:
+        teacher = self.context.pair.teacher
+        assert teacher is not None
+        found: Mapping[str, Any] = {
+            "teacher": self.breakdown(teacher, "validating the teacher", teacher=True),
+            "before": self.breakdown(self.student, "validating the student"),
+        }
+        write_json(self.context.path / _ERRORS, found)
+        told = ", ".join(f"{name} {one['ap']:.3f}" for name, one in found.items())
+        say(f"AP on the {self.extent.held_out} images held out of train: {told}")
+        return [_ERRORS]
+
+    def _opened(self, path: Path) -> Trainable:
+        spec = self.context.pair.student.spec
+        asked = Asked(spec.name, path, (), self.data.channels, "the trial's student")
+        return families.trainable(families.open_detector(spec.family, asked), "the trial's student")

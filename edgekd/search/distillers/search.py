@@ -1,0 +1,173 @@
+"""`edgekd search`: trials until the budget is spent, nothing is left, or candidates cannot be told apart any more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekd.atomic import read_json, write_json
+from edgekd.errors import InputError
+from edgekd.progress import progress, say
+from edgekd.run_dir import RunDir
+from edgekd.search.distillers import noise
+from edgekd.search.distillers.candidates import CONTROL, in_words
+from edgekd.search.distillers.guidance import claims, ordered
+from edgekd.search.distillers.noise import Noise
+from edgekd.search.distillers.proxy import Proxy
+from edgekd.search.distillers.results import SCHEMA, Results, best_of
+from edgekd.search.distillers.space import Space, space_of
+from edgekd.search.distillers.strategy import Budgeted, Divide, Strategy
+from edgekd.search.distillers.study import Study, Tried, require_optuna, twin
+from edgekd.search.distillers.trials import Outcome, Runner
+from edgekd.stages.binding import Bound, bind_recipe
+from edgekd.stages.context import Context
+from edgekd.stages.models import check_runtime
+from edgekd.training.differing import differences
+from edgekd.training.differing import in_words as differing_in_words
+
+FILE = "search.json"
+
+
+def search(path: Path, out: Path, overrides: tuple[str, ...] = (), *, fresh: bool = False) -> Results:
+    """Search, or go on with a search.
+
+    Args:
+        path: the recipe.
+        out: folder of the search.
+        fresh: delete first what edgekd wrote there.
+
+    Raises:
+        InputError: no teacher, an empty space, or the folder holds a search of another space, data or proxy.
+        EnvironmentFault: Optuna is not installed.
+        Interrupted: by a signal; the same command goes on.
+    """
+    require_optuna()
+    bound = bind_recipe(path, overrides)
+    if bound.recipe.teacher is None:
+        raise InputError(f"{bound.where}: search: needs a 'teacher', from whom candidates learn")
+    with RunDir.held(out, bound.recipe.name, bound.base, bound.locked(), fresh=fresh) as run:
+        context = Context(bound, run)
+        check_runtime(bound)
+        space = space_of(bound.recipe.search, context.pair, bound.where)
+        proxy = Proxy(context)
+        identity = {"space": space.as_json(), "proxy": proxy.identity(), "search": _deciding(bound)}
+        _require_same(out, identity)
+        run.accept()
+        write_json(context.path / FILE, {"schema": SCHEMA, "identity": identity})
+        return _search(context, space, proxy, identity)
+
+
+def _search(context: Context, space: Space, proxy: Proxy, identity: dict[str, Any]) -> Results:
+    recipe = context.bound.recipe
+    proxy.warm_up()
+    errors = proxy.errors()
+    by_errors = claims(errors["before"]["errors"]["costs"], errors["teacher"]["errors"]["costs"])
+    order = ordered(space.kinds, by_errors) if recipe.search.order == "errors" else list(space.kinds)
+    runner = Runner(proxy, context.path / "trial", recipe.search.most_loss)
+    say(f"{space.entries:,} entries, {space.candidates:.3g} candidates; {proxy.extent.steps} steps a trial")
+    say(f"order of knowledge: {', '.join(order)} ({recipe.search.order})")
+    for kind, why in space.left_out.items():
+        say(f"note: {kind} is left out: {why}")
+    reference = next((one for kind in order if (one := space.published(kind))), None)
+    found = noise.measure(context, runner, reference, proxy.identity()) if reference else Noise(None, (), (), 0)
+    study = Study(context.path, space, recipe.search, recipe.seed, proxy.extent.passes)
+    strategy: Strategy = (
+        Budgeted(space, order)
+        if recipe.search.strategy == "budgeted"
+        else Divide(space, order, recipe.search.evolution, recipe.seed)
+    )
+    why = _Loop(context, study, strategy, runner, found).run()
+    results = Results(context, space, proxy, study, found, order, by_errors, errors, identity, why)
+    results.write(runner)
+    return results
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """Runs trials, one after the other."""
+
+    context: Context
+    study: Study
+    strategy: Strategy
+    runner: Runner
+    noise: Noise
+
+    def run(self) -> str:
+        """Until the end; why it is the end."""
+        recipe, tried = self.context.bound.recipe.search, self.study.finished()
+        began = time.monotonic()
+        with progress("search", recipe.trials, done=min(len(tried), recipe.trials)) as advance:
+            while not (why := self._over(tried, time.monotonic() - began)):
+                proposal = self.strategy.next(tried)
+                if proposal is None:
+                    return "nothing is left to try"
+                self._one(proposal.candidate, proposal.stage, tried)
+                tried = self.study.finished()
+                advance(note=_note(tried))
+        return why
+
+    def _one(self, proposed: Any, stage: str, tried: Sequence[Tried]) -> None:
+        trial = self.study.begin(proposed, stage)
+        same = twin(trial.candidate, tried)
+        if same is not None:  # it would give the same scores
+            for place, value in enumerate(same.outcome.values, start=1):
+                trial.lags(place, value)
+            outcome = Outcome(same.outcome.status, same.outcome.values, f"as trial {same.number}", 0)
+        else:
+            outcome = self.runner.run(trial.candidate, self.context.bound.recipe.seed, trial.lags)
+        self.study.end(trial, outcome)
+        told = f"AP {outcome.score:.3f}" if outcome.score is not None else outcome.why
+        say(f"trial {trial.number}: {told}: {in_words(trial.candidate)}")
+
+    def _over(self, tried: Sequence[Tried], seconds: float) -> str:
+        """Why the search is over; empty while it is not."""
+        recipe = self.context.bound.recipe.search
+        if len(tried) >= recipe.trials:
+            return f"all {recipe.trials} trials are done"
+        if recipe.hours is not None and seconds > 3600 * recipe.hours:
+            return f"{recipe.hours:g} hours are over"
+        if recipe.strategy == "budgeted" and stalled(tried, self.noise.deviation, recipe.patience):
+            return f"no gain above the noise ({self.noise.deviation:.4f} AP) in {recipe.patience} trials"
+        return ""
+
+
+def stalled(tried: Sequence[Tried], deviation: float | None, patience: int) -> bool:
+    """Whether the last `patience` trials found nothing that stands out from what was best before them."""
+    if deviation is None or len(tried) <= patience:
+        return False
+    before, since = best_of(tried[:-patience]), best_of(tried[-patience:])
+    if before is None or before.score is None:
+        return False
+    return since is None or since.score is None or since.score <= before.score + deviation
+
+
+def _note(tried: Sequence[Tried]) -> str:
+    best, control = best_of(tried), twin(CONTROL, tried)
+    if best is None or best.score is None:
+        return ""
+    gain = f" ({best.score - control.score:+.3f})" if control and control.score is not None else ""
+    return f"best AP {best.score:.3f}{gain} of trial {best.number}"
+
+
+def _deciding(bound: Bound) -> dict[str, Any]:
+    """What of the recipe's section decides what is tried; how long it goes on may change."""
+    free = {"trials", "hours", "patience", "kinds", "space", "proxy", "students"}
+    return {**bound.recipe.search.model_dump(mode="json", exclude=free), "seed": bound.recipe.seed}
+
+
+def _require_same(out: Path, identity: dict[str, Any]) -> None:
+    """Refuse to go on with a search of something else.
+
+    Raises:
+        InputError: says what differs.
+    """
+    if (out / FILE).is_file():
+        differing = differences(read_json(out / FILE)["identity"], identity)
+        if differing:
+            raise InputError(
+                f"--out {out}: holds a search that differs in {differing_in_words(differing)}; choose another --out, "
+                "or --fresh to delete it"
+            )

@@ -1,0 +1,222 @@
+"""What `teacher: {knowledge: disk}` means for a recipe: its views, what it cannot be, and whose store it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from edgekd.detectors.class_map import columns_of
+from edgekd.detectors.contract import Detector
+from edgekd.detectors.spec import Needs
+from edgekd.distill.config import EMA, DistillerConfig
+from edgekd.distill.contract import Distiller, distiller_type
+from edgekd.distill.frozen import Frozen
+from edgekd.errors import InputError
+from edgekd.recipe.detectors import TeacherRecipe
+from edgekd.recipe.schema import Recipe
+from edgekd.stages.binding import Bound, hash_of_weights
+from edgekd.stages.context import Context
+from edgekd.stages.models import RunDetectors
+from edgekd.stages.unlabelled import student_inputs
+from edgekd.training.distillers import labels
+from edgekd.training.engines.arguments import EngineArguments
+from edgekd.training.engines.placement import torch_device
+from edgekd.training.engines.replay import refused, versions
+from edgekd.training.knowledge import StoredKnowledge
+from edgekd.training.store.places import Place, place_of
+from edgekd.training.store.store import Reader, Store
+from edgekd.training.views import Views
+
+FOLDER = "knowledge"
+_MIXING = ("mosaic", "mixup", "cutmix")  # which the engine ends for the last `close_mosaic` epochs
+_AUGMENTATION = (
+    "hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "perspective", "flipud", "fliplr", "bgr",
+    *_MIXING,
+)  # fmt: skip
+
+
+def asked(recipe: Recipe) -> TeacherRecipe | None:
+    """The section that asks for knowledge on a disk."""
+    teacher = recipe.teacher
+    return teacher if teacher is not None and teacher.knowledge == "disk" else None
+
+
+def views_of(recipe: Recipe) -> Views | None:
+    """Those that control and student are shown; None of a recipe whose teachers are asked in every step."""
+    teacher = asked(recipe)
+    if teacher is None:
+        return None
+    train = _train(recipe)
+    closing = min(train["close_mosaic"], train["epochs"]) if any(train[key] for key in _MIXING) else 0
+    return Views(teacher.views, teacher.view_seed, train["epochs"], closing)
+
+
+def problems(bound: Bound, pair: RunDetectors) -> list[str]:
+    """Why the knowledge of this recipe's teachers cannot be stored, a line each; empty if it can."""
+    if asked(bound.recipe) is None:
+        return []
+    found = [f"{bound.where}: {reason}" for reason in refused(bound.recipe.train)]
+    for index, (name, config) in enumerate(bound.distillers):
+        found += [
+            f"{bound.where}: distill[{index}]: {name} {reason}, so its knowledge cannot be stored; use another method, "
+            "or teacher.knowledge: online"
+            for reason in _reasons(pair, name, config)
+        ]
+    return found
+
+
+def check_storable(bound: Bound, pair: RunDetectors) -> None:
+    """Refuse to store knowledge of methods that take more than that of their teachers, or of images drawn otherwise.
+
+    Raises:
+        InputError: one line per method or key of `train`.
+    """
+    if found := problems(bound, pair):
+        raise InputError(*found)
+
+
+def place(context: Context) -> Place:
+    """Where the recipe's store lies."""
+    teacher = asked(context.bound.recipe)
+    assert teacher is not None
+    return place_of(teacher.store or str(context.path / FOLDER), Path.cwd())
+
+
+def identity(context: Context) -> dict[str, Any]:
+    """Everything that decides the images of all views, and how knowledge of them is kept."""
+    recipe, teacher = context.bound.recipe, asked(context.bound.recipe)
+    assert teacher is not None
+    train, student = _train(recipe), context.pair.student
+    from edgekd.training.engines.shell_trainer import stretches  # imports the engine
+
+    multiple = max(student.spec.size_multiple, 32)
+    return {
+        "data": {
+            "class_names": list(context.data.class_names),
+            "channels": context.data.channels,
+            "train": context.data.splits["train"].content_hash,
+            **student_inputs(context),
+        },
+        "augmentation": {
+            "size_px": -(-recipe.imgsz_px // multiple) * multiple,
+            "stretched": stretches(student),
+            **{key: train[key] for key in _AUGMENTATION},
+            **versions(),
+        },
+        "view_seed": teacher.view_seed,
+        "storage": teacher.storage,
+        "points": teacher.points,
+    }
+
+
+def part_identities(context: Context, ready: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Per method, everything that decides its knowledge beside the images.
+
+    Args:
+        ready: label of a method that prepares -> hash of what its preparation left.
+    """
+    methods = context.bound.distillers
+    names = labels([name for name, _ in methods])
+    return [
+        _part(context, name, config, ready.get(label)) for label, (name, config) in zip(names, methods, strict=True)
+    ]
+
+
+def stored_knowledge(context: Context, ready: Mapping[str, str]) -> StoredKnowledge | None:
+    """What a student's training reads; None of a recipe whose teachers are asked in every step.
+
+    Raises:
+        InputError: the store is of something else.
+    """
+    views = views_of(context.bound.recipe)
+    if views is None:
+        return None
+    store = Store.at(place(context))
+    assert store is not None, "the stage before has made it"
+    parts = required(context, store, part_identities(context, ready))
+    return StoredKnowledge(Reader(store, parts), tuple(parts), views)
+
+
+def required(context: Context, store: Store, parts: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Places of the recipe's methods in a store.
+
+    Raises:
+        InputError: it is of another teacher, data set, augmentation, method or seed.
+    """
+    return store.require(identity(context), parts, f"{context.bound.where}: teacher.store")
+
+
+def student_knowledge_inputs(context: Context, ready: Mapping[str, str]) -> dict[str, Any]:
+    """Of the stage of a student: what it read. Not where: a store that is moved holds what it held."""
+    if asked(context.bound.recipe) is None:
+        return {}
+    return {"knowledge": {**identity(context), "parts": part_identities(context, ready)}}
+
+
+def _train(recipe: Recipe) -> dict[str, Any]:
+    """The engine's arguments with its defaults."""
+    return {**EngineArguments.model_validate({}).model_dump(), **recipe.train}
+
+
+def _reasons(pair: RunDetectors, name: str, config: DistillerConfig) -> list[str]:
+    """Why a method takes more of its teacher than tensors of the images that are trained on."""
+    kind = distiller_type(name)
+    if config.teacher == EMA:
+        return ["learns from the student's own average, which every step changes"]
+    reasons = ["looks at all train images before each epoch, with the teacher"] if kind.surveys else []
+    taken: list[str] = []
+    sides = pair.of_methods(config.teacher)
+
+    def noted(*given: Any) -> Frozen:
+        taken.append("part")
+        return sides.head_tail(*given)
+
+    kind(config, replace(sides, head_tail=noted))
+    return [*reasons, "sends the student's features through layers of the teacher"] if taken else reasons
+
+
+def _part(context: Context, name: str, config: DistillerConfig, prepared: str | None) -> dict[str, Any]:
+    kind = distiller_type(name)
+    part: Distiller = kind(config, context.pair.of_methods(config.teacher))
+    own = (
+        set(type(config).model_fields) - set(DistillerConfig.model_fields) - {"prepared"}
+    )  # of that its content counts
+    keys = sorted(own if kind.decided_by is None else kind.decided_by)
+    content = config.model_dump(mode="json")
+    return {
+        "method": name,
+        "config": {key: content[key] for key in keys},
+        "reads": _needs(part.wiring.teacher),
+        "teacher": _taught_by(context, config.teacher),
+        "prepared": prepared,
+        "strides": [tap.stride for tap in part.wiring.student.taps] or _strides(context.pair.student),
+    }
+
+
+def _strides(student: Detector) -> list[int]:
+    """Of the points of a dense head: of a teacher's, those that both have are what a method knows of."""
+    return list(getattr(student.spec.head, "strides", ()))
+
+
+def _needs(needs: Needs) -> dict[str, Any]:
+    return {"taps": [asdict(tap) for tap in needs.taps], "parts": sorted(needs.parts)}
+
+
+def _taught_by(context: Context, name: str) -> dict[str, Any]:
+    """What decides what a teacher says, wherever its weights lie."""
+    bound, sides = context.bound, context.pair.teachers
+    if name in bound.recipe.ensembles:
+        ensemble = bound.recipe.ensembles[name]
+        return {"by": ensemble.by, "of": [_taught_by(context, member) for member in ensemble.of]}
+    side = sides[name]
+    assert side.recipe is not None
+    own = side.recipe.precision is None and torch_device(bound.recipe.train.get("device")).type != "cpu"
+    return {
+        "model": side.detector.spec.name,
+        "weights": hash_of_weights(bound.weights_path(side.recipe)),
+        "columns": list(columns_of(side.classes)),
+        "runtime": side.recipe.runtime,
+        "precision": side.recipe.precision or (f"amp {_train(bound.recipe)['amp']}" if own else "fp32"),
+    }

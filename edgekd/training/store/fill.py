@@ -1,0 +1,135 @@
+"""Writes the shards that a store lacks: every sample once through augmentation and teachers, by all ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgekd import ranks
+from edgekd.detectors.outputs import Batch
+from edgekd.distill.contract import Distiller
+from edgekd.distill.packing import Block, Storage, size_fault
+from edgekd.errors import EnvironmentFault, InputError
+from edgekd.progress import progress, say
+from edgekd.training.knowledge import Online
+from edgekd.training.store.shards import Bytes
+from edgekd.training.store.store import Shard, Store
+
+if TYPE_CHECKING:
+    from edgekd.training.engines.samples import TrainSamples
+
+
+def blocks_of(
+    methods: Sequence[Distiller], source: Online, images: Tensor, storage: Storage, points: int
+) -> list[Block]:
+    """How each method's knowledge is kept: found by asking the teachers about blank images.
+
+    Args:
+        images: (2, C, H, W), of the size and on the device of the training.
+
+    Raises:
+        InputError: knowledge of a method has no fixed size.
+    """
+    blank = [_blank(images[:count], boxes) for count, boxes in ((1, 0), (2, 3))]
+    first, second = (source.of(methods, batch, [True] * len(methods)) for batch in blank)
+    blocks = []
+    for method, one, other in zip(methods, first, second, strict=True):
+        assert one is not None and other is not None
+        for key in sorted(one.keys() | other.keys()):
+            shapes = [tuple(found[key].shape) if key in found else None for found in (one, other)]
+            if shapes[0] is None or shapes[1] is None or shapes[0][1:] != shapes[1][1:]:
+                raise InputError(size_fault(method.name, key, *shapes))
+        blocks.append(Block.of(other, method.stored, storage, points))
+    return blocks
+
+
+def require_room(store: Store, missing: Sequence[Shard], views: int) -> None:
+    """Say how large a store becomes, and refuse a disk that is too small for what is missing.
+
+    Raises:
+        EnvironmentFault: it is too small.
+    """
+    each, free = store.record_bytes + 4 * len(store.parts), store.place.free_bytes()
+    total, wanted = each * store.images * views, each * sum(shard.rows for shard in missing)
+    room = "" if free is None else f"; {in_bytes(free)} free"
+    say(
+        f"knowledge: {in_bytes(total)} for {store.images:,} images x {views} views ({in_bytes(each)} an image) in "
+        f"{store.place.name}{room}"
+    )
+    if free is not None and wanted > free:
+        raise EnvironmentFault(
+            f"{store.place.name}: {in_bytes(wanted)} of knowledge are still to be written, {in_bytes(free)} are free; "
+            "free space, name another teacher.store, or lower teacher.views or teacher.points"
+        )
+
+
+def fill(
+    store: Store, missing: Sequence[Shard], samples: TrainSamples, methods: Sequence[Distiller], source: Online
+) -> None:
+    """Write shards; each rank every n-th. What is finished stays, however this ends.
+
+    Raises:
+        EnvironmentFault: the disk is full or read-only.
+        InputError: an image cannot be read, knowledge of a method has no fixed size.
+    """
+    own = [shard for place, shard in enumerate(missing) if place % ranks.size() == ranks.rank()]
+    done = in_all = sum(shard.rows for shard in store.shards({shard.view for shard in missing}))
+    done -= sum(shard.rows for shard in missing)
+    written = 0
+    with progress("asking the teacher", in_all, done=done) as advance:
+        for closed in (False, True):
+            part = [shard for shard in own if shard.view.closed == closed]
+            for shard, records in _records(part, samples, methods, source, store):
+                written += store.write(shard, records)
+                advance(min(shard.rows * ranks.size(), in_all), note=in_bytes(written))
+    ranks.wait()
+
+
+def _records(
+    shards: Sequence[Shard], samples: TrainSamples, methods: Sequence[Distiller], source: Online, store: Store
+) -> Iterator[tuple[Shard, Bytes]]:
+    """Each shard's records, once all its batches are through."""
+    if not shards:
+        return
+    groups = [(shard, indices) for shard in shards for indices in _batches(shard, samples.batch)]
+    batches = samples.batches([(shard.view, indices) for shard, indices in groups])
+    rows: list[Tensor] = []
+    for (shard, _), batch in zip(groups, batches, strict=True):
+        rows.append(_packed(batch, samples, methods, source, store))
+        if sum(map(len, rows)) == shard.rows:
+            yield shard, np.ascontiguousarray(torch.cat(rows).numpy())
+            rows = []
+
+
+def _packed(batch: Batch, samples: TrainSamples, methods: Sequence[Distiller], source: Online, store: Store) -> Tensor:
+    with torch.no_grad(), samples.precision():
+        found = source.of(methods, batch, [True] * len(methods))
+    parts = [
+        part.block.pack(knowledge or {}, method.name)
+        for part, method, knowledge in zip(store.parts, methods, found, strict=True)
+    ]
+    return torch.cat(parts, 1).cpu()
+
+
+def _batches(shard: Shard, size: int) -> Iterator[range]:
+    end = shard.first + shard.rows
+    return (range(first, min(first + size, end)) for first in range(shard.first, end, size))
+
+
+def _blank(images: Tensor, boxes: int) -> Batch:
+    corners = torch.tensor([[0.1, 0.1, 0.4, 0.5], [0.2, 0.3, 0.9, 0.8], [0.5, 0.5, 0.7, 0.9]]) * images.shape[-1]
+    whose = torch.zeros(boxes, dtype=torch.int64, device=images.device)
+    return Batch(images=images, image_index=whose, class_ids=whose, boxes_px=corners[:boxes].to(images.device))
+
+
+def in_bytes(count: float) -> str:
+    """For people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}" if unit != "B" else f"{count:.0f} B"
+        count /= 1000
+    return f"{count:.3g} TB"

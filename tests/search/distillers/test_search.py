@@ -1,0 +1,164 @@
+"""A whole search of a tiny pair: what it leaves, that it goes on, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edgekd.recipe.load import read_recipe
+from edgekd.stages.binding import bind_recipe
+from tests.stages.tiny import Ended, edgekd, read, weights, write_recipe
+
+SEARCH: dict[str, Any] = {
+    "trials": 3, "repeats": 0, "kinds": ["logits", "global"],
+    "proxy": {"images": 8, "held_out": 6, "steps": 2, "warm_steps": 1},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("search")
+    weights(made / "teacher.safetensors", "yolo11n")
+    weights(made / "student.safetensors", "yolo11p")
+    return made
+
+
+def recipe(folder: Path, name: str = "tiny.yaml", **changes: Any) -> Path:
+    return write_recipe(folder / name, distill=[], search={**SEARCH, **changes})
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path) -> tuple[Path, Ended]:
+    return folder / "S", edgekd("search", recipe(folder), "--out", folder / "S", "--json")
+
+
+def test_what_a_search_says_and_leaves(done: tuple[Path, Ended]) -> None:
+    out, ended = done
+    assert ended.code == 0
+    report = ended.json
+    assert report == read(out / "report.json")
+    assert [row["stage"] for row in report["trials"]] == ["control", "published", "published"]
+    assert report["trials"][0]["distill"] == [] and report["ended"] == "all 3 trials are done"
+    assert report["proxy"] == {
+        "images": 8, "held_out": 6, "steps_per_pass": 1, "passes": 2, "warm_passes": 1, "steps": 2, "size_px": 64,
+    }  # fmt: skip
+    assert report["space"]["entries"] == 10_780 + 490 and report["noise"]["deviation"] is None
+    assert set(report["errors"]) == {"teacher", "before", "after"}
+    assert {kind for row in report["trials"] for entry in row["distill"] for kind in [entry["knowledge"]]} == {
+        "global", "logits",
+    }  # fmt: skip
+    assert not (out / "trial").exists() and not (out / "proxy" / "warm" / "resume.pt").exists()
+
+
+def test_the_held_out_images_are_others_of_train(done: tuple[Path, Ended]) -> None:
+    view = done[0] / "proxy" / "view" / "images"
+    train, held_out = ({path.resolve() for path in (view / name).iterdir()} for name in ("train", "val"))
+    assert (len(train), len(held_out), train & held_out) == (8, 6, set())
+    assert {path.parent.name for path in train | held_out} == {"train"}
+
+
+def test_it_is_shown_as_a_page_and_in_words(done: tuple[Path, Ended]) -> None:
+    out = done[0]
+    shown = edgekd("search", "show", out)
+    assert shown.code == 0
+    assert "control: AP" in shown.out and "the proxy chooses" in shown.out
+    page = (out / "report.html").read_text()
+    assert "<h1>Search for tiny</h1>" in page and "Errors by kind" in page and "script" not in page
+
+
+def test_what_it_found_becomes_a_recipe_and_a_preset(done: tuple[Path, Ended], folder: Path) -> None:
+    out = done[0]
+    (folder / "other").mkdir()
+    written = edgekd("search", "apply", out, "--out", folder / "other" / "found.yaml", "--json")
+    assert written.code == 0
+    bound = bind_recipe(folder / "other" / "found.yaml")
+    assert [config.model_dump()["knowledge"] for _, config in bound.distillers] == [
+        entry["knowledge"] for entry in read(out / "report.json")["best"]["distill"]
+    ]
+    assert bound.recipe.name == "tiny-searched"
+    assert bound.weights_path(bound.recipe.student) and (folder / "other" / bound.recipe.student.weights).exists()  # type: ignore[operator]
+    twice = edgekd("search", "apply", out, "--out", folder / "other" / "found.yaml")
+    assert twice.code == 2 and "exists; choose another file" in twice.err
+    preset = yaml.safe_load((out / "best.yaml").read_text())
+    if preset["distill"]:  # the best may be the control
+        content = read_recipe(recipe(folder, "uses.yaml"), (f"distill={out / 'best.yaml'}",))
+        assert [dict(one, place=None) for one in content["distill"]] == [
+            dict(one, place=None) for one in preset["distill"]
+        ]
+
+
+def test_it_goes_on_where_it_was_and_nothing_is_trained_twice(done: tuple[Path, Ended], folder: Path) -> None:
+    again = edgekd("search", recipe(folder), "--out", done[0], "--json")
+    assert again.code == 0 and again.json["trials"] == done[1].json["trials"]
+    assert again.kept == ["search_warm", "search_errors", "search_after"] and "trial 3" not in again.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"kinds": ["logits"]}, "holds a search that differs in space.global.attention"),
+        ({"sampler": "random"}, "holds a search that differs in search.sampler (tpe, now random)"),
+        ({"proxy": {**SEARCH["proxy"], "steps": 3}}, "holds a search that differs in proxy.steps (2, now 3)"),
+        ({"proxy": {**SEARCH["proxy"], "images": 9}}, "holds a search that differs in proxy.data.train"),
+    ],
+)
+def test_a_search_of_something_else_says_what_differs(
+    done: tuple[Path, Ended], folder: Path, changes: dict[str, Any], text: str
+) -> None:
+    (problem,) = edgekd("search", recipe(folder, **changes), "--out", done[0]).problems
+    assert text in problem and problem.endswith("choose another --out, or --fresh to delete it")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"kinds": ["logit"]}, "search.kinds: unknown kind 'logit'"),
+        ({"space": {"global": {"scale": []}}}, "search.space.global.scale: is empty, and so is the space"),
+        ({"space": {"global": {"scales": ["none"]}}}, "search.space.global: unknown key 'scales'"),
+        ({"space": {"global": {"scale": ["pool3"]}}}, "search.space.global.scale: unknown scale 'pool3'"),
+        ({"space": {"global": {"weight": [0]}}}, "search.space.global.weight: got 0.0, allowed: numbers above 0"),
+        ({"space": {"fgbg": {"scale": ["none"]}}}, "search.space: unknown kind 'fgbg'"),
+        ({"proxy": {"images": 20, "held_out": 6}}, "20 images and 6 held out are 26, but train has 24"),
+    ],
+)
+def test_what_is_refused(folder: Path, tmp_path: Path, changes: dict[str, Any], text: str) -> None:
+    ended = edgekd("search", recipe(folder, **changes), "--out", tmp_path / "S")
+    assert ended.code == 2
+    assert any(text in problem for problem in ended.problems), ended.err
+
+
+def test_kinds_that_cannot_serve_the_pair_are_left_out_or_refused(folder: Path, tmp_path: Path) -> None:
+    path = write_recipe(
+        folder / "query.yaml", distill=[], student={"model": "rtdetr-p"}, search={**SEARCH, "kinds": ["logits"]}
+    )
+    ended = edgekd("search", path, "--out", tmp_path / "S")
+    assert ended.code == 2 and "search.kinds: logits: searched: knowledge logits needs a dense head" in ended.err
+
+
+def test_without_a_teacher_or_a_search_there_is_nothing_to_do(folder: Path, tmp_path: Path) -> None:
+    path = write_recipe(folder / "alone.yaml", distill=[], teacher=None, search=SEARCH)
+    assert "search: needs a 'teacher'" in edgekd("search", path, "--out", tmp_path / "S").err
+    assert "no finished search" in edgekd("search", "show", tmp_path / "S").err
+    assert "search: --out is missing" in edgekd("search", path).err
+    assert "search: got show" in edgekd("search", "show").err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["budgeted", "divide"])
+def test_two_searches_of_one_seed_and_one_that_was_stopped_find_the_same(folder: Path, strategy: str) -> None:
+    changes: dict[str, Any] = {
+        "strategy": strategy, "repeats": 2,
+        "evolution": {"population": 2, "iterations": 1, "weights_iterations": 1},
+    }  # fmt: skip
+    found = []
+    for name, trials in (("one", (9,)), ("two", (4, 9))):
+        for most in trials:
+            path = recipe(folder, f"{strategy}.yaml", trials=most, **changes)
+            ended = edgekd("search", path, "--out", folder / f"{strategy}-{name}", "--json")
+            assert ended.code == 0, ended.err
+        found.append(json.loads(ended.out))
+    assert found[0] == found[1] and len(found[0]["trials"]) == 9
