@@ -105,7 +105,7 @@ class SearchRecipe(Strict):
         default="errors", description="which kind comes first: by the student's errors, or as they are listed"
     )
     trials: int = Field(default=60, ge=1, le=1_000_000, description="at most")
-    hours: float | None = Field(default=None, gt=0, description="at most; default: no limit")
+    hours: float | None = Field(default=None, gt=0, description="at most, of one call; default: no limit")
     patience: int = Field(
         default=20, ge=1, le=1_000_000, description="trials without a gain above the noise, after which the search ends"
     )

@@ -24,6 +24,8 @@ from edgekd.distill.config import MAIN
 from edgekd.errors import InputError
 from edgekd.progress import say
 from edgekd.search.distillers.candidates import Candidate, methods_of
+from edgekd.search.distillers.remembering import Remembering, needs_of
+from edgekd.search.distillers.space import Space
 from edgekd.stages.accuracy import detect_in_torch, summarise
 from edgekd.stages.binding import file_hash
 from edgekd.stages.context import Context
@@ -89,6 +91,22 @@ def extent_of(context: Context) -> Extent:
     )  # fmt: skip
 
 
+def check_size(context: Context) -> None:
+    """Refuse a size of images that the student would not be trained at.
+
+    Raises:
+        InputError: it is not a multiple of the student's largest stride.
+    """
+    size, multiple = context.bound.recipe.search.proxy.imgsz, max(context.pair.student.spec.size_multiple, 32)
+    if size is not None and size % multiple:
+        down, up = size - size % multiple, size + multiple - size % multiple
+        near = f"{down} or {up}" if down else str(up)
+        raise InputError(
+            f"{context.bound.where}: search.proxy.imgsz: {size} is not a multiple of {multiple}, the student's largest "
+            f"stride; choose {near}"
+        )
+
+
 def proxy_data(data: DataSet, extent: Extent, seed: int) -> DataSet:
     """A part of train as train and another one as val, drawn by a seed, in the order of train."""
     train = data.splits["train"]
@@ -105,11 +123,11 @@ def _part(train: Split, name: str, places: list[int]) -> Split:
 class Proxy:
     """Trains and judges candidates of one search."""
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
+    def __init__(self, context: Context, space: Space) -> None:
+        self.context, self.space = context, space
         self.extent = extent_of(context)
+        check_size(context)
         self.data = proxy_data(context.data, self.extent, context.bound.recipe.seed)
-        self._teachers: dict[str, AnyTeacher] = {}
 
     @property
     def size_px(self) -> int:
@@ -149,15 +167,20 @@ class Proxy:
     def train(self, candidate: Candidate, seed: int, folder: Path, watcher: Watcher) -> Trainable:
         """Train one candidate from the warm student; `watcher` is told its AP after each pass."""
         methods = methods_of(candidate)
-        for name, teacher in make_teachers(methods, self.context.pair.teachers).items():
-            self._teachers.setdefault(name, teacher)
-        plan = replace(
-            self._plan(self.extent.passes), student=self.student, initialised=True, inherited={}, seed=seed,
-            distillers=methods, watcher=watcher,
-        )  # fmt: skip
+        teacher: AnyTeacher = self._teacher if seed == self.context.bound.recipe.seed else self._teacher.teacher
+        plan = replace(self._plan(self.extent.passes), seed=seed, distillers=methods, watcher=watcher)
+        if self.extent.warm_passes:
+            plan = replace(plan, student=self.student, initialised=True, inherited={})
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-        fit(plan, self._teachers if methods else {}, folder, "trial")
+        fit(plan, {MAIN: teacher} if methods else {}, folder, "trial")
         return self._opened(folder / plan.weights_name)
+
+    @cached_property
+    def _teacher(self) -> Remembering:
+        """Of all trials; those of other seeds, for the noise, see other images."""
+        pair = self.context.pair
+        methods = methods_of({next(iter(self.space.kinds)): {}})
+        return Remembering(make_teachers(methods, pair.teachers)[MAIN], needs_of(self.space, pair))
 
     @cached_property
     def student(self) -> Trainable:

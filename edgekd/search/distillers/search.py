@@ -52,7 +52,7 @@ def search(path: Path, out: Path, overrides: tuple[str, ...] = (), *, fresh: boo
         context = Context(bound, run)
         check_runtime(bound)
         space = space_of(bound.recipe.search, context.pair, bound.where)
-        proxy = Proxy(context)
+        proxy = Proxy(context, space)
         identity = {"space": space.as_json(), "proxy": proxy.identity(), "search": _deciding(bound)}
         _require_same(out, identity)
         run.accept()

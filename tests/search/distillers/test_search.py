@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 from edgekd.recipe.load import read_recipe
+from edgekd.recipe.schema import Recipe
+from edgekd.search.distillers.proxy import Extent, extent_of
 from edgekd.stages.binding import bind_recipe
 from tests.stages.tiny import Ended, edgekd, read, weights, write_recipe
 
@@ -113,6 +116,26 @@ def test_a_search_of_something_else_says_what_differs(
     assert text in problem and problem.endswith("choose another --out, or --fresh to delete it")
 
 
+def extent(train: int, **keys: Any) -> Extent:
+    recipe = Recipe.model_validate({
+        "name": "x", "data": {"format": "digits"}, "student": {"model": "yolo11p"}, "search": {"proxy": keys},
+    })  # fmt: skip
+    split = SimpleNamespace(images=[None] * train)
+    context = SimpleNamespace(
+        bound=SimpleNamespace(recipe=recipe, where="x"), data=SimpleNamespace(splits={"train": split})
+    )
+    return extent_of(context)  # type: ignore[arg-type]
+
+
+def test_how_much_a_trial_trains() -> None:
+    """Batches of 16: half of train and a quarter of it by default, steps are rounded to whole passes."""
+    assert extent(100) == Extent(50, 25, 4, 4, 12)
+    assert extent(100_000) == Extent(5_000, 1_000, 313, 4, 12)
+    assert extent(100, images=64, held_out=36, steps=10, warm_steps=0) == Extent(64, 36, 4, 2, 0)
+    assert extent(100, images=64, held_out=36, steps=1, warm_steps=1).steps == 4
+    assert extent(2) == Extent(1, 1, 1, 4, 12)
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
@@ -122,6 +145,10 @@ def test_a_search_of_something_else_says_what_differs(
         ({"space": {"global": {"scale": ["pool3"]}}}, "search.space.global.scale: unknown scale 'pool3'"),
         ({"space": {"global": {"weight": [0]}}}, "search.space.global.weight: got 0.0, allowed: numbers above 0"),
         ({"space": {"fgbg": {"scale": ["none"]}}}, "search.space: unknown kind 'fgbg'"),
+        (
+            {"proxy": {"imgsz": 80}},
+            "search.proxy.imgsz: 80 is not a multiple of 32, the student's largest stride; choose",
+        ),
         ({"proxy": {"images": 20, "held_out": 6}}, "20 images and 6 held out are 26, but train has 24"),
     ],
 )
@@ -150,15 +177,13 @@ def test_without_a_teacher_or_a_search_there_is_nothing_to_do(folder: Path, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["budgeted", "divide"])
 def test_two_searches_of_one_seed_and_one_that_was_stopped_find_the_same(folder: Path, strategy: str) -> None:
-    changes: dict[str, Any] = {
-        "strategy": strategy, "repeats": 2,
-        "evolution": {"population": 2, "iterations": 1, "weights_iterations": 1},
-    }  # fmt: skip
+    small = {"population": 2, "iterations": 0, "weights_iterations": 0}
     found = []
-    for name, trials in (("one", (9,)), ("two", (4, 9))):
+    for name, trials in (("one", (6,)), ("two", (3, 6))):
         for most in trials:
-            path = recipe(folder, f"{strategy}.yaml", trials=most, **changes)
+            path = recipe(folder, f"{strategy}.yaml", trials=most, strategy=strategy, evolution=small)
             ended = edgekd("search", path, "--out", folder / f"{strategy}-{name}", "--json")
             assert ended.code == 0, ended.err
         found.append(json.loads(ended.out))
-    assert found[0] == found[1] and len(found[0]["trials"]) == 9
+    assert found[0] == found[1] and len(found[0]["trials"]) == 6
+    assert any(value for row in found[0]["trials"] for value in row["values"]), "all scores are 0: nothing is compared"

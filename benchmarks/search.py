@@ -1,0 +1,197 @@
+"""Is the proxy of `edgekd search` worth its name, which search finds most for its steps, and does the winner gain?
+
+    python benchmarks/search.py                        # all parts: about 5 hours on 2 quiet cores
+    python benchmarks/search.py --parts rank           # proxy against full training, of random candidates
+    python benchmarks/search.py --parts searches       # budgeted, evolution and random search, at equal steps
+    python benchmarks/search.py --parts winner         # what was found, 5 fresh seeds on test
+    python benchmarks/search.py --summary              # print what is there
+
+The pair, data and schedule are those of recipes/digits-search.yaml, which are the quickstart's. A full training is the
+recipe's 16 epochs on all of train; its AP is on val for `rank`, on test for `winner`. Rows are appended to
+benchmarks/results/search.jsonl one at a time; the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gain_rows import ROOT
+
+RECIPE = ROOT / "recipes" / "digits-search.yaml"
+RESULTS = ROOT / "benchmarks" / "results" / "search.jsonl"
+WINNER_SEEDS = (100, 101, 102, 103, 104)
+# Name -> overrides of the recipe. Divide and conquer is as small as the paper's proportions allow within the trials.
+SEARCHES: dict[str, tuple[str, ...]] = {
+    "budgeted": (),
+    "budgeted, plain order": ("search.order=plain",),
+    "random": ("search.sampler=random", "search.pruner=none", "search.patience=100000"),
+    "evolution": (
+        "search.strategy=divide", "search.pruner=none",
+        "search.evolution={population: 4, iterations: 2, weights_iterations: 6}",
+    ),
+}  # fmt: skip
+
+
+def rows() -> list[dict[str, Any]]:
+    """What is there."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.is_file() else []
+
+
+def add(row: dict[str, Any]) -> None:
+    """Append a row."""
+    RESULTS.parent.mkdir(exist_ok=True)
+    with RESULTS.open("a") as stream:
+        stream.write(json.dumps(row) + "\n")
+
+
+def drawn(space: Any, count: int) -> list[dict[str, Any]]:
+    """Random candidates: each kind is on or off, at least one is on."""
+    rng, found = random.Random(0), []
+    while len(found) < count:
+        candidate = {
+            kind: {key: rng.choice(allowed) for key, allowed in choices.items()}
+            for kind, choices in space.kinds.items()
+            if rng.random() < 0.5
+        }
+        found += [candidate] if candidate else []
+    return found
+
+
+def rank(work: Path, count: int, overrides: tuple[str, ...]) -> None:
+    """Proxy and full training of random candidates."""
+    from edgekd.run_dir import RunDir
+    from edgekd.search.distillers.candidates import entries_of
+    from edgekd.search.distillers.proxy import Proxy
+    from edgekd.search.distillers.space import space_of
+    from edgekd.search.distillers.trials import Runner
+    from edgekd.stages.binding import bind_recipe
+    from edgekd.stages.context import Context
+
+    bound = bind_recipe(RECIPE, overrides)
+    with RunDir.held(work / "rank", bound.recipe.name, bound.base, bound.locked()) as run:
+        context = Context(bound, run)
+        space = space_of(bound.recipe.search, context.pair, bound.where)
+        proxy = Proxy(context, space)
+        proxy.warm_up()
+        runner = Runner(proxy, work / "rank" / "trial", bound.recipe.search.most_loss)
+        done = {row["number"] for row in rows() if row["part"] == "rank"}
+        for number, candidate in enumerate(drawn(space, count)):
+            if number in done:
+                continue
+            outcome, distill = runner.run(candidate, bound.recipe.seed), entries_of(candidate)
+            full = None if outcome.score is None else trained(work / f"full-{number}", distill, overrides)["val"]
+            add({"part": "rank", "number": number, "distill": distill, "proxy": outcome.score, "full": full,
+                 "values": outcome.values, "why": outcome.why})  # fmt: skip
+
+
+def searches(work: Path, overrides: tuple[str, ...]) -> None:
+    """Each search once, with the recipe's trials."""
+    from edgekd.search.distillers.search import search
+    from edgekd.search.distillers.show import read
+
+    done = {row["search"] for row in rows() if row["part"] == "search"}
+    for name, own in SEARCHES.items():
+        if name not in done:
+            out = work / name.replace(", ", "-").replace(" ", "-")
+            search(RECIPE, out, (*own, *overrides))
+            report = read(out)
+            trials = [{key: one[key] for key in ("score", "steps", "status")} for one in report["trials"]]
+            add({"part": "search", "search": name, "best": report["best"], "control": report["control"],
+                 "noise": report["noise"], "steps": report["steps"], "ended": report["ended"], "trials": trials,
+                 "order": report["order"]})  # fmt: skip
+
+
+def winner(work: Path, overrides: tuple[str, ...]) -> None:
+    """What the budgeted search found, the quickstart's combination, and the control."""
+    found = next((row["best"] for row in rows() if row["part"] == "search" and row["search"] == "budgeted"), None)
+    if found is None:
+        raise SystemExit("no budgeted search yet: run --parts searches first")
+    done = {(row["method"], row["seed"]) for row in rows() if row["part"] == "winner"}
+    for method, distill in (("searched", found["distill"]), ("quickstart", "quickstart"), ("control", [])):
+        for seed in WINNER_SEEDS:
+            if (method, seed) not in done:
+                folder = work / f"winner-{method}-{seed}"
+                add({"part": "winner", "method": method, "seed": seed, **trained(folder, distill, overrides, seed)})
+
+
+def trained(folder: Path, distill: Any, overrides: tuple[str, ...], seed: int = 0) -> dict[str, float]:
+    """AP on val and test of a full training."""
+    from edgekd import pipeline
+
+    given = (f"distill={json.dumps(distill)}", "control=false", f"seed={seed}", *overrides)
+    pipeline.run(RECIPE, folder, given)
+    measured = json.loads((folder / "student" / "metrics.json").read_text())
+    on_test = json.loads((folder / "test.json").read_text())["models"]["student"]
+    return {"val": measured["ap"], "test": on_test["ap"]}
+
+
+def summary() -> dict[str, Any]:
+    """What the rows say."""
+    from scipy.stats import pearsonr, spearmanr
+
+    from edgekd.measure.paired_gain import paired_gain
+
+    everything = rows()
+    both = [(row["proxy"], row["full"]) for row in everything if row["part"] == "rank" and row["full"] is not None]
+    told: dict[str, Any] = {"candidates": len(both)}
+    if len(both) > 2:
+        proxy, full = zip(*both, strict=True)
+        told |= {"spearman": float(spearmanr(proxy, full)[0]), "pearson": float(pearsonr(proxy, full)[0])}
+    told["searches"] = {
+        row["search"]: {"best": row["best"]["score"], "steps": row["steps"], "curve": list(curve(row["trials"]))}
+        for row in everything
+        if row["part"] == "search"
+    }
+    aps: dict[str, dict[int, float]] = {}
+    for row in everything:
+        if row["part"] == "winner":
+            aps.setdefault(row["method"], {})[row["seed"]] = row["test"]
+    told["winner"] = aps
+    for other in ("quickstart", "control"):
+        shared = sorted(set(aps.get("searched", {})) & set(aps.get(other, {})))
+        if len(shared) > 1:
+            gain = paired_gain([aps["searched"][seed] for seed in shared], [aps[other][seed] for seed in shared])
+            told[f"searched minus {other}"] = [gain.mean, gain.low, gain.high]
+    return told
+
+
+def curve(trials: list[dict[str, Any]]) -> Iterator[tuple[int, float]]:
+    """(steps so far, best score so far), where it rises."""
+    steps, best = 0, float("-inf")
+    for one in trials:
+        steps += one["steps"]
+        if one["score"] is not None and one["score"] > best:
+            best = one["score"]
+            yield steps, best
+
+
+def main() -> None:
+    """Run the parts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--parts", nargs="+", choices=("rank", "searches", "winner"), default=("searches", "rank", "winner")
+    )
+    parser.add_argument("--candidates", type=int, default=20, help="of part rank")
+    parser.add_argument("--work", type=Path, default=Path("runs/bench-search"), help="folder of the runs")
+    parser.add_argument("--set", action="append", default=[], help="override of the recipe (repeatable)")
+    parser.add_argument("--summary", action="store_true", help="print what is there and train nothing")
+    given = parser.parse_args()
+    overrides = tuple(given.set)
+    if not given.summary:
+        given.work.mkdir(parents=True, exist_ok=True)
+        for part in given.parts:
+            {
+                "rank": lambda: rank(given.work, given.candidates, overrides),
+                "searches": lambda: searches(given.work, overrides),
+                "winner": lambda: winner(given.work, overrides),
+            }[part]()
+    print(json.dumps(summary(), indent=1))
+
+
+if __name__ == "__main__":
+    main()
