@@ -24,7 +24,7 @@ def box_loss(ours: Tensor, theirs: Tensor, kind: BoxLoss = "giou") -> Tensor:
     """
     from torchvision.ops import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss
 
-    ours, theirs = _upright(ours), _upright(theirs)
+    ours, theirs = upright(ours), upright(theirs)
     if kind in ("iou", "eiou"):
         loss = 1 - _overlap(ours, theirs)
         return loss + _sides_apart(ours, theirs) if kind == "eiou" else loss
@@ -44,7 +44,7 @@ def _sides_apart(ours: Tensor, theirs: Tensor) -> Tensor:
 @fp32_island
 def iou(ours: Tensor, theirs: Tensor) -> Tensor:
     """Intersection over union of two (..., 4) that broadcast, detached: (...)."""
-    return _overlap(_upright(ours.detach()), _upright(theirs.detach()))
+    return _overlap(upright(ours.detach()), upright(theirs.detach()))
 
 
 def _overlap(ours: Tensor, theirs: Tensor) -> Tensor:
@@ -83,6 +83,7 @@ def cornered(boxes: Tensor, size_px: tuple[int, int]) -> Tensor:
     return torch.cat([(centre - half) * scale, (centre + half) * scale], -1)
 
 
-def _upright(boxes: Tensor) -> Tensor:
+def upright(boxes: Tensor) -> Tensor:
+    """(..., 4) of which none is turned inside out: each has at least the least side."""
     top_left = boxes[..., :2]
     return torch.cat([top_left, torch.maximum(boxes[..., 2:], top_left + LEAST_SIDE_PX)], -1)

@@ -2,19 +2,24 @@
 
 End-to-End Object Detection with Transformers, Carion et al., ECCV 2020, arXiv 2005.12872; class cost of Deformable
 DETR, Zhu et al., ICLR 2021, arXiv 2010.04159. Targets may be ground truths or a teacher's queries: whoever has a cost
-(B, Q, G) can match. Costs are computed on the device of their inputs, and are solved on the CPU, one image at a time.
+(B, Q, G) can match. Costs are computed on the device of their inputs, and are solved on the CPU, large ones in threads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from time import perf_counter
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgekd.cores import own_cores
 from edgekd.distill.adapters import fp32_island
-from edgekd.distill.boxes import box_loss, centred
+from edgekd.distill.boxes import centred, upright
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ class CostWeights:
 
 
 DEFORMABLE_DETR = CostWeights()
+_EPS = 1e-7  # torchvision's
+_WORTH_A_THREAD = 100 * 100  # numbers of an image's cost: a smaller one is solved in less than a thread takes to start
 
 
 @torch.no_grad()
@@ -74,22 +81,79 @@ def match(cost: Tensor, valid: Tensor | None = None) -> Matches:
         cost: (B, Q, G).
         valid: (B, G) bool, targets that there are; None: all.
     """
-    from scipy.optimize import linear_sum_assignment
-
     usable = cost.isfinite() if valid is None else cost.isfinite() & valid.unsqueeze(1)
     table, usable = (side.detach().cpu() for side in (cost.double(), usable))  # one wait for the device
-    rows = []
-    for image, open_to_any in enumerate(usable.any(1)):
-        targets = open_to_any.nonzero().flatten()
-        if not targets.numel():
-            continue
-        open_ = usable[image][:, targets]
-        prices = _closed(table[image][:, targets], open_)
-        queries, places = (torch.from_numpy(found) for found in linear_sum_assignment(prices.numpy()))
-        kept = open_[queries, places]
-        rows.append(torch.stack([torch.full_like(queries, image), queries, targets[places]], 1)[kept])
-    pairs = torch.cat(rows) if rows else torch.zeros(0, 3, dtype=torch.int64)
+    with SPENT:
+        pairs = torch.cat([torch.zeros(0, 3, dtype=torch.int64), *_solved(table, usable)])
     return Matches(*pairs.to(cost.device).unbind(1))
+
+
+def match_layers(costs: Sequence[Tensor], valid: Tensor | None = None) -> list[Matches]:
+    """`match` of several costs (B, Q, G), one per decoder layer: with one wait for the device, and all solved at once.
+
+    Args:
+        valid: (B, G) bool, the same for all.
+    """
+    batch = len(costs[0])
+    every = None if valid is None else valid.repeat(len(costs), 1)
+    pairs = match(torch.cat(list(costs)), every)
+    layer = pairs.image_index // batch
+    return [
+        Matches(pairs.image_index[here] - place * batch, pairs.query_index[here], pairs.target_index[here])
+        for place in range(len(costs))
+        for here in (layer == place,)
+    ]
+
+
+class Spent(AbstractContextManager[None]):
+    """How long matching has taken in this process: costs, and their solution, without waiting for a device.
+
+    Attributes:
+        seconds: since they were last taken.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._began = 0.0
+
+    def __enter__(self) -> None:
+        self._began = perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += perf_counter() - self._began
+
+    def take(self) -> float:
+        """The seconds so far; counting begins anew."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
+
+
+SPENT = Spent()
+
+
+def _solved(table: Tensor, usable: Tensor) -> Iterator[Tensor]:
+    """Per image, in order, its pairs (n, 3). Images are shared out among threads: the solver lets others run."""
+    images = range(len(table))
+    threads = min(own_cores(), len(table)) if table.shape[1:].numel() >= _WORTH_A_THREAD else 1
+    if threads < 2:
+        yield from (_pairs(image, table[image], usable[image]) for image in images)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield from pool.map(_pairs, images, table, usable)
+
+
+def _pairs(image: int, prices: Tensor, open_: Tensor) -> Tensor:
+    """(n, 3) image, query and target of one image's (Q, G)."""
+    from scipy.optimize import linear_sum_assignment
+
+    targets = open_.any(0).nonzero().flatten()
+    if not targets.numel():
+        return torch.zeros(0, 3, dtype=torch.int64)
+    open_ = open_[:, targets]
+    table = _closed(prices[:, targets], open_)
+    queries, places = (torch.from_numpy(found) for found in linear_sum_assignment(table.numpy()))
+    kept = open_[queries, places]
+    return torch.stack([torch.full_like(queries, image), queries, targets[places]], 1)[kept]
 
 
 def _closed(prices: Tensor, open_: Tensor) -> Tensor:
@@ -135,11 +199,21 @@ def focal_cost(logits: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tenso
 @fp32_island
 def l1_cost(ours: Tensor, targets: Tensor) -> Tensor:
     """Sum of absolute differences, (B, Q, G) of (B, Q, D) and (B, G, D)."""
-    return (ours.unsqueeze(2) - targets.unsqueeze(1)).abs().sum(-1)
+    return torch.cdist(ours, targets, p=1)
 
 
 @fp32_island
 def giou_cost(boxes_px: Tensor, target_boxes_px: Tensor) -> Tensor:
-    """-GIoU, (B, Q, G) of (B, Q, 4) and (B, G, 4), x1 y1 x2 y2 in one unit; it should be pixels."""
-    shape = (*boxes_px.shape[:2], target_boxes_px.shape[1], 4)
-    return box_loss(boxes_px.unsqueeze(2).expand(shape), target_boxes_px.unsqueeze(1).expand(shape)) - 1
+    """-GIoU, (B, Q, G) of (B, Q, 4) and (B, G, 4), x1 y1 x2 y2 in one unit; it should be pixels.
+
+    That of `box_loss`, without its gradients: one coordinate at a time, which takes a tenth of the memory.
+    """
+    ours, theirs = (upright(side) for side in (boxes_px, target_boxes_px))
+    shared = around = ours.new_ones(())
+    for low, high in ((0, 2), (1, 3)):
+        ends = [(ours[:, :, None, side], theirs[:, None, :, side]) for side in (low, high)]
+        shared = shared * (torch.minimum(*ends[1]) - torch.maximum(*ends[0])).clamp_min(0)
+        around = around * (torch.maximum(*ends[1]) - torch.minimum(*ends[0]))
+    areas = [(side[..., 2:] - side[..., :2]).prod(-1) for side in (ours, theirs)]
+    union = areas[0].unsqueeze(2) + areas[1].unsqueeze(1) - shared
+    return (around - union) / (around + _EPS) - shared / (union + _EPS)

@@ -18,7 +18,7 @@ from edgekd.distill.adapters import channel_adapter, fp32_island
 from edgekd.distill.boxes import box_loss, centred
 from edgekd.distill.config import DistillerConfig
 from edgekd.distill.contract import Pair
-from edgekd.distill.matching import giou_cost, l1_cost
+from edgekd.distill.matching import SPENT, Matches, giou_cost, l1_cost, match_layers
 from edgekd.errors import InputError
 
 LayerChoice: TypeAlias = Literal["all", "last"] | tuple[int, ...]
@@ -116,6 +116,33 @@ def l1_distance(ours_px: Tensor, theirs_px: Tensor, batch: Batch) -> Tensor:
 def image_size(batch: Batch) -> tuple[int, int]:
     """(H, W) in px."""
     return int(batch.images.shape[2]), int(batch.images.shape[3])
+
+
+def matched_answers(
+    ours: Sequence[Answers],
+    theirs: Sequence[Answers],
+    batch: Batch,
+    config: QueryConfig,
+    known: Tensor | None,
+    valid: Tensor | None = None,
+) -> list[Matches]:
+    """Who answers for whom at the least cost, per layer, with the config's factors.
+
+    Args:
+        valid: (B, G) bool, of the teacher's; None: all.
+    """
+    factors = (config.classes, config.l1, config.giou)
+    with SPENT:
+        costs = [answer_cost(one, other, batch, factors, known) for one, other in zip(ours, theirs, strict=True)]
+    return match_layers(costs, valid)
+
+
+def of_pairs(ours: Answers, theirs: Answers, pairs: Matches) -> tuple[Answers, Answers]:
+    """(M, ...) of both sides."""
+    return (
+        Answers(pairs.of_queries(ours.logits), pairs.of_queries(ours.boxes_px)),
+        Answers(pairs.of_targets(theirs.logits), pairs.of_targets(theirs.boxes_px)),
+    )
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from statistics import median
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +18,7 @@ from edgekd.errors import InputError
 from edgekd.training.weighting import gradient_norm
 
 REPORT_STEPS = 3
+PACED_STEPS = 10  # in which the share of matching is taken
 
 
 @dataclass(frozen=True)
@@ -66,21 +68,27 @@ class FirstStep:
 
 @dataclass
 class Balance:
-    """Collects terms; `rows` becomes `terms.csv`, `report()` becomes `first_steps.json`."""
+    """Collects terms; `rows` becomes `terms.csv`, `report()` becomes `first_steps.json`.
+
+    Attributes:
+        paces: seconds of matching and of the whole step, of a few steps behind the first ones, which are slower.
+    """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     first: list[FirstStep] = field(default_factory=list)
+    paces: list[tuple[float, float]] = field(default_factory=list)
     _pending: list[tuple[int, float, list[Term]]] = field(default_factory=list)
 
     def state(self) -> dict[str, Any]:
         """Everything noted so far, as plain values; waits for the device as `flush` does."""
         self.flush()
-        return {"rows": self.rows, "first": [asdict(step) for step in self.first]}
+        return {"rows": self.rows, "first": [asdict(step) for step in self.first], "paces": self.paces}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Balance:
         """The one whose `state` this was."""
-        return cls(rows=state["rows"], first=[FirstStep(**step) for step in state["first"]])
+        paces = [(matching, step) for matching, step in state.get("paces", ())]
+        return cls(rows=state["rows"], first=[FirstStep(**step) for step in state["first"]], paces=paces)
 
     def observe(self, step: int, epoch: float, terms: Sequence[Term], anchors: Mapping[str, Tensor]) -> None:
         """Note one step.
@@ -123,7 +131,20 @@ class Balance:
                 "term": name, "value": _mean([step.value for step in steps]), "weight": steps[-1].weight,
                 "gradient_norm": _mean([step.norm for step in steps]), "share": share, "warning": _warning(name, share),
             })  # fmt: skip
-        return {"steps": len(by_term.get(DETECTION, ())), "terms": terms}
+        return {"steps": len(by_term.get(DETECTION, ())), "terms": terms, **self._matching()}
+
+    def pace(self, step: int, matching_s: float, step_s: float) -> None:
+        """Note how long matching took in a step, and the step; only steps behind the first ones are kept."""
+        if matching_s > 0 and REPORT_STEPS < step <= REPORT_STEPS + PACED_STEPS:
+            self.paces.append((matching_s, step_s))
+
+    def _matching(self) -> dict[str, Any]:
+        """Medians; nothing where no method matches."""
+        if not self.paces:
+            return {}
+        ms, step_ms = (1000 * median(values) for values in zip(*self.paces, strict=True))
+        share = median(matching / step for matching, step in self.paces)
+        return {"matching": {"steps": len(self.paces), "ms": ms, "step_ms": step_ms, "share_of_step": share}}
 
     def _first_step(self, terms: Sequence[Term], anchors: Mapping[str, Tensor]) -> None:
         full = {term.name: float(term.value.detach()) * float(term.weight) * term.scale for term in terms}  # no warm-up

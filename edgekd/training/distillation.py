@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from edgekd.detectors.contract import Trainable
 from edgekd.detectors.outputs import Batch, Guidance, TrainingPass
 from edgekd.detectors.spec import Needs
 from edgekd.distill.contract import Distiller, Moment
+from edgekd.distill.matching import SPENT
 from edgekd.distill.terms import DETECTION
 from edgekd.errors import InputError
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
@@ -67,6 +69,7 @@ class DistillationModule(nn.Module):
         self.epochs, self.seed = epochs, seed
         self.steps_per_epoch = 1  # set by the trainer once its loader exists
         self.step = 0
+        self._began = 0.0  # the step before this one
         self._surveyed = -1  # the epoch before which methods last looked at the data
         self._needs = Needs.merged(part.wiring.student for part in distillers)
         self._labels = labels([part.name for part in distillers])
@@ -159,6 +162,7 @@ class DistillationModule(nn.Module):
             own: Any = self.student
             result: tuple[Tensor, dict[str, Tensor]] = own.loss(batch, preds)
             return result
+        self._note_pace()
         student, _ = self._holder
         facts = batch_of(batch)
         factors = [part.config.schedule.factor(self._epoch, self.epochs) for part in self._parts()]
@@ -174,6 +178,13 @@ class DistillationModule(nn.Module):
         distillation = torch.stack(weighted).sum() if weighted else facts.images.new_zeros(())
         logged = {f"kd/{term.name}": (term.weighted / scale).detach() for term in terms}
         return torch.cat([found.loss.reshape(-1), distillation.reshape(1)]), {**found.items, **logged}
+
+    def _note_pace(self) -> None:
+        """How long the last step took, from its beginning to this one's, and matching in it."""
+        now, matching_s = perf_counter(), SPENT.take()
+        if self._began:
+            self.balance.pace(self.step, matching_s, now - self._began)
+        self._began = now
 
     @property
     def _epoch(self) -> float:

@@ -91,3 +91,5 @@ def _say_first_steps(report: dict[str, Any]) -> None:
         )
         if term["warning"]:
             say(f"warning: distill: {term['term']}: {term['warning']}")
+    if matching := report.get("matching"):
+        say(f"matching of queries: {matching['ms']:.0f} ms a step, {matching['share_of_step']:.1%} of it")

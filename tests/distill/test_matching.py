@@ -6,7 +6,17 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from edgekd.distill.boxes import centred, cornered
-from edgekd.distill.matching import CostWeights, Matches, detection_cost, focal_cost, giou_cost, l1_cost, match
+from edgekd.distill.matching import (
+    SPENT,
+    CostWeights,
+    Matches,
+    detection_cost,
+    focal_cost,
+    giou_cost,
+    l1_cost,
+    match,
+    match_layers,
+)
 
 
 def pairs_of(matches: Matches, image: int) -> set[tuple[int, int]]:
@@ -146,3 +156,25 @@ def test_corners_and_centres_are_inverse() -> None:
     expected = torch.tensor([[30 / 160, 30 / 120, 40 / 160, 20 / 120], [0.5, 0.5, 1.0, 1.0]])
     torch.testing.assert_close(centred(boxes, (120, 160)), expected)
     torch.testing.assert_close(cornered(centred(boxes, (120, 160)), (120, 160)), boxes)
+
+
+def test_layers_are_matched_as_each_by_itself() -> None:
+    """Large enough for threads; some targets are none."""
+    generator = torch.Generator().manual_seed(3)
+    costs = [torch.rand(3, 110, 120, generator=generator) for _ in range(2)]
+    valid = torch.rand(3, 120, generator=generator) > 0.2
+    for cost, found in zip(costs, match_layers(costs, valid), strict=True):
+        alone = match(cost, valid)
+        for name in ("image_index", "query_index", "target_index"):
+            assert torch.equal(getattr(found, name), getattr(alone, name))
+        for image in range(3):
+            places = valid[image].nonzero().flatten()
+            rows, columns = linear_sum_assignment(cost[image][:, places].numpy())
+            assert pairs_of(found, image) == set(zip(rows.tolist(), places[columns].tolist(), strict=True))
+
+
+def test_time_is_taken() -> None:
+    SPENT.take()
+    match(torch.rand(2, 50, 50))
+    assert SPENT.take() > 0
+    assert SPENT.take() == 0

@@ -122,7 +122,9 @@ def test_methods_for_such_a_teacher(folder: Path, found: Found) -> None:
     assert ended.code == 0, ended.err
     serving = [row["method"] for row in ended.json if row["serves"]]
     assert serving == ["head_assistant"]
-    why = {row["method"]: row["why not"] for row in ended.json}
+    why = {row["method"]: "; ".join(row["why not"]) for row in ended.json}
+    shown = edgekd("check", folder / "recorded.yaml")
+    assert "teacher: found.json, no weights, detections head, nothing inside is known" in " ".join(shown.out.split())
     for method in ("logit", "pkd", "gdetkd", "lad", "ld"):
         assert why[method].startswith(f"{method} looks into the teacher; of teacher found.json nothing is known but")
 

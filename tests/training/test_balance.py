@@ -31,6 +31,17 @@ def test_report_by_hand() -> None:
     assert term["warning"] is None
 
 
+def test_share_of_matching_is_a_median_of_the_steps_behind_the_first() -> None:
+    """Those report gradients, and are slower; a hiccup of one step decides nothing."""
+    balance = observed(weight=0.1)
+    assert "matching" not in balance.report()
+    balance.pace(REPORT_STEPS, 5.0, 5.0)
+    for step, (matching_s, step_s) in enumerate([(0.02, 0.4), (0.03, 0.3), (0.02, 9.0)], REPORT_STEPS + 1):
+        balance.pace(step, matching_s, step_s)
+    found = Balance.from_state(balance.state()).report()["matching"]
+    assert found == {"steps": 3, "ms": 20.0, "step_ms": 400.0, "share_of_step": pytest.approx(0.05)}
+
+
 @pytest.mark.parametrize(("weight", "text"), [(0.0001, "under 1 %"), (1.0, "over 50 %")])
 def test_shares_out_of_bounds_warn(weight: float, text: str) -> None:
     assert text in observed(weight).report()["terms"][1]["warning"]

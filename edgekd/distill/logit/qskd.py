@@ -31,17 +31,18 @@ from edgekd.detectors.queries import QueryPredictions
 from edgekd.detectors.spec import Attention, Needs, Part, QueryHead
 from edgekd.distill.adapters import fp32_island
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
-from edgekd.distill.matching import giou_cost, match
+from edgekd.distill.matching import giou_cost
 from edgekd.distill.queries import (
     Answers,
     Memories,
     QueryConfig,
     agreement,
-    answer_cost,
     best_scores,
     known_classes,
     layer_pairs,
+    matched_answers,
     mean_of,
+    of_pairs,
 )
 from edgekd.distill.query.set_loss import Objects
 from edgekd.distill.requirements import (
@@ -127,9 +128,7 @@ class QSKD(Distiller):
         queries, found = student.queries, {}
         assert queries is not None
         if self.config.prediction:
-            parts = mean_of(
-                [self._aligned(Answers.of_layer(queries, ours), knowledge, it, batch) for ours, it in self.pairs]
-            )
+            parts = self._aligned(queries, knowledge, batch)
             found = {name: self.config.prediction * value for name, value in parts.items()}
         if self.config.features:
             losses = [
@@ -150,15 +149,16 @@ class QSKD(Distiller):
         hard = (nearest >= self.config.hard_giou) & (scores > self.config.min_score)
         return (nearest > self.config.positive_giou) | hard
 
-    def _aligned(self, ours: Answers, knowledge: Mapping[str, Tensor], layer: int, batch: Batch) -> dict[str, Tensor]:
-        config, theirs = self.config, Answers(knowledge["logits"][:, layer], knowledge["boxes"][:, layer])
-        factors = (config.classes, config.l1, config.giou)
-        pairs = match(answer_cost(ours, theirs, batch, factors, self.known), knowledge["kept"])
-        sides = (
-            Answers(pairs.of_queries(ours.logits), pairs.of_queries(ours.boxes_px)),
-            Answers(pairs.of_targets(theirs.logits), pairs.of_targets(theirs.boxes_px)),
+    def _aligned(self, queries: QueryPredictions, knowledge: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        ours = [Answers.of_layer(queries, layer) for layer, _ in self.pairs]
+        theirs = [Answers(knowledge["logits"][:, layer], knowledge["boxes"][:, layer]) for _, layer in self.pairs]
+        pairs = matched_answers(ours, theirs, batch, self.config, self.known, knowledge["kept"])
+        return mean_of(
+            [
+                agreement(*of_pairs(own, other, one), batch.images.new_ones(len(one)), batch, self.config, self.known)
+                for own, other, one in zip(ours, theirs, pairs, strict=True)
+            ]
         )
-        return agreement(*sides, torch.ones(len(pairs), device=ours.logits.device), batch, config, self.known)
 
 
 @fp32_island

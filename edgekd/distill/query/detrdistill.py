@@ -35,18 +35,19 @@ from edgekd.detectors.queries import QueryPredictions
 from edgekd.detectors.spec import Needs, Part, QueryHead
 from edgekd.distill.adapters import fp32_island
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
-from edgekd.distill.matching import Matches, match
+from edgekd.distill.matching import Matches
 from edgekd.distill.queries import (
     Answers,
     Memories,
     QueryConfig,
     agreement,
-    answer_cost,
     best_scores,
     content_adapter,
     known_classes,
     layer_pairs,
+    matched_answers,
     mean_of,
+    of_pairs,
 )
 from edgekd.distill.query.asking import rows_at
 from edgekd.distill.query.set_loss import Objects, assign, detection_loss
@@ -137,10 +138,9 @@ class DETRDistill(Distiller):
         assert queries is not None
         found: dict[str, Tensor] = {}
         if config.prediction:
-            parts = mean_of(
-                [self._matched(Answers.of_layer(queries, ours), knowledge, it, batch) for ours, it in self.pairs]
-            )
-            found |= {name: config.prediction * value for name, value in parts.items()}
+            found |= {
+                name: config.prediction * value for name, value in self._matched(queries, knowledge, batch).items()
+            }
         if config.features:
             losses = [
                 masked_distance(ours, knowledge[f"memory-{level}"], knowledge[f"mask-{level}"])
@@ -151,18 +151,23 @@ class DETRDistill(Distiller):
             found["queries"] = config.queries * self._decoded(queries, knowledge, batch)
         return found
 
-    def _matched(self, ours: Answers, knowledge: Mapping[str, Tensor], layer: int, batch: Batch) -> dict[str, Tensor]:
-        config = self.config
-        logits, boxes = knowledge["logits"][:, layer], knowledge["boxes"][:, layer]
-        best = best_scores(logits, self.known).topk(min(config.matched, logits.shape[1]), dim=1).indices
-        theirs = Answers(rows_at(logits, best), rows_at(boxes, best))
-        factors = (config.classes, config.l1, config.giou)
-        pairs = match(answer_cost(ours, theirs, batch, factors, self.known))
-        sides = (
-            Answers(pairs.of_queries(ours.logits), pairs.of_queries(ours.boxes_px)),
-            Answers(pairs.of_targets(theirs.logits), pairs.of_targets(theirs.boxes_px)),
+    def _matched(self, queries: QueryPredictions, knowledge: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        ours = [Answers.of_layer(queries, layer) for layer, _ in self.pairs]
+        theirs = [self._best(knowledge["logits"][:, it], knowledge["boxes"][:, it]) for _, it in self.pairs]
+        pairs = matched_answers(ours, theirs, batch, self.config, self.known)
+        return mean_of(
+            [
+                agreement(*of_pairs(own, other, one), batch.images.new_ones(len(one)), batch, self.config, self.known)
+                for own, other, one in zip(ours, theirs, pairs, strict=True)
+            ]
         )
-        return agreement(*sides, torch.ones(len(pairs), device=logits.device), batch, config, self.known)
+
+    def _best(self, logits: Tensor, boxes: Tensor) -> Answers:
+        """The best of the teacher's queries, that are matched."""
+        if self.config.matched >= logits.shape[1]:
+            return Answers(logits, boxes)
+        best = best_scores(logits, self.known).topk(self.config.matched, dim=1).indices
+        return Answers(rows_at(logits, best), rows_at(boxes, best))
 
     def _decoded(self, queries: QueryPredictions, knowledge: Mapping[str, Tensor], batch: Batch) -> Tensor:
         answers = queries.decoder.ask(self.adapter(knowledge["content"]), knowledge["references"])

@@ -8,7 +8,7 @@ doi 10.1007/978-3-031-72907-2_9. No code.
     L_qrd = 1 / M x sum over pairs i, j of |A_T[i, j] - A_S[s(i), s(j)]|,   A: self-attention, a mean over heads
     L = 2 L_qpd + 1 L_qrd
 
-**Reduction**: as the equations say, M the pairs of an image; means over images and over the layers that learn.
+**Reduction**: as the equations say, M the pairs of the batch; means over the layers that learn.
 
 In each step `matched` (300) queries of the teacher are drawn for the matching, as in the paper, where 300 of 900 did
 better than all.
@@ -34,11 +34,17 @@ from edgekd.detectors.spec import Attention, Needs, Part
 from edgekd.distill.adapters import fp32_island
 from edgekd.distill.boxes import box_loss
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
-from edgekd.distill.matching import Matches, match
-from edgekd.distill.queries import Answers, QueryConfig, answer_cost, known_classes, l1_distance, layer_pairs, mean_of
+from edgekd.distill.matching import Matches
+from edgekd.distill.queries import (
+    Answers,
+    QueryConfig,
+    known_classes,
+    l1_distance,
+    layer_pairs,
+    matched_answers,
+    mean_of,
+)
 from edgekd.distill.requirements import all_layers_of_teacher, query_heads, same_layers, self_attentions, shared_classes
-
-_DEAR = 1e6
 
 
 class DLIMConfig(QueryConfig):
@@ -92,19 +98,20 @@ class DLIM(Distiller):
         assert queries is not None
         device, count = batch.images.device, knowledge["logits"].shape[2]
         drawn = torch.randperm(count, generator=moment.generator, device=device)[: self.config.matched]
-        parts = []
-        for place, (layer, other) in enumerate(self.pairs):
-            ours = Answers.of_layer(queries, layer)
-            theirs = Answers(knowledge["logits"][:, other, drawn], knowledge["boxes"][:, other, drawn])
-            factors = (self.config.classes, self.config.l1, self.config.giou)
-            cost = answer_cost(ours, theirs, batch, factors, self.known).nan_to_num(nan=_DEAR)  # all are matched
-            pairs = match(cost)
-            looks = knowledge["attention"][:, place][:, drawn][:, :, drawn]
-            parts.append({
-                "prediction": self.config.prediction * self._boxes(ours, theirs, pairs, batch),
-                "relation": self.config.relation * relation_loss(queries.self_attention(layer), looks, pairs),
-            })  # fmt: skip
-        return mean_of(parts)
+        ours = [Answers.of_layer(queries, layer) for layer, _ in self.pairs]
+        theirs = [Answers(knowledge["logits"][:, it, drawn], knowledge["boxes"][:, it, drawn]) for _, it in self.pairs]
+        matched = matched_answers(ours, theirs, batch, self.config, self.known)
+        attention = knowledge["attention"][:, :, drawn][..., drawn].unbind(1)
+        looks = zip((queries.self_attention(layer) for layer, _ in self.pairs), attention, strict=True)
+        return mean_of(
+            [
+                {
+                    "prediction": self.config.prediction * self._boxes(own, other, pairs, batch),
+                    "relation": self.config.relation * relation_loss(*sides, pairs),
+                }
+                for own, other, pairs, sides in zip(ours, theirs, matched, looks, strict=True)
+            ]
+        )
 
     def _boxes(self, ours: Answers, theirs: Answers, pairs: Matches, batch: Batch) -> Tensor:
         own, other = pairs.of_queries(ours.boxes_px), pairs.of_targets(theirs.boxes_px)
@@ -112,24 +119,17 @@ class DLIM(Distiller):
         return apart.sum() / max(1, len(pairs))
 
 
+@fp32_island
 def relation_loss(ours: Tensor, theirs: Tensor, pairs: Matches) -> Tensor:
-    """Sum over an image's pairs i, j of |A_T[i, j] - A_S[s(i), s(j)]|, by its pairs; mean over images.
+    """Sum over an image's pairs i, j of |A_T[i, j] - A_S[s(i), s(j)]|, by the number of all pairs.
 
     Args:
         ours, theirs: (B, Q, Q) and (B, G, G).
-        pairs: as many of each image, as a matching of all queries gives them.
     """
-    batch = len(ours)
-    queries, targets = (index.reshape(batch, -1) for index in (pairs.query_index, pairs.target_index))
-    return _apart(_pairwise(ours, queries), _pairwise(theirs, targets))
-
-
-@fp32_island
-def _apart(ours: Tensor, theirs: Tensor) -> Tensor:
-    return (ours - theirs).abs().sum((1, 2)).mean() / ours.shape[1]
-
-
-def _pairwise(attention: Tensor, place: Tensor) -> Tensor:
-    """(B, M, M) of attention (B, Q, Q) at places (B, M) on both sides."""
-    rows = torch.arange(len(attention), device=attention.device)[:, None, None]
-    return attention[rows, place[:, :, None], place[:, None, :]]
+    image, place = pairs.image_index, torch.full(ours.shape[:2], -1, device=ours.device)
+    place[image, pairs.query_index] = pairs.target_index  # whom each query of the student answers for
+    both = (place.unsqueeze(2) >= 0) & (place.unsqueeze(1) >= 0)
+    rows = torch.arange(len(ours), device=ours.device)[:, None, None]
+    known = place.clamp_min(0)
+    apart = (ours - theirs[rows, known.unsqueeze(2), known.unsqueeze(1)]).abs()
+    return (apart * both).sum() / max(1, len(pairs))

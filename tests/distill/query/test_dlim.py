@@ -26,7 +26,7 @@ def test_the_same_queries_in_another_order_cost_nothing() -> None:
 
 
 def test_relation_by_hand() -> None:
-    """Two pairs crossed: |0.5 - 0.8| + |0.3 - 0.1| + |0.1 - 0.3| + |0.8 - 0.5|, by two pairs."""
+    """Two pairs crossed: |0.5 - 0.8| + |0.3 - 0.1| + |0.1 - 0.3| + |0.8 - 0.5|, by two pairs; the third has none."""
     crossed = Matches(torch.tensor([0, 0]), torch.tensor([0, 1]), torch.tensor([1, 0]))
     assert float(relation_loss(LOOKS, LOOKS, crossed)) == pytest.approx((0.3 + 0.2 + 0.2 + 0.3) / 2, rel=1e-5)
 
