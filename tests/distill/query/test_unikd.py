@@ -188,7 +188,8 @@ def test_absorbing_learns_a_scene() -> None:
 def test_a_student_comes_closer_to_its_teacher() -> None:
     """Its maps and the adapter, trained by these terms alone."""
     built, (student, teacher), batch = method(queries=8), outputs(), scene()
-    knowledge = built.knowledge(teacher, batch)
+    with torch.no_grad():
+        knowledge = built.knowledge(teacher, batch)
     optimizer = torch.optim.AdamW([*built.parameters(), *student.taps.values()], lr=1e-2)
     losses = []
     for step in range(40):
