@@ -54,8 +54,10 @@ class Plane:
         return math.prod(self.shape) * _DTYPES[self.dtype].itemsize
 
     def read(self, raw: Tensor) -> Tensor:
-        """(B, bytes) uint8 -> (B, *shape)."""
-        return raw.contiguous().view(_DTYPES[self.dtype]).view(len(raw), *self.shape)
+        """(B, bytes) uint8, a part of records -> (B, *shape), not copied where it is aligned."""
+        kind = _DTYPES[self.dtype]
+        aligned = not (raw.storage_offset() % kind.itemsize or raw.stride(0) % kind.itemsize)
+        return (raw if aligned else raw.contiguous()).view(kind).reshape(len(raw), *self.shape)
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,10 @@ class Field:
 
     def read(self, planes: list[Tensor], places: Tensor | None) -> Tensor:
         """(B, *shape) of the tensors of the planes."""
-        values = planes[-1].permute(_inverse(self.order)) if self.order else planes[-1]
+        values = planes[-1].to(_DTYPES[self.dtype]).contiguous()
+        values = values.permute(_inverse(self.order)) if self.order else values
         if self.storage == "int8":
-            values = values.float() * _spread(planes[0].float(), values)
-        values = values.to(_DTYPES[self.dtype])
+            values = values.mul_(_spread(planes[0].float(), values))
         if places is None:
             return values
         order = self.order or tuple(range(values.ndim))

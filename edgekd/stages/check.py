@@ -13,7 +13,7 @@ from edgekd.detectors.class_matching import unknown_warnings
 from edgekd.detectors.spec import Spec
 from edgekd.devices.runs_here import runs_here
 from edgekd.devices.tools.spec import without_agent
-from edgekd.distill.config import DEFAULT_SHARE, EMA, MAIN, DistillerConfig
+from edgekd.distill.config import EMA, MAIN, DistillerConfig
 from edgekd.distill.contract import distiller_type
 from edgekd.errors import InputError
 from edgekd.export.onnx_nms import end_to_end_problem
@@ -22,6 +22,7 @@ from edgekd.gate.policy import check_names
 from edgekd.run_dir import RunDir
 from edgekd.stages import offline, schedules
 from edgekd.stages.binding import Bound, bind_recipe
+from edgekd.stages.check_words import head_words, weight_words
 from edgekd.stages.context import Context
 from edgekd.stages.models import RunDetectors, build_detectors, quantization_detectors
 from edgekd.stages.prepared_file import named_files
@@ -78,6 +79,7 @@ def check_bound(bound: Bound, architecture_only: bool = False, dry_step: bool = 
             "classes": [asdict(match) for match in pair.classes],
             "warnings": _warnings(context, pair, with_data=not architecture_only),
             "distill": _methods(bound.distillers, pair),
+            "knowledge": None if architecture_only else offline.described(context),
             "quantize": _quantize(bound, pair),
             "train": dict(bound.recipe.train),
             "targets": [target.name for target in bound.targets],
@@ -152,7 +154,7 @@ def print_check(result: dict[str, Any]) -> None:
             continue
         head = f", head {spec['head']}" if spec["head"] else ""
         size = f"{spec['parameters'] / 1e6:.2f} M parameters" if spec["parameters"] else "no weights"
-        title = f"{side}: {spec['name']}, {size}, {spec['head_kind']} head{head}, {_in_words(spec)}"
+        title = f"{side}: {spec['name']}, {size}, {spec['head_kind']} head{head}, {head_words(spec)}"
         title += f", runtime {spec['runtime']}" if "runtime" in spec else ""
         table = Table("role", "path", "stride", "channels", title=cell(title), title_justify="left")
         for tap in spec["taps"]:
@@ -161,6 +163,7 @@ def print_check(result: dict[str, Any]) -> None:
     if result["classes"]:
         _print_classes(result["classes"])
     _print_methods("distill", result["distill"])
+    print_lines([result["knowledge"]] if result["knowledge"] else ())
     if result["quantize"]["mode"] == "qat":
         _print_quantize(result["quantize"])
     targets, devices = (", ".join(result[key]) or "none" for key in ("targets", "devices"))
@@ -201,7 +204,7 @@ def _print_methods(title: str, methods: list[dict[str, Any]]) -> None:
     for entry in methods:
         pairs = "; ".join(f"{student} <- {teacher}" for student, teacher in entry["taps"]) or "head outputs"
         whom = "" if entry["teacher"] == MAIN else f" from {entry['teacher']}"
-        print_lines([f"{title} {entry['method']}{whom} (weight {_weight(entry)}): {pairs}"])
+        print_lines([f"{title} {entry['method']}{whom} (weight {weight_words(entry)}): {pairs}"])
 
 
 def _print_quantize(quantize: dict[str, Any]) -> None:
@@ -239,23 +242,6 @@ def _describe(spec: Spec, head: str | None) -> dict[str, Any]:
         "classes": len(spec.class_names),
         "taps": [asdict(tap) for tap in spec.taps],
     }
-
-
-def _weight(entry: dict[str, Any]) -> str:
-    if entry["weight"] != "auto":
-        return f"{entry['weight']:g}"
-    return f"auto, {entry['share'] or DEFAULT_SHARE:g} of the detection loss"
-
-
-def _in_words(spec: dict[str, Any]) -> str:
-    facts = spec["head_facts"]
-    if spec["head_kind"] == "dense":
-        return f"reg_max {facts['bins']}"
-    if spec["head_kind"] == "region":
-        return f"regions of {facts['width']} channels"
-    if spec["head_kind"] == "detections":
-        return "nothing inside is known"
-    return f"{facts['queries']} queries, {facts['layers']} layers"
 
 
 def _methods(methods: Sequence[tuple[str, DistillerConfig]], pair: RunDetectors) -> list[dict[str, Any]]:

@@ -84,6 +84,32 @@ def place(context: Context) -> Place:
     return place_of(teacher.store or str(context.path / FOLDER), Path.cwd())
 
 
+def described(context: Context) -> str | None:
+    """Where a run would take knowledge from, in a line; None where methods are taught online, or not at all.
+
+    Raises:
+        InputError: the recipe names a store of something else.
+    """
+    views, teacher = views_of(context.bound.recipe), asked(context.bound.recipe)
+    if views is None or teacher is None:
+        return None
+    shown, images = views.all(), len(context.data.splits["train"].images)
+    kinds = f"{len(shown)} views" + (f", {sum(view.closed for view in shown)} without mosaic" if views.closing else "")
+    what = f"knowledge on disk: {kinds} of {images:,} train images"
+    if teacher.store is None:
+        return f"{what}, written into RUN/{FOLDER}"
+    store = Store.at(place(context))
+    if store is None:
+        return f"{what}, not there yet: to be written into {teacher.store}"
+    if not any(
+        distiller_type(name).prepares for name, _ in context.bound.distillers
+    ):  # what is prepared is not known yet
+        required(context, store, part_identities(context, {}))
+    missing, number = len(store.missing(shown)), sum(1 for _ in store.shards(shown))
+    state = "complete" if not missing else f"{missing} of {number} shards to be written"
+    return f"{what} in {teacher.store}, {state}; {store.record_bytes:,} bytes an image"
+
+
 def identity(context: Context) -> dict[str, Any]:
     """Everything that decides the images of all views, and how knowledge of them is kept."""
     recipe, teacher = context.bound.recipe, asked(context.bound.recipe)

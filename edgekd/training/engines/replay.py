@@ -76,21 +76,29 @@ class _Samples:
 
     def __call__(self, codes: Sequence[int]) -> list[Sample] | list[Failed]:
         try:
-            return [self._sample(code) for code in codes]
+            samples = [self._sample(code) for code in codes]
+            if self._reader is not None:
+                samples[0][RECORDS] = self._records(self._reader, codes)
         except EdgekdError as error:
             return [Failed(error)]
+        return samples
 
     def _sample(self, code: int) -> Sample:
         view, index = decoded(code, len(self._data))
         with _drawn_from(view.seed(self._seed, index)):
             sample: Sample = self._data[index]
-        if self._reader is not None:
-            sample[RECORDS] = torch.from_numpy(self._reader.read(view, index))
         return sample
+
+    def _records(self, reader: Reader, codes: Sequence[int]) -> torch.Tensor:
+        """Of the whole batch, in its order: (B, bytes)."""
+        records = np.empty((len(codes), reader.record_bytes), np.uint8)
+        for code, record in zip(codes, records, strict=True):
+            reader.read(*decoded(code, len(self._data)), record)
+        return torch.from_numpy(records)
 
 
 class _Collated:
-    """The engine's batch, with the records as one tensor."""
+    """The engine's batch, with the records beside it, which came with the first sample."""
 
     def __init__(self, collate: Callable[[list[Sample]], Sample]) -> None:
         self._collate = collate
@@ -98,9 +106,9 @@ class _Collated:
     def __call__(self, samples: list[Sample] | list[Failed]) -> Sample | Failed:
         if isinstance(samples[0], Failed):
             return samples[0]
-        records = [sample.pop(RECORDS) for sample in samples if RECORDS in sample]  # type: ignore[union-attr]
+        records = samples[0].pop(RECORDS, None)
         batch = self._collate(samples)  # type: ignore[arg-type]
-        return {**batch, RECORDS: torch.stack(records)} if records else batch
+        return batch if records is None else {**batch, RECORDS: records}
 
 
 class _Copied:

@@ -16,7 +16,7 @@ from edgekd.distill.packing import Block, Storage, size_fault
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.progress import progress, say
 from edgekd.training.knowledge import Online
-from edgekd.training.store.shards import Bytes
+from edgekd.training.store.places import Bytes
 from edgekd.training.store.store import Shard, Store
 
 if TYPE_CHECKING:

@@ -6,11 +6,15 @@ import os
 import shutil
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgekd.atomic import disk_faults, write_bytes
 from edgekd.errors import EnvironmentFault
 
+Bytes: TypeAlias = NDArray[np.uint8]
 _MOST_OPEN = 64  # files that one process holds open
 
 
@@ -25,6 +29,14 @@ class Place(Protocol):
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """Bytes of a file; fewer where it ends before.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        ...
+
+    def read_into(self, name: str, start: int, target: Bytes) -> int:
+        """Fill (bytes,) uint8 from a file; the number of bytes, fewer where it ends before.
 
         Raises:
             FileNotFoundError: there is none.
@@ -75,6 +87,14 @@ class Folder:
             parts.append(part)
             start, wanted = start + len(part), wanted - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def read_into(self, name: str, start: int, target: Bytes) -> int:
+        """See `Place`."""
+        descriptor, done = self._descriptor(name), 0
+        buffer: Any = target  # numpy's arrays are buffers, which their types do not say before Python 3.12
+        while done < len(target) and (count := os.preadv(descriptor, [buffer[done:]], start + done)):
+            done += count
+        return done
 
     def write(self, name: str, content: bytes) -> None:
         """See `Place`."""
@@ -135,6 +155,12 @@ class Remote:
             raise
         except OSError as error:
             raise self._fault("read", error) from error
+
+    def read_into(self, name: str, start: int, target: Bytes) -> int:
+        """See `Place`."""
+        found = np.frombuffer(self.read(name, start, len(target)), np.uint8)
+        target[: len(found)] = found
+        return len(found)
 
     def write(self, name: str, content: bytes) -> None:
         """See `Place`."""

@@ -14,9 +14,8 @@ from edgekd.distill.packing import Block
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.plain import json_text
 from edgekd.training.differing import differences, in_words
-from edgekd.training.store.places import Place
+from edgekd.training.store.places import Bytes, Place
 from edgekd.training.store.shards import (
-    Bytes,
     Form,
     Header,
     Span,
@@ -150,7 +149,7 @@ class Store:
             for row in range(shard.rows):
                 start = header.first_byte + row * self.record_bytes
                 for block, span in enumerate(self.spans):
-                    require_sound(raw[start + span.start : start + span.end], header, row, span, block)
+                    require_sound(raw[start + span.start : start + span.end], header, row, block)
         except (Torn, FileNotFoundError) as error:
             return str(error) if isinstance(error, Torn) else "it is missing"
         return None
@@ -233,6 +232,7 @@ class Reader:
     def __init__(self, store: Store, parts: Sequence[int]) -> None:
         """`parts`: places of the methods that are wanted; nothing else is read."""
         self.store = store
+        self._record_bytes = store.record_bytes
         self._runs = _runs(store.spans, sorted(set(parts)))
         self._headers: dict[str, Header] = {}
 
@@ -250,8 +250,8 @@ class Reader:
                 start = placed[block].end
         return [(placed[part], self.store.parts[part].block) for part in parts]
 
-    def read(self, view: View, index: int) -> Bytes:
-        """The wanted parts of a record.
+    def read(self, view: View, index: int, target: Bytes) -> None:
+        """Fill (bytes of `record_bytes`,) with the wanted parts of a record.
 
         Raises:
             EnvironmentFault: the shard is damaged or gone.
@@ -263,20 +263,22 @@ class Reader:
         name = shard.name
         try:
             header = self._headers.get(name) or self._headers.setdefault(name, store.header(shard))
-            parts = []
+            place = 0
             for run in self._runs:
                 start, end = run[0][1].start, run[-1][1].end
-                raw = store.place.read(name, header.first_byte + row * store.record_bytes + start, end - start)
+                raw = target[place : place + end - start]
+                first_byte = header.first_byte + row * self._record_bytes + start
+                if store.place.read_into(name, first_byte, raw) < len(raw):
+                    raise Torn("its end is missing")
                 for block, span in run:
-                    require_sound(raw[span.start - start : span.end - start], header, row, span, block)
-                parts.append(np.frombuffer(raw, np.uint8))
+                    require_sound(raw[span.start - start : span.end - start], header, row, block)
+                place += len(raw)
         except (Torn, FileNotFoundError) as error:
             what = str(error) if isinstance(error, Torn) else "it is missing"
             raise EnvironmentFault(
                 f"{store.place.name}: shard {name} is damaged ({what}), found at image {index}; "
                 "'edgekd knowledge RECIPE --out RUN' makes this shard anew, and no other"
             ) from error
-        return np.concatenate(parts)
 
 
 def _runs(spans: Sequence[Span], parts: Sequence[int]) -> list[list[tuple[int, Span]]]:
