@@ -18,7 +18,7 @@ from edgekd.errors import InputError
 if TYPE_CHECKING:
     from edgekd.detectors.transformers.detector import TransformersDetector
 
-FILES = ("student.float32.safetensors", "student.safetensors")
+FILES = tuple(f"student{suffix}" for suffix in (".float32.safetensors", ".safetensors"))
 _REMEDY = "give a student that edgekd trained, or the folder of a transformers model"
 
 
