@@ -4,6 +4,7 @@
     python benchmarks/search.py --parts rank           # proxy against full training, of random candidates
     python benchmarks/search.py --parts searches       # budgeted, evolution and random search, at equal steps
     python benchmarks/search.py --parts winner         # what was found, 5 fresh seeds on test
+    python benchmarks/search.py --parts cost           # what a trial costs beside its training: seconds
     python benchmarks/search.py --summary              # print what is there
 
 The pair, data and schedule are those of recipes/digits-search.yaml, which are the quickstart's. A full training is the
@@ -119,6 +120,30 @@ def winner(work: Path, overrides: tuple[str, ...]) -> None:
                 add({"part": "winner", "method": method, "seed": seed, **trained(folder, distill, overrides, seed)})
 
 
+def cost(work: Path, count: int = 100) -> None:
+    """Processor time of the study alone: trials over the whole space whose scores are made up."""
+    from tempfile import TemporaryDirectory
+    from time import process_time
+
+    from edgekd.distill.searched.options import CHOICES, WEIGHTS
+    from edgekd.recipe.search import SearchRecipe
+    from edgekd.search.distillers.space import Space
+    from edgekd.search.distillers.study import Study
+    from edgekd.search.distillers.trials import Outcome
+
+    space = Space({kind: {**choices, "weight": WEIGHTS} for kind, choices in CHOICES.items()}, {})
+    with TemporaryDirectory(dir=work) as folder:
+        study, began = Study(Path(folder), space, SearchRecipe(), 0, 4), process_time()
+        for _ in range(count):
+            trial = study.begin(None, "sampler")
+            values = [done / 100 + len(trial.candidate) / 1000 for done in range(1, 5)]
+            for done, value in enumerate(values, start=1):
+                trial.lags(done, value)
+            study.end(trial, Outcome("complete", values, "", 0))
+            study.finished()
+        add({"part": "cost", "trials": count, "cpu_s_per_trial": round((process_time() - began) / count, 4)})
+
+
 def trained(folder: Path, distill: Any, overrides: tuple[str, ...], seed: int = 0) -> dict[str, float]:
     """AP on val and test of a full training."""
     from edgekd import pipeline
@@ -152,6 +177,7 @@ def summary() -> dict[str, Any]:
         if row["part"] == "winner":
             aps.setdefault(row["method"], {})[row["seed"]] = row["test"]
     told["winner"] = aps
+    told["cpu_s_per_trial"] = [row["cpu_s_per_trial"] for row in everything if row["part"] == "cost"]
     for other in ("quickstart", "control"):
         shared = sorted(set(aps.get("searched", {})) & set(aps.get(other, {})))
         if len(shared) > 1:
@@ -174,7 +200,7 @@ def main() -> None:
     """Run the parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--parts", nargs="+", choices=("rank", "searches", "winner"), default=("searches", "rank", "winner")
+        "--parts", nargs="+", choices=("rank", "searches", "winner", "cost"), default=("searches", "rank", "winner")
     )
     parser.add_argument("--candidates", type=int, default=20, help="of part rank")
     parser.add_argument("--work", type=Path, default=Path("runs/bench-search"), help="folder of the runs")
@@ -189,6 +215,7 @@ def main() -> None:
                 "rank": lambda: rank(given.work, given.candidates, overrides),
                 "searches": lambda: searches(given.work, overrides),
                 "winner": lambda: winner(given.work, overrides),
+                "cost": lambda: cost(given.work),
             }[part]()
     print(json.dumps(summary(), indent=1))
 

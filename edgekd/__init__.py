@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Predictor,
         Recipe,
         Run,
+        Searched,
         Verdict,
         check,
         compare,
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
         gate,
         init,
         load,
+        prepare,
         profile,
         report,
         run,
+        search,
         validate,
     )  # fmt: skip
     from edgekd.errors import DivergedError, EdgekdError, EnvironmentFault, InputError, Interrupted
@@ -38,15 +41,15 @@ __version__ = "0.1.0"
 
 _ERRORS = ("DivergedError", "EdgekdError", "EnvironmentFault", "InputError", "Interrupted")
 _API = (
-    "Artifact", "Checked", "Detections", "Event", "Predictor", "Recipe", "Run", "Verdict", "check", "compare",
-    "distill", "export", "gate", "init", "load", "profile", "report", "run", "validate",
+    "Artifact", "Checked", "Detections", "Event", "Predictor", "Recipe", "Run", "Searched", "Verdict", "check",
+    "compare", "distill", "export", "gate", "init", "load", "prepare", "profile", "report", "run", "search", "validate",
 )  # fmt: skip
-_ALSO_ROOMS = ("distill", "export", "gate", "report")  # packages of these names are called like the functions
+_ALSO_ROOMS = ("distill", "export", "gate", "report", "search")  # packages of these names are called like the functions
 
 __all__ = [
     "Artifact", "Checked", "Detections", "DivergedError", "EdgekdError", "EnvironmentFault", "Event", "InputError",
-    "Interrupted", "Predictor", "Recipe", "Run", "Verdict", "__version__", "check", "compare", "distill", "export",
-    "gate", "init", "load", "profile", "report", "run", "validate",
+    "Interrupted", "Predictor", "Recipe", "Run", "Searched", "Verdict", "__version__", "check", "compare",
+    "distill", "export", "gate", "init", "load", "prepare", "profile", "report", "run", "search", "validate",
 ]  # fmt: skip
 
 

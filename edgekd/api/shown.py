@@ -54,3 +54,14 @@ class Checked(dict[str, Any]):
         return (
             f"<div><p>recipe {html.text(self['recipe'])}</p>{tables}<p>{html.text(where)}</p><ul>{warnings}</ul></div>"
         )
+
+
+class Searched(dict[str, Any]):
+    """What a search for a distiller found: a mapping as `edgekd search show --json` prints it."""
+
+    def _repr_html_(self) -> str:
+        from edgekd.search.distillers import show
+
+        control = "" if self["control"] is None else f"; control: AP {html.text(self['control'])}"
+        title = f"{html.text(self['recipe'])}: {len(self['trials'])} trials{control}"
+        return f"<div><p>{title}</p>{html.table(show.rows(self))}</div>"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgekd.cli import road, shortlist, search, verdicts, lists  # isort: skip  (in the order of --help)
+from edgekd.cli import starting, road, shortlist, search, verdicts, lists  # isort: skip  (in the order of --help)
 from edgekd.cli.app import app
 from edgekd.cli.entry import main
 
-__all__ = ["app", "lists", "main", "road", "search", "shortlist", "verdicts"]
+__all__ = ["app", "lists", "main", "road", "search", "shortlist", "starting", "verdicts"]

@@ -28,40 +28,12 @@ from edgekd.cli.app import (
     finish,
     print_json,
     print_pairs,
+    print_rows,
     recipe_file,
     turn_seconds,
 )  # fmt: skip
 from edgekd.errors import InputError
 from edgekd.terminal import print_lines
-
-
-@app.command()
-def init(
-    data: Annotated[
-        str | None,
-        typer.Argument(help="a data.yaml, a COCO JSON of the train split, or 'digits'", show_default=False),
-    ] = None,
-    *,
-    teacher: Annotated[Path, typer.Option("--teacher", help="weights of a detector that is good at this data")],
-    teacher_model: Annotated[
-        str | None, typer.Option("--teacher-model", help="its model, where the weights do not say it")
-    ] = None,
-    student: Annotated[
-        str | None, typer.Option("--student", help="a model or weights; default: one that suits the teacher")
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="where it will run: a name or a YAML file")] = "local",
-    out: Annotated[Path | None, typer.Option("--out", help="file to write; default: named after the data")] = None,
-    from_yolo: Annotated[
-        Path | None, typer.Option("--from-yolo", help="take over the args.yaml of a `yolo train`")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Write a first recipe, by looking at data, teacher, device and machine. Asks nothing, overwrites nothing."""
-    from edgekd.stages.starting.first_recipe import Wishes, write_first_recipe
-
-    wishes = Wishes(data, teacher, teacher_model, student, device, out, from_yolo)
-    result = write_first_recipe(wishes)
-    print_json(result) if as_json else print_lines([result["file"], f"next: {result['next']}"])
 
 
 @app.command()
@@ -199,9 +171,39 @@ def bundle(
 
 
 @app.command()
-def report(run_dir: RunPath, set_: Set = None, as_json: Json = False) -> None:
-    """Build report.html, report.md and report.json from the files of a run."""
-    _single(run_dir, set_, "report", as_json)
+def report(
+    run_dirs: Annotated[list[Path], typer.Argument(metavar="RUN [RUN ...]", help="run directory", show_default=False)],
+    set_: Set = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", callback=file_to_write, help="of several runs: HTML file  [default: side-by-side.html]"),
+    ] = None,
+    opened: Annotated[bool, typer.Option("--open", help="show it in a browser")] = False,
+    as_json: Json = False,
+) -> None:
+    """Build report.html, report.md and report.json from the files of a run; of several, one page side by side."""
+    from edgekd.stages.several import open_in_browser, write_side_by_side
+
+    if len(run_dirs) == 1:
+        if out is not None:
+            raise InputError(f"--out {out}: is for several runs; that of one is {run_dirs[0] / 'report.html'}")
+        from edgekd import pipeline
+
+        outcome = pipeline.again(run_dirs[0], tuple(set_ or ()), "report")
+        if opened:
+            open_in_browser(run_dirs[0] / "report.html")
+        finish(outcome, as_json)
+    if set_:
+        raise InputError("--set: changes the report of one run; name one")
+    file = out or Path("side-by-side.html")
+    result, table = write_side_by_side(run_dirs, file)
+    if as_json:
+        print_json(result)
+    else:
+        print_rows(table, as_json=False)
+        print_lines([f"report: {file}"])
+    if opened:
+        open_in_browser(file)
 
 
 @app.command()

@@ -194,6 +194,7 @@ class Family(Protocol):
             written by `Trainable.save`, then those of `Trainable.publish`. `open` reads each.
         train_defaults: keys of `train:` that are laid under those of a recipe whose student is of this family.
         style: how its students are trained where that is not the engine's way.
+        teach_only: optional; names among its models that can teach, but not be trained.
         packages: distributions whose versions decide what a training gives, beside torch and the engine.
     """
 

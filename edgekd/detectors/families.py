@@ -39,6 +39,17 @@ def family_names() -> list[str]:
     return [*_BUILT_IN, *(name for name in _REGISTRY if name not in _BUILT_IN)]
 
 
+def only_teaches(name: str, model: str) -> bool:
+    """Whether a model of that family can teach, but not be trained."""
+    one = family(name)
+    return not one.student_files or model in getattr(one, "teach_only", ())
+
+
+def student_models(name: str) -> list[str]:
+    """Names of a family's models that can be trained."""
+    return [model for model in family(name).models() if not only_teaches(name, model)]
+
+
 def meant(model: str | None, weights: Path | None) -> str | None:
     """The family that a recipe without `family` means: the first that accepts what is given; None if none does.
 

@@ -205,7 +205,7 @@ def _gives(spec: Spec, part: QueryPart) -> str:
     head = spec.head
     if not isinstance(head, QueryHead):
         return f"a {head.kind} head"
-    return f"{'a' if part in head.gives else 'no'} {part.replace('_', ' ')} to give"
+    return "it" if part in head.gives else "none"
 
 
 def _memory(spec: Spec) -> str:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from edgekd import __version__
-from edgekd.atomic import disk_faults, read_json, sha256_json, write_json
+from edgekd.atomic import disk_faults, sha256_json
 from edgekd.data import config as data_config
 from edgekd.devices import catalog
 from edgekd.devices.contract import DeviceSpec
 from edgekd.errors import EnvironmentFault, InputError
+from edgekd.gate.policy import check_names
 from edgekd.gate.verdict import EXIT_CODES
 from edgekd.progress import say
 from edgekd.recipe.schema import TargetEnvelope
 from edgekd.search.facts import FactsStore
 from edgekd.search.latency_fit import Fit, Point, Prediction
+from edgekd.search.memory import MEASURED, Memory
 from edgekd.search.students import Candidate, space
 from edgekd.search.untrained import Workshop, few_images
 from edgekd.search.verdicts import (
@@ -30,13 +30,11 @@ from edgekd.search.verdicts import (
     fits,
     next_to_measure,
     predicted_out,
+    surpassed_by,
 )
 from edgekd.stages.binding import Bound, bind_recipe
-from edgekd.stages.context import CODE_VERSIONS
 from edgekd.stages.ready import check_environment
 
-MEASURED = "measured.json"  # in the folder: what every device has measured so far
-_DECIDING = ("export", "runs_there", "profile")  # stages whose code decides a result
 _AGAIN = ("invalid", "open")
 
 
@@ -69,6 +67,12 @@ class Shortlist:
     def kept(self, candidate: Candidate) -> bool | None:
         """Whether it keeps its budgets; None where that is not known."""
         return fits(self.result(candidate), self.budgets[candidate.name])
+
+    @property
+    def keeping(self) -> list[Candidate]:
+        """Those that are known to keep their budgets, the best of its series first; none without budgets."""
+        kept = [one for one in self.candidates if self.kept(one)]
+        return sorted(kept, key=lambda one: (-(one.coco_ap or 0.0), -one.size_px, -one.facts.parameters, one.name))
 
     def fit(self, target: str) -> Fit:
         """Latencies of a target as far as they were measured, on this device and on others."""
@@ -138,6 +142,7 @@ def shortlist(
         data = few_images(data_config.load(bound.data, cache, bound.base))
         facts = FactsStore(folder / "models.json", data.class_names, data.channels)
         found = Shortlist(bound, spec, folder, space(bound, spec, facts))
+        _check_budgets(found, data.class_names)
         memory = Memory(folder / MEASURED, found, facts)
         found.results, found.elsewhere = memory.results(), memory.elsewhere()
         if measuring:
@@ -185,8 +190,9 @@ def _rule_out(found: Shortlist, *, everything: bool) -> None:
         if found.result(one).status == "open":
             limit = found.budgets[one.name].get("max_p90_ms")
             why = predicted_out(one, predictions[one.name], points[one.target.name], limit, measured)
-            if why:
-                found.skipped[one.name] = why
+            better = surpassed_by(one, found.keeping)
+            if better or why:
+                found.skipped[one.name] = f"no better than {better}, which keeps its budgets" if better else str(why)
 
 
 def _next(found: Shortlist, waiting: Sequence[Candidate]) -> Candidate:
@@ -199,63 +205,6 @@ def _next(found: Shortlist, waiting: Sequence[Candidate]) -> Candidate:
     return next_to_measure(waiting, predictions, limits, known)
 
 
-class Memory:
-    """What was measured, in a file: of each candidate on each device the result, and a hash of all that decides it.
-
-    Args:
-        path: of the file.
-        found: whose candidates are looked up.
-    """
-
-    def __init__(self, path: Path, found: Shortlist, facts: FactsStore) -> None:
-        self._path, self._found, self._facts = path, found, facts
-        try:
-            self._known: dict[str, Any] = read_json(path) if path.is_file() else {}
-        except ValueError:
-            raise InputError(f"{path}: is damaged; remove it, what it names is measured again") from None
-
-    def results(self) -> dict[str, Result]:
-        """Of this device: what holds still."""
-        found = {}
-        for one in self._found.candidates:
-            entry = self._known.get(self._place(one))
-            if entry and entry["key"] == self._key(one):
-                found[one.name] = Result(**{**entry["result"], "notes": tuple(entry["result"]["notes"])})
-        return found
-
-    def elsewhere(self) -> dict[str, list[Point]]:
-        """Of other devices, by target: whatever was measured there, for predictions."""
-        points: dict[str, list[Point]] = {}
-        for place, entry in self._known.items():
-            name, _, device = place.rpartition("@")
-            result = entry["result"]
-            if device != self._found.device.name and result["status"] == "measured" and result["p90_ms"]:
-                point = Point(device, entry["gflops"], entry["parameters"], result["p90_ms"])
-                points.setdefault(name.rpartition("/")[2], []).append(point)
-        return points
-
-    def keep(self, candidate: Candidate, result: Result) -> None:
-        """Write down what was measured, at once."""
-        self._known[self._place(candidate)] = {
-            "key": self._key(candidate), "result": asdict(result),
-            "gflops": candidate.facts.gflops, "parameters": candidate.facts.parameters,
-        }  # fmt: skip
-        write_json(self._path, self._known)
-
-    def _place(self, candidate: Candidate) -> str:
-        return f"{candidate.name}@{self._found.device.name}"
-
-    def _key(self, candidate: Candidate) -> str:
-        recipe = self._found.bound.recipe
-        about: Mapping[str, Any] = {
-            "edgekd": __version__, "code": {name: CODE_VERSIONS[name] for name in _DECIDING},
-            "model": self._facts.key(candidate.model), "size_px": candidate.size_px, "head": recipe.student.head,
-            "target": candidate.target.model_dump(mode="json"), "device": self._found.device.model_dump(mode="json"),
-            "protocol": recipe.search.students.protocol,
-        }  # fmt: skip
-        return sha256_json(dict(about))
-
-
 def _device(bound: Bound, asked: str | None) -> DeviceSpec:
     if asked is not None:
         return next((one for one in bound.devices if one.name == asked), None) or catalog.load(asked)
@@ -263,6 +212,16 @@ def _device(bound: Bound, asked: str | None) -> DeviceSpec:
         names = ", ".join(one.name for one in bound.devices)
         raise InputError(f"--device: {bound.where} has several devices ({names}); say which one with --device NAME")
     return bound.devices[0] if bound.devices else catalog.load("local")
+
+
+def _check_budgets(found: Shortlist, class_names: Sequence[str]) -> None:
+    """Refuse budgets on what is neither a candidate nor of the recipe: a typing error would be no budget at all."""
+    bound = found.bound
+    targets = {one.name for one in bound.targets} | {one.target.name for one in found.candidates}
+    devices = {one.name for one in bound.devices} | {found.device.name}
+    problems = check_names(bound.gate, sorted(targets), sorted(devices), class_names, f"{bound.where}: gate")
+    if problems:
+        raise InputError(*problems)
 
 
 def _check_environment(found: Shortlist, waiting: Sequence[Candidate]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from edgekd.search.latency_fit import Prediction
 from edgekd.search.published import sources
 from edgekd.search.shortlist import Shortlist
 from edgekd.search.students import Candidate
-from edgekd.search.verdicts import BUDGETS, dominated_by, excess, nearest
+from edgekd.search.verdicts import BUDGETS, dominated_by, excess, nearest, surpassed_by
 
 _UNITS = {"max_p90_ms": "ms", "max_memory_mb": "MB", "max_size_mb": "MB", "max_energy_mj": "mJ"}
 
@@ -37,6 +37,7 @@ def content(found: Shortlist) -> dict[str, Any]:
         "protocol": found.bound.recipe.search.students.protocol,
         "exit_code": found.exit_code,
         "front": [one["name"] for one in fitting if one["dominated_by"] is None],
+        "best": [one["name"] for one in fitting if one["dominated_by"] is None and one["surpassed_by"] is None],
         "nearest": None if closest is None else {"name": closest[0].name, "budget": closest[1], "times": closest[2]},
         "candidates": entries,
         "coco_ap_sources": [{"source": title, "url": url} for title, url in sources()],
@@ -58,7 +59,7 @@ def rows(told: Mapping[str, Any]) -> list[dict[str, Any]]:
             "candidate": one["name"], "GFLOPs": digits(one["gflops"]),
             "COCO AP": DASH if one["coco_ap"] is None else f"{one['coco_ap']:.1f}",
             "p90 ms": digits(one["p90_ms"]), "memory MB": digits(one["memory_mb"]),
-            "file MB": digits(one["size_mb"]), "verdict": _verdict(one),
+            "file MB": digits(one["size_mb"]), "verdict": _verdict(one, told["best"]),
         }
         for one in told["candidates"]
         if one["status"] == "measured"
@@ -75,7 +76,10 @@ def lines(told: Mapping[str, Any]) -> list[str]:
     open_ = [one for one in told["candidates"] if one["status"] == "open"]
     reasons: dict[str, list[str]] = {}
     for one in open_:
-        reasons.setdefault(one["reason"] or "not measured yet", []).append(one["name"])
+        why = one["reason"] or "not measured yet"
+        for start in ("no better than", "predicted slower than"):  # the page says than which
+            why = f"{start} one that keeps the budgets" if why.startswith(start) else why
+        reasons.setdefault(why, []).append(one["name"])
     said += [f"not measured, {why}: {_some(names)}" for why, names in reasons.items()]
     return [*said, *_answer(told)]
 
@@ -83,11 +87,11 @@ def lines(told: Mapping[str, Any]) -> list[str]:
 def _answer(told: Mapping[str, Any]) -> list[str]:
     if not any(one["status"] == "measured" for one in told["candidates"]):
         return [f"nothing could be measured on {told['device']}"]
-    if told["front"]:
+    if told["best"]:
         budgeted = any(one["budgets"] for one in told["candidates"])
-        kind = "fit and are not dominated" if budgeted else "are not dominated; no budget of the gate is on this device"
-        example = f"edgekd shortlist RECIPE --device {told['device']} --pick {told['front'][-1]} --out recipe.yaml"
-        return [f"{len(told['front'])} {kind}: {', '.join(told['front'])}", f"take one of them: {example}"]
+        kind = "within the budgets" if budgeted else "not dominated (no budget of the gate is on this device)"
+        example = f"edgekd shortlist RECIPE --device {told['device']} --pick {told['best'][-1]} --out recipe.yaml"
+        return [f"best {kind}: {', '.join(told['best'])}", f"take one of them: {example}"]
     closest = told["nearest"]
     if closest is None:
         return ["which candidates keep the budgets is not known: what they limit was not measured there"]
@@ -110,7 +114,8 @@ def _entry(
         "reason": result.reason or found.skipped.get(one.name, ""),
         **{figure: getattr(result, figure) for figure in ("p50_ms", *BUDGETS.values())},
         "spread": result.spread, "notes": list(result.notes), "budgets": budgets, "excess": excess(result, budgets),
-        "fits": found.kept(one), "dominated_by": dominating if result.status == "measured" else None,
+        "fits": found.kept(one), "surpassed_by": surpassed_by(one, found.keeping),
+        "dominated_by": dominating if result.status == "measured" else None,
         "predicted": None if predicted is None or result.status != "open" else {"p90": asdict(predicted)},
     }  # fmt: skip
 
@@ -119,14 +124,13 @@ def _order(entry: Mapping[str, Any]) -> tuple[bool, float, str]:
     return entry["p90_ms"] is None, entry["p90_ms"] or 0.0, entry["name"]
 
 
-def _verdict(one: Mapping[str, Any]) -> str:
-    broken = [budget for budget, share in one["excess"].items() if share is not None and share > 1]
-    words = [f"over {budget}" for budget in broken]
-    if not broken and one["fits"] is True:
-        words.append("fits")
-    if one["dominated_by"]:
-        words.append(f"dominated by {one['dominated_by']}")
-    return ", ".join(words) or "-"
+def _verdict(one: Mapping[str, Any], best: Sequence[str]) -> str:
+    broken = [f"over {budget}" for budget, share in one["excess"].items() if share is not None and share > 1]
+    if broken:
+        return ", ".join(broken)
+    if one["name"] in best:
+        return "best"
+    return "dominated" if one["dominated_by"] else "fits" if one["fits"] else "-"
 
 
 def _some(names: list[str], most: int = 6) -> str:

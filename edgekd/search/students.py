@@ -123,9 +123,9 @@ def _models(asked: StudentsRecipe, where: str) -> list[str]:
     for index, model in enumerate(asked.models):
         name = families.meant(model, None)
         if name is None:
-            known = [one for name in family_names() if family(name).student_files for one in family(name).models()]
+            known = [one for name in family_names() for one in families.student_models(name)]
             problems.append(f"{where}.models[{index}]: {unknown('model', model, known)}")
-        elif not family(name).student_files:
+        elif families.only_teaches(name, model):
             problems.append(
                 f"{where}.models[{index}]: {model} of family {name} can teach, but not be trained; name a student"
             )
@@ -146,7 +146,7 @@ def _every_model() -> list[str]:
         if one.student_files and (reason := one.missing()):
             say(f"shortlist: family {name} is left out: {reason}")
         elif one.student_files:
-            models += one.models()
+            models += families.student_models(name)
     return models
 
 

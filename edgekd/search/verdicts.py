@@ -90,6 +90,12 @@ def dominated_by(candidate: Candidate, results: Mapping[str, Result], candidates
     return min(better, key=lambda pair: pair[1].p50_ms or math.inf)[0].name if better else None
 
 
+def surpassed_by(candidate: Candidate, keeping: Sequence[Candidate]) -> str | None:
+    """Of candidates that keep their budgets, one that is better than this one, whatever this one's latency is."""
+    better = (one for one in keeping if one.at_least_as_good(candidate) and not candidate.at_least_as_good(one))
+    return next((one.name for one in better), None)
+
+
 def nearest(
     candidates: Sequence[Candidate], results: Mapping[str, Result], budgets: Mapping[str, Mapping[str, float]]
 ) -> tuple[Candidate, str, float] | None:

@@ -183,7 +183,8 @@ def _prepare(run: Path) -> tuple[Any, str]:
         metrics = path.parent / "metrics.json"
         figures = read_json(metrics) if metrics.is_file() else {"ap": None}
         rows.append({"method": path.parent.name, **figures, "file": str(path)})
-        absorbed = "" if figures["ap"] is None else f"AP {figures['ap']:.3f}  teacher {figures['teacher_ap']:.3f}  "
+        known = {"AP": figures["ap"], "teacher": figures.get("teacher_ap")}
+        absorbed = "".join(f"{name} {value:.3f}  " for name, value in known.items() if value is not None)
         lines.append(f"{path.parent.name:<11} {absorbed}{path}")
     return rows, plain.lines(lines)
 

@@ -46,12 +46,14 @@ def test_every_name_is_there_and_typed() -> None:
         edgekd.distil  # noqa: B018
 
 
-@pytest.mark.parametrize("name", ["distill", "export", "gate", "report"])
+@pytest.mark.parametrize("name", ["distill", "export", "gate", "report", "search"])
 def test_packages_are_called_like_the_functions_of_their_name(name: str, tmp_path: Path) -> None:
     __import__(f"edgekd.{name}")
     assert inspect.ismodule(getattr(edgekd, name))
     with pytest.raises(edgekd.InputError, match=r"no run directory|no such recipe"):
-        getattr(edgekd, name)(tmp_path / "nothing.yaml", **({"out": tmp_path / "run"} if name == "distill" else {}))
+        getattr(edgekd, name)(
+            tmp_path / "nothing.yaml", **({"out": tmp_path / "run"} if name in ("distill", "search") else {})
+        )
 
 
 def test_errors_are_those_of_the_command_line() -> None:

@@ -20,7 +20,7 @@ def entry(name: str, **changes: Any) -> dict[str, Any]:
 
 def content(*entries: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {
-        "recipe": "street", "device": "board", "protocol": "quick", "front": [], "nearest": None,
+        "recipe": "street", "device": "board", "protocol": "quick", "front": [], "best": [], "nearest": None,
         "candidates": list(entries), "coco_ap_sources": [{"source": "docs", "url": "https://example.org"}], **changes,
     }  # fmt: skip
 
@@ -55,7 +55,7 @@ def test_without_anything_measured_nothing_is_drawn() -> None:
 
 
 def test_a_prediction_stands_apart_and_as_an_interval() -> None:
-    measured, _, waiting = page(content(MEASURED, PREDICTED, front=[MEASURED["name"]])).partition("Not measured")
+    measured, _, waiting = page(content(MEASURED, PREDICTED, best=[MEASURED["name"]])).partition("Not measured")
     assert "yolo11x" not in measured
     assert "202" not in measured
     assert "200 to 400 ms" in waiting.replace("202", "200").replace("404", "400")

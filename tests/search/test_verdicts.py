@@ -18,6 +18,7 @@ from edgekd.search.verdicts import (
     nearest,
     next_to_measure,
     predicted_out,
+    surpassed_by,
 )
 from tests.search.made import candidate, measured
 
@@ -134,3 +135,9 @@ def test_without_a_budget_comes_what_differs_most_from_all_that_is_known() -> No
     predictions = {NANO.name: Prediction(5, 4, 6), SMALL.name: Prediction(18, 14, 23), OTHER.name: Prediction(7, 5, 9)}
     limits: dict[str, float | None] = dict.fromkeys(predictions, None)
     assert next_to_measure([NANO, SMALL, OTHER], predictions, limits, {"onnx-fp32": [2.0, 7.0]}) is SMALL
+
+
+def test_what_is_worse_than_one_that_keeps_the_budgets_is_surpassed() -> None:
+    assert surpassed_by(PICO, [OTHER, NANO]) == NANO.name
+    assert surpassed_by(NANO, [NANO, OTHER]) is None
+    assert surpassed_by(candidate("yolo11n", coco_ap=39.5, target_name="openvino-fp32"), [NANO]) is None  # as good

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from edgekd.data.digits import CLASS_NAMES
+from edgekd.detectors.contract import Asked
+from edgekd.detectors.families import open_detector
 from edgekd.stages.binding import hash_of_weights
 from tests.detectors.transformers.folders import change, network, write
 from tests.stages.tiny import edgekd, short_protocol, write_recipe
@@ -94,7 +96,7 @@ def test_a_folder_is_known_by_what_is_read_of_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize("teacher", ["dfine-p", "rt-detr-p"])
 def test_a_whole_run(teacher: str, folder: Path) -> None:
     """From the folder to the gate; the teacher, which knows nothing, is measured first."""
-    path = recipe(folder, teacher, ("pkd",), gate={})
+    path = recipe(folder, teacher, ("pkd",), gate=None)
     with short_protocol():
         ended = edgekd("run", path, "--out", folder / "run", "--json")
     assert ended.code == 0, ended.err
@@ -102,3 +104,24 @@ def test_a_whole_run(teacher: str, folder: Path) -> None:
     assert (folder / "run/student/student.pt").is_file()
     again = edgekd("run", path, "--out", folder / "run", "--json")
     assert "teacher" in again.kept
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("student", ["dfine-p", "rt-detr-v2-p"])
+def test_a_student_of_transformers(student: str, folder: Path) -> None:
+    """Trained by the engine's loop with its own losses, exported, and opened again as a teacher."""
+    path = recipe(folder, "rt-detr-p", ("pkd",), gate=None)
+    write_recipe(
+        path,
+        teacher={"weights": "teacher"},
+        student={"model": student},
+        distill=[{"method": "pkd"}],
+        export=["onnx-fp32"],
+        gate=None,
+    )
+    with short_protocol():
+        ended = edgekd("run", path, "--out", folder / "run", "--json")
+    assert ended.code == 0, ended.err
+    opened = open_detector(None, Asked(None, folder / "run/student/student.safetensors", (), 3, "here"))
+    assert (opened.spec.family, opened.spec.name, opened.spec.class_names) == ("transformers", student, CLASS_NAMES)
+    assert (folder / "run/student/student.float32.safetensors").is_file()

@@ -54,7 +54,7 @@ def _head(network: Any, strides: tuple[int, ...]) -> QueryHead:
     gives: tuple[QueryPart, ...] = ("class_logits", "boxes")
     if can_be_watched(network) and len(strides) == config.num_feature_levels:
         gives = (*gives, "layers", "embeddings", "memory", "decoder", "self_attention", "cross_attention")
-        gives = (*gives, "class_embedding") if config.num_denoising > 0 else gives
+        gives = (*gives, "class_embedding", "denoising") if config.num_denoising > 0 else gives
     elif hasattr(network, MAPS):
         gives = (*gives, "memory")
     return QueryHead(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,36 +20,48 @@ from edgekd.detectors.transformers.models import Kind
 from edgekd.detectors.transformers.network import predict, trunk
 from edgekd.errors import InputError
 
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` since Python 3.11
+
 
 class TransformersDetector:
     """A detector whose network is one of the library's `...ForObjectDetection` (`module`)."""
 
-    def __init__(self, module: Any, name: str, kind: Kind, columns: Sequence[str], spec: Spec | None = None) -> None:
+    def __init__(
+        self,
+        module: Any,
+        name: str,
+        kind: Kind,
+        columns: Sequence[str],
+        spec: Spec | None = None,
+        classes: Sequence[int] | None = None,
+    ) -> None:
         """See the class.
 
         Args:
             module: see `network.prepare`.
             columns: names of the columns of the class logits, but for that of no object.
             spec: of a network whose description is known.
+            classes: columns that are classes; None: those with a name.
         """
         self.module = module
         self.kind = kind
         self.column_names = tuple(columns)
-        self.columns = kept(columns)
+        self.columns = kept(columns) if classes is None else tuple(classes)
         self.spec = spec or describe(module, name, tuple(columns[column] for column in self.columns))
 
-    def with_taps(self, paths: Sequence[str]) -> TransformersDetector:
+    def with_taps(self, paths: Sequence[str]) -> Self:
         """See `Detector.with_taps`."""
         known = {tap.path for tap in self.spec.taps}
         fresh = [path for path in dict.fromkeys(paths) if path not in known]
         taps = taps_at(self.module, self.spec.size_multiple, fresh, self.kind.softmax) if fresh else ()
         return self._like(self.module, replace(self.spec, taps=self.spec.taps + taps)) if taps else self
 
-    def with_module(self, module: nn.Module) -> TransformersDetector:
+    def with_module(self, module: nn.Module) -> Self:
         """See `Detector.with_module`."""
         return self._like(module, self.spec)
 
-    def frozen(self) -> TransformersDetector:
+    def frozen(self) -> Self:
         """See `Detector.frozen`."""
         return self.with_module(deepcopy(self.module).eval().requires_grad_(False))
 
@@ -139,8 +151,8 @@ class TransformersDetector:
         classes = None if embedding is None else embedding.weight[columns]
         return Decoder(int(network.config.d_model), run, own_content, classes)
 
-    def _like(self, module: nn.Module, spec: Spec) -> TransformersDetector:
-        return TransformersDetector(module, self.spec.name, self.kind, self.column_names, spec)
+    def _like(self, module: nn.Module, spec: Spec) -> Self:
+        return type(self)(module, self.spec.name, self.kind, self.column_names, spec, self.columns)
 
 
 class QueryExport(nn.Module):

@@ -22,9 +22,14 @@ _LEAST = 1e-6  # of a side or a place of a box that is asked about, as a share o
 
 
 class Seen:
-    """What hooks noted in one pass of a decoder."""
+    """What hooks noted in one pass of a decoder, of all its queries but denoising ones, which stand before the others.
+
+    Attributes:
+        first: place of the first query that is none.
+    """
 
     def __init__(self) -> None:
+        self.first = 0
         self.decoder: dict[str, Any] = {}
         self.references: list[Tensor] = []
         self.embeddings: list[Tensor] = []
@@ -41,7 +46,7 @@ class Seen:
             found |= {f"memory-{level}": one for level, one in enumerate(as_maps(memory, sizes))}
         if "embeddings" in parts:
             first = 0 if every else -1
-            found["content"] = self.decoder["inputs_embeds"]
+            found["content"] = self.decoder["inputs_embeds"][:, self.first :]
             found["embeddings"] = torch.stack(self.embeddings[first:], 1)
             found["references"] = torch.stack(self.references[first:], 1)
         return found
@@ -55,17 +60,22 @@ def can_be_watched(network: Any) -> bool:
 
 
 @contextmanager
-def watched(network: Any, parts: frozenset[Part]) -> Iterator[Seen]:
-    """During the block, what the decoder is given and gives in one pass, where `parts` need it."""
+def watched(network: Any, parts: frozenset[Part], own: int | None = None) -> Iterator[Seen]:
+    """During the block, what the decoder is given and gives in one pass, where `parts` need it.
+
+    Args:
+        own: how many queries are no denoising ones; None: all.
+    """
     seen = Seen()
     decoder = network.model.decoder
 
     def began(_module: Any, _inputs: Any, given: dict[str, Any]) -> None:
         seen.decoder = given
+        seen.first = 0 if own is None else given["inputs_embeds"].shape[1] - own
 
     def layer_ended(_module: Any, _inputs: Any, given: dict[str, Any], output: Tensor) -> None:
-        seen.references.append(given["reference_points"][:, :, 0])
-        seen.embeddings.append(output)
+        seen.references.append(given["reference_points"][:, seen.first :, 0])
+        seen.embeddings.append(output[:, seen.first :])
 
     with ExitStack() as stack:
         if any(isinstance(part, Attention) or part in NOTED for part in parts):
@@ -172,7 +182,7 @@ def looks_of(network: Any, found: Mapping[str, Tensor], maps: Sequence[Tensor]) 
 
 def _self_attention(seen: Seen, index: int) -> Any:
     def hook(part: Any, _inputs: Any, given: dict[str, Any], _output: Any) -> None:
-        placed = given["hidden_states"] + given["position_embeddings"]
+        placed = (given["hidden_states"] + given["position_embeddings"])[:, seen.first :]
         heads = part.q_proj.out_features // part.head_dim
         seen.looks[f"self-{index}"] = explicit_attention(part.q_proj(placed), part.k_proj(placed), heads)
 
@@ -186,7 +196,8 @@ def _cross_attention(seen: Seen, index: int) -> Any:
         placed, boxes = given["hidden_states"], given["reference_points"]
         if given.get("position_embeddings") is not None:
             placed = placed + given["position_embeddings"]
-        weights = output[1].flatten(3)  # (B, Q, heads, points of all levels)
+        placed, boxes = placed[:, seen.first :], boxes[:, seen.first :]
+        weights = output[1][:, seen.first :].flatten(3)  # (B, Q, heads, points of all levels)
         offsets = part.sampling_offsets(placed).reshape(*weights.shape, 2)
         counts = _points(part, part.n_levels)
         reach = torch.cat([offsets.new_full((count,), 1 / count) for count in counts])[:, None]

@@ -76,11 +76,24 @@ def built(config: Any, where: str) -> Any:
         InputError: a part is not installed, would have to be downloaded, or does not fit the rest.
     """
     try:
-        return network_class(config, where)(config).float().eval()
+        network = network_class(config, where)(config).float().eval()
     except InputError:
         raise
     except Exception as error:  # widths that do not fit one another break anywhere
         raise InputError(f"{where}: cannot be built ({_first_line(error)}); correct config.json") from error
+    return _drawn_anew(network)
+
+
+def _drawn_anew(network: Any) -> Any:
+    """With convolutions and batch norms as ResNets begin: behind those of the library, near zero, signals die."""
+    from torch import nn
+
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(part, nn.BatchNorm2d):
+            part.reset_parameters()
+    return network
 
 
 def _first_line(error: Exception) -> str:

@@ -37,6 +37,8 @@ KINDS: dict[str, Kind] = {
     "lw_detr": Kind(),
 }
 
+LEARN = ("rt_detr", "rt_detr_v2", "d_fine", "deimv2")  # model types that can be trained here
+
 _WIDTHS = [16, 24, 32, 48]
 _RESNET = {
     "embedding_size": 16, "hidden_sizes": _WIDTHS, "depths": [1, 1, 1, 1], "layer_type": "basic",
@@ -53,6 +55,7 @@ _REAL_TIME = {
     "encoder_hidden_dim": 32, "encoder_in_channels": _WIDTHS[1:], "encoder_ffn_dim": 64, "encoder_attention_heads": 4,
     "hidden_expansion": 0.5, "d_model": 32, "decoder_in_channels": [32, 32, 32], "decoder_ffn_dim": 64,
     "decoder_attention_heads": 4, "decoder_layers": 3, "num_queries": 50, "num_denoising": 20,
+    "freeze_backbone_batch_norms": False,
 }  # fmt: skip
 _DETR = {
     "backbone_config": {"model_type": "resnet", **_RESNET}, "use_timm_backbone": False, "backbone": None,

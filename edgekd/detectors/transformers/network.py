@@ -45,7 +45,7 @@ def with_maps(network: Any, strides: Sequence[int]) -> None:
 
 def trunk(network: Any, images: Tensor) -> None:
     """Everything before the decoder; where the library has no way to stop there, the decoder, too."""
-    pixels, mask = _pixels(network, images)
+    pixels, mask = masked_pixels(network, images)
     base = network.model
     if hasattr(base, "conv_encoder"):  # DEIMv2
         base.encoder(base.conv_encoder(pixels))
@@ -66,7 +66,7 @@ def predict(
         is the score; with a box distribution also `corners` (B, D, Q, 4 * bins), logits of left, top, right, bottom;
         what else the parts ask for, by the names of `inside`.
     """
-    pixels, mask = _pixels(network, images)
+    pixels, mask = masked_pixels(network, images)
     if inside.can_be_watched(network):
         every = "layers" in parts
         with inside.every_layer(network, every), inside.watched(network, parts) as seen:
@@ -84,7 +84,7 @@ def predict(
     return found
 
 
-def _pixels(network: Any, images: Tensor) -> tuple[Tensor, Tensor]:
+def masked_pixels(network: Any, images: Tensor) -> tuple[Tensor, Tensor]:
     """Normalised, and a mask that calls all of it image: for a student letterboxed borders are part of it, too."""
     pixels = (images - network.pixel_mean) / network.pixel_std
     return pixels, torch.ones_like(pixels[:, 0])

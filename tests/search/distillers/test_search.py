@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+from edgekd.errors import InputError
 from edgekd.recipe.load import read_recipe
 from edgekd.recipe.schema import Recipe
+from edgekd.recipe.search import SearchRecipe
 from edgekd.search.distillers.proxy import Extent, extent_of
+from edgekd.search.distillers.space import space_of
 from edgekd.stages.binding import bind_recipe
 from tests.stages.tiny import Ended, edgekd, read, weights, write_recipe
 
@@ -104,9 +107,7 @@ def test_it_goes_on_where_it_was_and_nothing_is_trained_twice(done: tuple[Path, 
     ("changes", "text"),
     [
         ({"kinds": ["logits"]}, "holds a search that differs in space.global.attention"),
-        ({"sampler": "random"}, "holds a search that differs in search.sampler (tpe, now random)"),
-        ({"proxy": {**SEARCH["proxy"], "steps": 3}}, "holds a search that differs in proxy.steps (2, now 3)"),
-        ({"proxy": {**SEARCH["proxy"], "images": 9}}, "holds a search that differs in proxy.data.train"),
+        ({"proxy": {**SEARCH["proxy"], "steps": 3, "images": 9}}, "holds a search that differs in proxy.data.train"),
     ],
 )
 def test_a_search_of_something_else_says_what_differs(
@@ -144,18 +145,30 @@ def test_how_much_a_trial_trains() -> None:
         ({"space": {"global": {"scales": ["none"]}}}, "search.space.global: unknown key 'scales'"),
         ({"space": {"global": {"scale": ["pool3"]}}}, "search.space.global.scale: unknown scale 'pool3'"),
         ({"space": {"global": {"weight": [0]}}}, "search.space.global.weight: got 0.0, allowed: numbers above 0"),
-        ({"space": {"fgbg": {"scale": ["none"]}}}, "search.space: unknown kind 'fgbg'"),
-        (
-            {"proxy": {"imgsz": 80}},
-            "search.proxy.imgsz: 80 is not a multiple of 32, the student's largest stride; choose",
-        ),
-        ({"proxy": {"images": 20, "held_out": 6}}, "20 images and 6 held out are 26, but train has 24"),
+        ({"kinds": ["global"], "space": {"fgbg": {"scale": ["none"]}}}, "search.space: unknown kind 'fgbg'"),
     ],
 )
-def test_what_is_refused(folder: Path, tmp_path: Path, changes: dict[str, Any], text: str) -> None:
-    ended = edgekd("search", recipe(folder, **changes), "--out", tmp_path / "S")
-    assert ended.code == 2
-    assert any(text in problem for problem in ended.problems), ended.err
+def test_a_space_of_what_there_is_not_is_refused(changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        space_of(SearchRecipe.model_validate(changes), None, "x.yaml")  # type: ignore[arg-type]
+    assert caught.value.problems[0].startswith(f"x.yaml: {text}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        (
+            {"imgsz": 80},
+            "search.proxy.imgsz: 80 is not a multiple of 32, the student's largest stride; choose 64 or 96",
+        ),
+        ({"images": 20, "held_out": 6}, "20 images and 6 held out are 26, but train has 24; lower images or held_out"),
+    ],
+)
+def test_a_proxy_that_cannot_be_trained_is_refused(
+    folder: Path, tmp_path: Path, changes: dict[str, Any], text: str
+) -> None:
+    ended = edgekd("search", recipe(folder, proxy=changes), "--out", tmp_path / "S")
+    assert ended.code == 2 and text in ended.err
 
 
 def test_kinds_that_cannot_serve_the_pair_are_left_out_or_refused(folder: Path, tmp_path: Path) -> None:
