@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test test-slow devicelab lint format install install-dev clean
+.PHONY: quickstart test test-slow devicelab lint format docs install install-dev clean
 
 quickstart: install
 	$(BIN)/edgekd run recipes/quickstart.yaml --out runs/quickstart
@@ -27,6 +27,10 @@ lint: install-dev
 format: install-dev
 	$(BIN)/ruff check --fix edgekd tests benchmarks
 	$(BIN)/ruff format edgekd tests benchmarks
+
+# The documentation as a site, in site/.
+docs: install-dev
+	$(BIN)/python -m mkdocs build
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev

@@ -5,7 +5,8 @@
 
 Batches of 16 random images with three boxes each, on one thread, untrained networks; processor time, the least of
 `--rounds`. `plain` is the student's own forward, loss and backward; `known` the same with UniKD's terms of knowledge
-that is there already; `teacher` and `knowledge` are what asking online adds. Prints one JSON object.
+that is there already; `teacher` and `knowledge` are what asking online adds. `absorb` is a step of the extractors'
+training, the teacher's forward included, and `teacher_plain` one of the teacher's own. Prints one JSON object.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def step(student: str, teacher: str, px: int, rounds: int, keys: dict[str, Any])
 
     from edgekd.detectors import families
     from edgekd.detectors.capture import run
-    from edgekd.detectors.contract import Asked
+    from edgekd.detectors.contract import Asked, Trainable
     from edgekd.detectors.outputs import Batch, Guidance
     from edgekd.detectors.spec import NOTHING
     from edgekd.distill.contract import Moment, Pair
@@ -38,11 +39,12 @@ def step(student: str, teacher: str, px: int, rounds: int, keys: dict[str, Any])
     ours, theirs = (
         families.open_detector("ultralytics", Asked(name, None, CLASS_NAMES, 3, name)) for name in (student, teacher)
     )
-    learner = families.trainable(ours, student)
-    introduce(learner.module, CLASS_NAMES)
-    learner.module.train()
     method = UniKD(UniKDConfig(**keys), Pair.of(ours.spec, theirs, range(10), CLASS_NAMES))
-    tutor = theirs.frozen()
+    tutor, preparation = theirs.frozen(), method.preparation()
+    learner, master = families.trainable(ours, student), families.trainable(theirs, teacher)
+    for one in (learner, master):
+        introduce(one.module, CLASS_NAMES)
+        one.module.train()
     images, index = torch.rand(BATCH, 3, px, px), torch.arange(BATCH).repeat_interleave(3)
     low = torch.rand(3 * BATCH, 2) * px / 2
     boxes, classes = torch.cat([low, low + 0.3 * px], 1), torch.randint(10, (3 * BATCH,))
@@ -51,9 +53,9 @@ def step(student: str, teacher: str, px: int, rounds: int, keys: dict[str, Any])
     batch = Batch(images, index, classes, boxes, engine=engine)
     moment = Moment(0, 0.0, 1, torch.Generator())
 
-    def plain() -> None:
-        learner.module.zero_grad()
-        learner.training_pass(batch, NOTHING, Guidance()).loss.sum().backward()
+    def plain(trained: Trainable = learner) -> None:
+        trained.module.zero_grad()
+        trained.training_pass(batch, NOTHING, Guidance()).loss.sum().backward()
 
     @torch.no_grad()
     def ask() -> Any:
@@ -69,13 +71,23 @@ def step(student: str, teacher: str, px: int, rounds: int, keys: dict[str, Any])
         terms = torch.stack(list(method.terms(found.output, kept, batch, moment).values()))
         (found.loss.sum() + BATCH * terms.sum()).backward()
 
-    times = {name: _least_ms(one, rounds) for name, one in
-             {"plain": plain, "known": known, "teacher": ask, "knowledge": know}.items()}  # fmt: skip
+    def absorb() -> None:
+        assert preparation.knowledge is not None
+        preparation.module.zero_grad()
+        found = preparation.loss(preparation.knowledge(ask(), batch), batch, moment.generator)
+        torch.stack(list(found.values())).sum().backward()
+
+    actions = {
+        "plain": plain, "known": known, "teacher": ask, "knowledge": know, "absorb": absorb,
+        "teacher_plain": lambda: plain(master),
+    }  # fmt: skip
+    times = {name: _least_ms(one, rounds) for name, one in actions.items()}
     size = sum(value[0].numel() * (2 if value.is_floating_point() else 1) for value in kept.values())
     return {
         "student": student, "teacher": teacher, "imgsz": px, **keys,
         **{f"{name}_ms": round(value, 1) for name, value in times.items()},
         "known_over_plain": round(times["known"] / times["plain"], 2),
+        "absorb_over_teacher_plain": round(times["absorb"] / times["teacher_plain"], 2),
         "adapter_parameters": sum(value.numel() for value in method.parameters()),
         "knowledge_bytes_per_image_fp16": size,
     }  # fmt: skip

@@ -55,7 +55,7 @@ class Remembering:
         found = self._kept.get(key)
         if found is None:
             found = self.teacher.forward(images, self.needs)
-            size = _bytes_of(found)
+            size = _bytes_of(found) + images.numel() * images.element_size()  # which decoding may hold, too
             if self.kept_bytes + size <= self.most_bytes:
                 self._kept[key] = found
                 self.kept_bytes += size

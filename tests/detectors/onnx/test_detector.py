@@ -13,6 +13,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
+from edgekd.agent.postprocess import postprocess
 from edgekd.detectors import families
 from edgekd.detectors.capture import run
 from edgekd.detectors.contract import Asked, Detector
@@ -197,3 +198,24 @@ def test_it_only_teaches(artifact: Path) -> None:
         families.trainable(detector, "here")
     with pytest.raises(InputError, match="cannot be taken apart"):
         detector.head_tail("boxes", 0, 0, "one2many")
+
+
+@pytest.mark.parametrize("overrides", [{"input": "uint8_nhwc"}, {"layout": "ultralytics"}, {"nms": "in_graph"}])
+def test_every_form_in_which_edgekd_exports(overrides: dict[str, Any], tmp_path: Path) -> None:
+    """Images as bytes with channels last; one output; detections that are suppressed already."""
+    path = run_steps(source("yolo11p", size_px=SIZE), target("onnx-fp32", **overrides), tmp_path / "x").model_path
+    module = opened(path).export_module()
+    with torch.no_grad():
+        boxes, scores = student("yolo11p").export_module(None)(images(2))
+    if "nms" not in overrides:
+        found_boxes, found_scores = module(images(2))
+        torch.testing.assert_close(found_boxes, boxes, atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(found_scores, scores, atol=1e-4, rtol=1e-3)
+        return
+    assert module.decode == "end2end"
+    rows = module(images(2))
+    for image in range(2):
+        expected = postprocess([boxes[image].numpy(), scores[image].numpy()], 0.01, 0.7, 300)
+        found = postprocess([rows[image].numpy()], 0.01, 0.7, 300)
+        np.testing.assert_allclose(found.scores, expected.scores, atol=1e-4)
+        assert len(found.scores) > 5

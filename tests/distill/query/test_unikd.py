@@ -185,6 +185,22 @@ def test_absorbing_learns_a_scene() -> None:
     assert sum(losses[-5:]) < 0.35 * sum(losses[:5])
 
 
+def test_a_student_comes_closer_to_its_teacher() -> None:
+    """Its maps and the adapter, trained by these terms alone."""
+    built, (student, teacher), batch = method(queries=8), outputs(), scene()
+    with torch.no_grad():
+        knowledge = built.knowledge(teacher, batch)
+    optimizer = torch.optim.AdamW([*built.parameters(), *student.taps.values()], lr=1e-2)
+    losses = []
+    for step in range(40):
+        loss = torch.stack(list(built.terms(student, knowledge, batch, moment(step)).values())).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
+
+
 def test_the_learning_rate_falls_to_a_tenth_at_four_fifths() -> None:
     preparation = method(absorb_epochs=10).preparation()
     assert preparation.schedule is not None

@@ -42,9 +42,10 @@ def test_the_same_images_are_asked_for_once_with_all_that_any_candidate_reads() 
 
 
 def test_beyond_its_memory_it_asks_again() -> None:
-    """Two maps of 4 x 4 x 4 and 6 x 2 x 2 floats, 20 points with 3 classes and 4 x 5 bins, their places and strides."""
+    """Two maps of 4 x 4 x 4 and 6 x 2 x 2 floats, 20 points with 3 classes and 4 x 5 bins, their places and
+    strides; an image."""
     teacher, images = Counting(), torch.rand(1, 3, 32, 32)
-    size = 4 * (64 + 24 + 20 * 3 + 20 * 20 + 20 * 2 + 20)
+    size = 4 * (64 + 24 + 20 * 3 + 20 * 20 + 20 * 2 + 20 + 3 * 32 * 32)
     kept = Remembering(teacher, NEEDS, most_bytes=size)  # type: ignore[arg-type]
     first = kept.forward(images, NEEDS)
     assert kept.kept_bytes == size
