@@ -12,6 +12,7 @@ from torch import Tensor
 from edgekd.detectors.outputs import Batch
 from edgekd.distill.boxes import centred
 from edgekd.distill.matching import Matches
+from edgekd.distill.queries import image_size
 from edgekd.distill.query.absorbing import matched_with_objects, matched_with_own
 from edgekd.distill.query.deformable import Pyramid
 from edgekd.distill.query.extractor import Extractor, Extractors, Queries
@@ -56,7 +57,7 @@ def of_content(extractors: Extractors, pyramid: Pyramid, batch: Batch) -> Answer
 
 def of_positional(extractors: Extractors, pyramid: Pyramid, batch: Batch, probes: Probes) -> Answers:
     """Queries of boxes, each matched with the object that it comes from."""
-    places = centred(probes.boxes_px, (batch.images.shape[2], batch.images.shape[3]))
+    places = centred(probes.boxes_px, image_size(batch))
     return Answers(*_asked(extractors.positional, pyramid, places), matched_with_own(probes))
 
 
