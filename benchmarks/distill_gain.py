@@ -4,6 +4,7 @@
     python benchmarks/distill_gain.py --methods all         # every method with `weight: auto`: screened, then the best
     python benchmarks/distill_gain.py --methods all --setting screen      # the screening alone
     python benchmarks/distill_gain.py --setting full        # days
+    python benchmarks/distill_gain.py --setting rtdetr      # every method on two small RT-DETRs; their rows: a day
     python benchmarks/distill_gain.py --methods control distill_model logit+ld
     python benchmarks/distill_gain.py --summary             # print what is there
 
@@ -29,13 +30,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from gain_rows import COMBINED, ROOT, Row, attempt
+from gain_rows import COMBINED, PAIRS, ROOT, Row, attempt
 
 SETTINGS = {
-    # images of the splits, schedule, weights tried per method, seeds of the report
+    # images of the splits, schedule, weights tried per method, seeds of the report; who learns from whom, if no YOLO
     "screen": {"train": 800, "test": 400, "epochs": 8, "tries": 0, "report_seeds": ()},
     "small": {"train": 800, "test": 400, "epochs": 16, "tries": 2, "report_seeds": (100, 101, 102)},
     "full": {"train": 1600, "test": 1000, "epochs": 40, "tries": 4, "report_seeds": tuple(range(100, 110))},
+    "rtdetr": {"train": 1600, "test": 400, "epochs": 30, "tries": 0, "report_seeds": (), "pair": "rtdetr"},
 }  # fmt: skip
 TUNE_SEEDS = (0, 1, 2)
 BEST, BEST_SEEDS = 8, (100, 101, 102, 103, 104)
@@ -58,6 +60,13 @@ def screen_rows(methods: Sequence[str]) -> Iterator[Row]:
     """Everything once, on val."""
     yield Row("control", 0.0, TUNE_SEEDS[0], "val")
     yield Row("distill_model", 6.0, TUNE_SEEDS[0], "val")
+    for method in methods:
+        yield Row(method, "auto", TUNE_SEEDS[0], "val")
+
+
+def query_rows(methods: Sequence[str]) -> Iterator[Row]:
+    """Of a pair of detectors with queries: everything once, on val, as the screening has it."""
+    yield Row("control", 0.0, TUNE_SEEDS[0], "val")
     for method in methods:
         yield Row(method, "auto", TUNE_SEEDS[0], "val")
 
@@ -184,7 +193,7 @@ class Bench:
 
     def run(self, wanted: Iterable[Row], into: Rows) -> None:
         """Train what is missing."""
-        setting = {**SETTINGS[into.setting], "name": into.setting}
+        setting = {"pair": "yolo", **SETTINGS[into.setting], "name": into.setting}
         data_yaml, missing = _data(self.work, setting), into.missing(wanted)
         do = partial(attempt, data_yaml=data_yaml, setting=setting, scratch=self.work / "scratch", threads=1)
         with get_context("spawn").Pool(self.processes, maxtasksperchild=1) as pool:
@@ -210,14 +219,17 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2, help="trainings side by side, one thread each")
     parser.add_argument("--summary", action="store_true", help="print the figures of the rows that are there")
     options = parser.parse_args()
-    everything = every_method()
+    pair = SETTINGS[options.setting].get("pair", "yolo")
+    everything = every_method(pair)
     if strange := set(options.methods) - {"all", "control", "distill_model", *everything, *WEIGHTS}:
         parser.error(f"no method: {', '.join(sorted(strange))}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     quick, whole = (Rows(options.out, name) for name in ("screen", options.setting))
     if not options.summary:
         bench = Bench(options.work.resolve(), options.processes)
-        if "all" in options.methods:
+        if pair != "yolo":
+            bench.run(query_rows(everything), whole)
+        elif "all" in options.methods:
             bench.run(screen_rows(everything), quick)
             if options.setting != "screen":
                 bench.run(best_rows(quick.rows), whole)
@@ -228,13 +240,29 @@ def main() -> None:
     print(json.dumps({**summary(whole.rows), "screened": screened(quick.rows)}, indent=2))
 
 
-def every_method() -> list[str]:
-    """All of edgekd's but those that prepare, the rows of several, and a gradient's share of the best known."""
-    from edgekd.distill.contract import distiller_names, distiller_type
+def every_method(pair: str = "yolo") -> list[str]:
+    """All of edgekd's that serve the pair, but those that prepare; of YOLOs the rows of several, and a gradient's share
+    of the best known."""
+    from edgekd.data.digits import CLASS_NAMES
+    from edgekd.detectors.contract import Asked
+    from edgekd.detectors.ultralytics.detector import UltralyticsDetector
+    from edgekd.distill.contract import Pair, distiller_names, distiller_type
+    from edgekd.distill.requirements import unmet
 
-    package = "edgekd."
+    package, models = "edgekd.", PAIRS[pair]
+    student, teacher = (
+        UltralyticsDetector.opened(Asked(model, None, CLASS_NAMES, 3, model))
+        for model in (models.student, models.teacher)
+    )
+    sides = Pair.of(student.spec, teacher, range(len(CLASS_NAMES)), CLASS_NAMES)
     kinds = {name: distiller_type(name) for name in distiller_names()}
-    own = [name for name, kind in kinds.items() if kind.__module__.startswith(package) and not kind.prepares]
+    own = [
+        name
+        for name, kind in kinds.items()
+        if kind.__module__.startswith(package) and not kind.prepares and not unmet(kind.requires, sides)
+    ]
+    if pair != "yolo":
+        return own
     return [*own, *COMBINED, *(f"{name}:gradient" for name in ("logit", "score_l2", *COMBINED))]
 
 

@@ -9,7 +9,31 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-TEACHER = ROOT / "recipes" / "weights" / "digits-yolo11n.safetensors"
+
+
+@dataclass(frozen=True)
+class Models:
+    """Who learns from whom.
+
+    Attributes:
+        head: the student's branch that is measured; None of a head of queries.
+        lr0: of AdamW.
+    """
+
+    teacher: str
+    weights: Path
+    student: str
+    head: str | None
+    lr0: float
+
+
+PAIRS = {
+    "yolo": Models("yolo11n", ROOT / "recipes/weights/digits-yolo11n.safetensors", "yolo11p", "one2many", 0.005),
+    # its teacher: edgekd run recipes/digits-rtdetr-teacher.yaml --out runs/digits-rtdetr-teacher
+    "rtdetr": Models(
+        "rtdetr-n", ROOT / "runs/digits-rtdetr-teacher/student/student.safetensors", "rtdetr-p", None, 0.0005
+    ),
+}
 # Methods that stand together in one row, with their weights.
 COMBINED = {
     "logit+ld": {"logit": 1.0, "ld": 1.0},
@@ -68,12 +92,13 @@ def train(row: Row, data_yaml: str, setting: dict[str, Any], scratch: Path, thre
         row, data_yaml, setting, folder, threads
     )
     seconds = watch.seconds()
-    detector = UltralyticsDetector.opened(Asked("yolo11p", weights, (), 3, "student"))
+    pair = PAIRS[setting["pair"]]
+    detector = UltralyticsDetector.opened(Asked(pair.student, weights, (), 3, "student"))
     data = load(YoloData(format="yolo", path=data_yaml), folder / "data", Path())
     split = data.splits[row.split]
     pack = build(split, (96, 96), 3, folder / "packs")
-    found = detect_in_torch(detector, "one2many", pack=pack, columns=None, settings=ValidateRecipe(), title="validate")
-    summary = summarise(split, found, data.class_names, ValidateRecipe(), "one2many")
+    found = detect_in_torch(detector, pair.head, pack=pack, columns=None, settings=ValidateRecipe(), title="validate")
+    summary = summarise(split, found, data.class_names, ValidateRecipe(), pair.head)
     shutil.rmtree(folder, ignore_errors=True)
     figures = {
         "ap": summary["ap"], "ap50": summary["ap50"], "seconds": round(seconds, 1),
@@ -84,7 +109,8 @@ def train(row: Row, data_yaml: str, setting: dict[str, Any], scratch: Path, thre
 
 def _arguments(setting: dict[str, Any]) -> dict[str, Any]:
     return {
-        "imgsz": 96, "epochs": setting["epochs"], "batch": 16, "nbs": 16, "optimizer": "AdamW", "lr0": 0.005,
+        "imgsz": 96, "epochs": setting["epochs"], "batch": 16, "nbs": 16, "optimizer": "AdamW",
+        "lr0": PAIRS[setting["pair"]].lr0,
         "cos_lr": True, "warmup_epochs": 1.0, "warmup_bias_lr": 0.0, "mosaic": 0.0, "fliplr": 0.0, "amp": False,
         "patience": 0, "plots": False,
         "cache": True, "val": False,  # the last epoch's weights are taken, whatever the method
@@ -111,10 +137,11 @@ def _with_edgekd(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path
         for name, weight in weights.items()
         if name != "control"
     )  # fmt: skip
-    teacher = UltralyticsDetector.opened(Asked("yolo11n", TEACHER, (), 3, "teacher"))
-    student = UltralyticsDetector.opened(Asked("yolo11p", None, CLASS_NAMES, 3, "student"))
+    pair = PAIRS[setting["pair"]]
+    teacher = UltralyticsDetector.opened(Asked(pair.teacher, pair.weights, (), 3, "teacher"))
+    student = UltralyticsDetector.opened(Asked(pair.student, None, CLASS_NAMES, 3, "student"))
     plan = FitPlan(
-        student=student, initialised=False, data_yaml=Path(data_yaml), train=_arguments(setting), head="one2many",
+        student=student, initialised=False, data_yaml=Path(data_yaml), train=_arguments(setting), head=pair.head,
         seed=row.seed, threads=threads, distillers=methods,
     )  # fmt: skip
     teachers = {"teacher": Teacher(teacher.frozen(), ClassMap.identity(len(CLASS_NAMES)))} if methods else {}
@@ -131,7 +158,7 @@ def _with_engine(row: Row, data_yaml: str, setting: dict[str, Any], folder: Path
 
     from edgekd.training.engines.trainer import YoloTrainer  # isort: skip  (only to build the student from a width-0.125 YAML)
 
-    teacher = UltralyticsDetector.opened(Asked("yolo11n", TEACHER, (), 3, "teacher"))
+    teacher = UltralyticsDetector.opened(Asked("yolo11n", PAIRS["yolo"].weights, (), 3, "teacher"))
     torch.save({"model": teacher.module, "train_args": {}}, folder / "teacher.pt")
     overrides = {
         **_arguments(setting), "model": "yolo11p.yaml", "data": data_yaml, "seed": row.seed, "pretrained": False,

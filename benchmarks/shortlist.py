@@ -43,21 +43,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder that keeps everything")
     parser.add_argument("--busy", action="store_true", help="accept what a busy machine makes invalid")
-    parser.add_argument("--untrained-only", action="store_true", help="the shortlist alone")
+    parser.add_argument(
+        "--trained", type=int, default=12, help="of the twelve, as many evenly over their order are trained"
+    )
     options = parser.parse_args()
     if options.busy:
         accept_busy()
     found, seconds = shortlisted(options.out)
     rows = [row(options.out, one) for one in found.candidates]
+    chosen = evenly(rows, options.trained)
     result: dict[str, Any] = {
         "candidates": len(rows), "shortlist_seconds": round(seconds, 1), "goal_seconds": GOAL_S, "busy": options.busy,
         "environment": environment(),
     }  # fmt: skip
-    if not options.untrained_only:
-        for one, entry in zip(found.candidates, rows, strict=True):
+    for one, entry in zip(found.candidates, rows, strict=True):
+        if entry in chosen:
             entry["trained"] = trained(found, options.out, one)
-        result |= compared(rows)
+    if len(chosen) > 1:
+        result |= compared(chosen)
     print(json.dumps({**result, "rows": rows}, indent=2))
+
+
+def evenly(rows: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """So many of the rows, from the fastest to the slowest in equal steps."""
+    ordered = sorted(rows, key=lambda one: one["untrained"]["min"])
+    if count < 2:
+        return ordered[:count]
+    return [ordered[round(step * (len(ordered) - 1) / (count - 1))] for step in range(min(count, len(ordered)))]
 
 
 def accept_busy() -> None:

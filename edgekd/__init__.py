@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         gate,
         init,
         load,
+        prepare,
         profile,
         report,
         run,
@@ -41,14 +42,14 @@ __version__ = "0.1.0"
 _ERRORS = ("DivergedError", "EdgekdError", "EnvironmentFault", "InputError", "Interrupted")
 _API = (
     "Artifact", "Checked", "Detections", "Event", "Predictor", "Recipe", "Run", "Searched", "Verdict", "check",
-    "compare", "distill", "export", "gate", "init", "load", "profile", "report", "run", "search", "validate",
+    "compare", "distill", "export", "gate", "init", "load", "prepare", "profile", "report", "run", "search", "validate",
 )  # fmt: skip
 _ALSO_ROOMS = ("distill", "export", "gate", "report", "search")  # packages of these names are called like the functions
 
 __all__ = [
     "Artifact", "Checked", "Detections", "DivergedError", "EdgekdError", "EnvironmentFault", "Event", "InputError",
     "Interrupted", "Predictor", "Recipe", "Run", "Searched", "Verdict", "__version__", "check", "compare",
-    "distill", "export", "gate", "init", "load", "profile", "report", "run", "search", "validate",
+    "distill", "export", "gate", "init", "load", "prepare", "profile", "report", "run", "search", "validate",
 ]  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The Python interface: what `import edgekd` offers. The command line goes the same ways."""
 
 from edgekd.api.around import check, compare, init, search
-from edgekd.api.calls import distill, export, gate, profile, report, run, validate
+from edgekd.api.calls import distill, export, gate, prepare, profile, report, run, validate
 from edgekd.api.detections import Detections
 from edgekd.api.predictor import Predictor, load
 from edgekd.api.recipe import Recipe
@@ -11,5 +11,5 @@ from edgekd.progress import Event
 
 __all__ = [
     "Artifact", "Checked", "Detections", "Event", "Predictor", "Recipe", "Run", "Searched", "Verdict", "check",
-    "compare", "distill", "export", "gate", "init", "load", "profile", "report", "run", "search", "validate",
+    "compare", "distill", "export", "gate", "init", "load", "prepare", "profile", "report", "run", "search", "validate",
 ]  # fmt: skip

@@ -63,6 +63,22 @@ def run(
 
 
 @typed_errors
+def prepare(
+    recipe: str | Path | Recipe,
+    out: str | Path,
+    overrides: Overrides | None = None,
+    *,
+    fresh: bool = False,
+    allow_changed: bool = False,
+    on_event: Listener | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Up to what methods train of the teacher alone: data, teacher, UniKD's extractors. Arguments as of `run`."""
+    ways: dict[str, Any] = {"fresh": fresh, "allow_changed": allow_changed}
+    return _road("prepare", recipe, Path(out), overrides, listening(on_event, quiet=quiet), ways, last="prepare")
+
+
+@typed_errors
 def distill(
     recipe: str | Path | Recipe,
     out: str | Path,

@@ -14,6 +14,7 @@ from edgekd.data import config as data_config
 from edgekd.devices import catalog
 from edgekd.devices.contract import DeviceSpec
 from edgekd.errors import EnvironmentFault, InputError
+from edgekd.gate.policy import check_names
 from edgekd.gate.verdict import EXIT_CODES
 from edgekd.progress import say
 from edgekd.recipe.schema import TargetEnvelope
@@ -141,6 +142,7 @@ def shortlist(
         data = few_images(data_config.load(bound.data, cache, bound.base))
         facts = FactsStore(folder / "models.json", data.class_names, data.channels)
         found = Shortlist(bound, spec, folder, space(bound, spec, facts))
+        _check_budgets(found, data.class_names)
         memory = Memory(folder / MEASURED, found, facts)
         found.results, found.elsewhere = memory.results(), memory.elsewhere()
         if measuring:
@@ -210,6 +212,16 @@ def _device(bound: Bound, asked: str | None) -> DeviceSpec:
         names = ", ".join(one.name for one in bound.devices)
         raise InputError(f"--device: {bound.where} has several devices ({names}); say which one with --device NAME")
     return bound.devices[0] if bound.devices else catalog.load("local")
+
+
+def _check_budgets(found: Shortlist, class_names: Sequence[str]) -> None:
+    """Refuse budgets on what is neither a candidate nor of the recipe: a typing error would be no budget at all."""
+    bound = found.bound
+    targets = {one.name for one in bound.targets} | {one.target.name for one in found.candidates}
+    devices = {one.name for one in bound.devices} | {found.device.name}
+    problems = check_names(bound.gate, sorted(targets), sorted(devices), class_names, f"{bound.where}: gate")
+    if problems:
+        raise InputError(*problems)
 
 
 def _check_environment(found: Shortlist, waiting: Sequence[Candidate]) -> None:

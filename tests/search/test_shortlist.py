@@ -291,6 +291,15 @@ def test_a_family_that_is_not_installed_is_named_with_its_remedy(bench: Bench, m
     ]
 
 
+def test_a_budget_on_nothing_is_refused(bench: Bench) -> None:
+    recipe({"models": ["yolo11p"]}, gate={"max_p90_ms": {"onnx-fp32@loca": 5.0}})
+    ended = run()
+    assert (ended.code, bench.names) == (2, [])
+    assert ended.problems == [
+        "street.yaml: gate.max_p90_ms.onnx-fp32@loca: unknown device 'loca' (known: local; did you mean 'local'?)"
+    ]
+
+
 def test_several_devices_have_to_be_told_apart(bench: Bench) -> None:
     recipe(devices=["local", "raspberry-pi-5"])
     ended = run()

@@ -11,7 +11,7 @@ import pytest
 from edgekd.data.digits import CLASS_NAMES
 from edgekd.detectors.ultralytics.weights import save_safetensors
 from edgekd.run_dir import RunDir
-from edgekd.stages.accuracy import _in_data_classes
+from edgekd.stages.accuracy import in_data_classes
 from edgekd.stages.binding import bind_recipe
 from edgekd.stages.context import Context
 from edgekd.stages.teachers import teacher_inputs
@@ -119,15 +119,15 @@ def test_another_map_is_another_input_of_the_training(kitchen: Path, tmp_path: P
 
 def test_scores_of_a_dense_head_in_the_order_of_the_data() -> None:
     boxes, scores = np.zeros((2, 4), np.float32), np.array([[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], np.float32)
-    _, found = _in_data_classes([boxes, scores], np.array([2, -1, 0, 2]))
+    _, found = in_data_classes([boxes, scores], np.array([2, -1, 0, 2]))
     np.testing.assert_array_equal(found, np.array([[0.3, 0, 0.1, 0.3], [0.6, 0, 0.4, 0.6]], np.float32))
 
 
 def test_rows_of_an_end_to_end_head_in_the_order_of_the_data() -> None:
     """Column 2 serves classes 0 and 3, column 1 none of the data's; the best row stays first."""
     rows = np.array([[0, 0, 1, 1, 0.9, 2], [0, 0, 2, 2, 0.8, 1], [0, 0, 3, 3, 0.7, 0]], np.float32)
-    (found,) = _in_data_classes([rows], np.array([2, -1, 0, 2]))
+    (found,) = in_data_classes([rows], np.array([2, -1, 0, 2]))
     assert found[:, [2, 5]].tolist() == [[1, 0], [1, 3], [3, 2]]
     np.testing.assert_array_equal(found[:, 4], np.float32([0.9, 0.9, 0.7]))
-    (nothing,) = _in_data_classes([rows], np.array([-1, -1]))
+    (nothing,) = in_data_classes([rows], np.array([-1, -1]))
     assert nothing.shape == (0, 6)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import edgekd as edgekd_package
 from edgekd.detectors import described
 from edgekd.distill import contract
 from tests.stages.tiny import edgekd, weights, write_recipe
@@ -138,3 +139,8 @@ def test_nothing_to_prepare(tmp_path: Path) -> None:
     assert ended.code == 2
     (problem,) = ended.problems
     assert problem.startswith(f"{recipe}: distill: no method here has a preparation; of those that there are: ")
+
+
+def test_from_python(left: Path) -> None:
+    run = edgekd_package.prepare(left / "tiny.yaml", left / "run", quiet=True)
+    assert run.path == left / "run"
