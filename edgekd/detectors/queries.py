@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -109,6 +110,19 @@ class Decoder:
         """
         with torch.no_grad():
             return self.own_content(boxes)
+
+    def within(self, context: Callable[[], AbstractContextManager[object]]) -> Decoder:
+        """The same decoder, which answers every question in a context of its own."""
+
+        def run(content: Tensor, boxes: Tensor, parts: frozenset[Part]) -> QueryPredictions:
+            with context():
+                return self.run(content, boxes, parts)
+
+        def own_content(boxes: Tensor) -> Tensor:
+            with context():
+                return self.own_content(boxes)
+
+        return replace(self, run=run, own_content=own_content)
 
     def with_classes(self, index: Tensor, known: Tensor | None) -> Decoder:
         """The same decoder with classes in another order: the column (K,) of each, and which it knows (None: all)."""
