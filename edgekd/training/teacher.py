@@ -102,7 +102,7 @@ class Teacher:
         return self.class_map.apply(output) if has_classes and not same else output
 
     def _own_precision(self, output: DetectorOutput, images: Tensor) -> DetectorOutput:
-        """Questions to its decoder are answered as its pass was computed, whatever the student's step is computed in."""
+        """Questions to its decoder are answered as its pass was computed, whatever the student computes in."""
         queries = output.queries
         if queries is None or queries.asked is None or (self.precision is None and self.runtime != "openvino"):
             return output
