@@ -40,7 +40,9 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "no layers in the adapter": {"adapter_layers": 0},
     "without negatives": {"negatives": False},
 }
-SMALL = {"queries": 30, "width": 64, "absorb_epochs": 15, "absorb_lr0": 0.002}  # as recipes/digits-unikd.yaml
+SMALL = {  # as recipes/digits-unikd.yaml
+    "queries": 30, "width": 64, "absorb_epochs": 15, "absorb_lr0": 0.002, "absorb_divided_by": "objects",
+}  # fmt: skip
 DATA = {"format": "digits", "imgsz": 96, "val": 400, "test": 400, "seed": 0}
 TRAIN = {
     "imgsz": 96, "batch": 16, "nbs": 16, "optimizer": "AdamW", "lr0": 0.005, "cos_lr": True, "warmup_epochs": 1.0,

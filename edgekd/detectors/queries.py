@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -38,14 +39,14 @@ class CrossAttention:
     def onto_levels(self, of_queries: Tensor) -> tuple[Tensor, ...]:
         """Per level (B, H, W): the sum of the attention of all queries, each times its part in `of_queries` (B, Q).
 
-        A place between cells is shared among the four around it, as bilinear sampling reads them. What lies outside the
-        map is lost.
+        In float32, whatever the attention is in. A place between cells is shared among the four around it, as bilinear
+        sampling reads them. What lies outside the map is lost.
         """
         weights = self.weights * of_queries.unsqueeze(-1)
         maps = []
         for level, (height, width) in enumerate(self.sizes):
             here = (self.levels == level).nonzero().flatten()
-            chosen = weights.index_select(2, here)
+            chosen = weights.index_select(2, here).float()
             if self.places is None:
                 maps.append(chosen.sum(1).reshape(-1, height, width))
             else:
@@ -109,6 +110,19 @@ class Decoder:
         """
         with torch.no_grad():
             return self.own_content(boxes)
+
+    def within(self, context: Callable[[], AbstractContextManager[object]]) -> Decoder:
+        """The same decoder, which answers every question in a context of its own."""
+
+        def run(content: Tensor, boxes: Tensor, parts: frozenset[Part]) -> QueryPredictions:
+            with context():
+                return self.run(content, boxes, parts)
+
+        def own_content(boxes: Tensor) -> Tensor:
+            with context():
+                return self.own_content(boxes)
+
+        return replace(self, run=run, own_content=own_content)
 
     def with_classes(self, index: Tensor, known: Tensor | None) -> Decoder:
         """The same decoder with classes in another order: the column (K,) of each, and which it knows (None: all)."""
@@ -199,8 +213,9 @@ class QueryPredictions:
 
 
 def corners_px(boxes: Tensor, images: Tensor) -> Tensor:
-    """Boxes (..., 4), centre and size in 0..1 of the images (B, C, H, W), as x1 y1 x2 y2 in pixels."""
+    """Boxes (..., 4), centre and size in 0..1 of the images (B, C, H, W), as x1 y1 x2 y2 in pixels, float32."""
     height, width = images.shape[-2:]
+    boxes = boxes.float()  # half precision is off by half a pixel from 512 px on
     centre, half = boxes[..., :2], boxes[..., 2:] / 2
     return torch.cat([centre - half, centre + half], -1) * boxes.new_tensor([width, height, width, height])
 
@@ -245,7 +260,8 @@ def explicit_attention(queries: Tensor, keys: Tensor, heads: int) -> Tensor:
 
 
 def _splat(places: Tensor, weights: Tensor, height: int, width: int) -> Tensor:
-    """Weights (B, N) at places (B, N, 2) in 0..1, bilinear, on (B, height, width)."""
+    """Weights (B, N) at places (B, N, 2) in 0..1, bilinear, on (B, height, width), float32."""
+    places = places.float()  # half precision cannot count to the number of cells
     x, y = places[..., 0] * width - 0.5, places[..., 1] * height - 0.5
     left, top = x.floor(), y.floor()
     total = weights.new_zeros(len(weights), height * width)
@@ -253,7 +269,7 @@ def _splat(places: Tensor, weights: Tensor, height: int, width: int) -> Tensor:
         for row, down in ((top, top + 1 - y), (top + 1, y - top)):
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
             cell = (row * width + column).where(inside, column.new_zeros(())).long()
-            total = total.scatter_add(1, cell, weights * (across * down * inside).to(weights.dtype))
+            total = total.scatter_add(1, cell, weights * across * down * inside)
     return total.reshape(-1, height, width)
 
 

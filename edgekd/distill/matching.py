@@ -7,6 +7,7 @@ DETR, Zhu et al., ICLR 2021, arXiv 2010.04159. Targets may be ground truths or a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -70,7 +71,6 @@ _EPS = 1e-7  # torchvision's
 _WORTH_A_THREAD = 100 * 100  # numbers of an image's cost: a smaller one is solved in less than a thread takes to start
 
 
-@torch.no_grad()
 def match(cost: Tensor, valid: Tensor | None = None) -> Matches:
     """The pairs of least total cost, per image. As many pairs as can be; among those the cheapest.
 
@@ -81,11 +81,7 @@ def match(cost: Tensor, valid: Tensor | None = None) -> Matches:
         cost: (B, Q, G).
         valid: (B, G) bool, targets that there are; None: all.
     """
-    usable = cost.isfinite() if valid is None else cost.isfinite() & valid.unsqueeze(1)
-    table, usable = (side.detach().cpu() for side in (cost.double(), usable))  # one wait for the device
-    with SPENT:
-        pairs = torch.cat([torch.zeros(0, 3, dtype=torch.int64), *_solved(table, usable)])
-    return Matches(*pairs.to(cost.device).unbind(1))
+    return Matches(*_matched(cost, valid).to(cost.device).unbind(1))
 
 
 def match_layers(costs: Sequence[Tensor], valid: Tensor | None = None) -> list[Matches]:
@@ -96,13 +92,10 @@ def match_layers(costs: Sequence[Tensor], valid: Tensor | None = None) -> list[M
     """
     batch = len(costs[0])
     every = None if valid is None else valid.repeat(len(costs), 1)
-    pairs = match(torch.cat(list(costs)), every)
-    layer = pairs.image_index // batch
-    return [
-        Matches(pairs.image_index[here] - place * batch, pairs.query_index[here], pairs.target_index[here])
-        for place in range(len(costs))
-        for here in (layer == place,)
-    ]
+    pairs = _matched(torch.cat(list(costs)), every)
+    of_layer = torch.bincount(pairs[:, 0] // batch, minlength=len(costs)).tolist()
+    pairs[:, 0] %= batch
+    return [Matches(*rows.unbind(1)) for rows in torch.split(pairs.to(costs[0].device), of_layer)]
 
 
 class Spent(AbstractContextManager[None]):
@@ -129,6 +122,17 @@ class Spent(AbstractContextManager[None]):
 
 
 SPENT = Spent()
+
+
+@torch.no_grad()
+def _matched(cost: Tensor, valid: Tensor | None) -> Tensor:
+    """(n, 3) image, query and target of all pairs, image after image, on the CPU."""
+    table = cost.double()
+    if valid is not None:
+        table = table.masked_fill(~valid.unsqueeze(1), math.inf)
+    table = table.cpu()  # the one wait for the device
+    with SPENT:
+        return torch.cat([torch.zeros(0, 3, dtype=torch.int64), *_solved(table, table.isfinite())])
 
 
 def _solved(table: Tensor, usable: Tensor) -> Iterator[Tensor]:

@@ -97,8 +97,20 @@ class FactsStore:
         return {
             "model": model, "parameters": spec.parameters, "branches": list(spec.branches),
             "size_multiple": spec.size_multiple,
-            "gflops": {str(size): _count(module, spec.input_channels, size) for size in _COUNTED_PX},
+            "gflops": _counts(module, spec.input_channels),
         }  # fmt: skip
+
+
+def _counts(module: Any, channels: int) -> dict[str, float]:
+    """By size; those at which a network with more queries than points cannot run are left out."""
+    counted: dict[str, float] = {}
+    for size in _COUNTED_PX:
+        try:
+            counted[str(size)] = _count(module, channels, size)
+        except RuntimeError:
+            if size >= _FITTED_PX:
+                raise
+    return counted
 
 
 def _count(module: Any, channels: int, size_px: int) -> float:

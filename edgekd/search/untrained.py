@@ -28,6 +28,7 @@ from edgekd.search.verdicts import Result
 from edgekd.stages.binding import Bound, file_hash
 from edgekd.stages.context import Context
 from edgekd.stages.export import export_stage, measured_size
+from edgekd.stages.families import with_families
 from edgekd.stages.on_device import profile_stage
 from edgekd.stages.quantization_images import int8_options
 from edgekd.stages.train import Trained, weights_name
@@ -113,6 +114,7 @@ class Workshop:
                 "profile": {"protocol": user.search.students.protocol, "wait": user.profile.wait},
             }
         )
+        recipe = with_families(recipe, self.bound.base, self.bound.where)
         return replace(
             self.bound, recipe=recipe, distillers=(), quantize_distillers=(), wants_verdict=False,
             gate=GateConfig.model_validate({}),

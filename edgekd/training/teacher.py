@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -94,10 +96,18 @@ class Teacher:
         maps = {tap.key: tensors.pop(tap.key) for tap in needs.taps}
         if images.device.type == "cpu":
             maps = {key: value.contiguous() for key, value in maps.items()}
-        output = self.detector.assemble(tensors, maps, images)
+        output = self._own_precision(self.detector.assemble(tensors, maps, images), images)
         same = self.class_map.is_identity(len(self.spec.class_names))
         has_classes = output.queries is not None or "class_logits" in needs.head
         return self.class_map.apply(output) if has_classes and not same else output
+
+    def _own_precision(self, output: DetectorOutput, images: Tensor) -> DetectorOutput:
+        """Questions to its decoder are answered as its pass was computed, whatever the student computes in."""
+        queries = output.queries
+        if queries is None or queries.asked is None or (self.precision is None and self.runtime != "openvino"):
+            return output
+        plain = partial(torch.autocast, images.device.type, enabled=False)
+        return replace(output, queries=replace(queries, asked=queries.asked.within(plain)))
 
     def _program(self, needs: Needs) -> Program:
         if needs not in self._programs:

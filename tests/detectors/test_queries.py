@@ -20,6 +20,15 @@ def test_places_are_shared_among_the_cells_around_them() -> None:
     torch.testing.assert_close(found, torch.tensor([expected]))
 
 
+def test_half_precision_hits_the_right_cells() -> None:
+    """Row 70 and column 33 of 80 x 80 is cell 5633, a number that half precision does not have."""
+    places = torch.tensor([[[[33.5 / 80, 70.5 / 80]]]]).half()
+    cross = CrossAttention(torch.ones(1, 1, 1).half(), places, torch.tensor([0]), ((80, 80),))
+    (found,) = cross.onto_levels(torch.ones(1, 1).half())
+    assert float(found[0, 70, 33]) == pytest.approx(1, abs=0.05)
+    assert float(found.sum()) == pytest.approx(1, abs=0.01)
+
+
 def test_dense_attention_is_added_up_per_level() -> None:
     weights = torch.tensor([[[0.1, 0.2, 0.3, 0.4, 0.0], [0.2, 0.2, 0.2, 0.2, 0.2]]])
     cross = CrossAttention(weights, None, torch.tensor([0, 0, 0, 0, 1]), ((2, 2), (1, 1)))
@@ -38,6 +47,13 @@ def test_attention_by_hand() -> None:
 def test_shares_become_corners() -> None:
     boxes = corners_px(torch.tensor([[[0.5, 0.5, 0.5, 0.2]]]), torch.zeros(1, 3, 20, 40))
     assert boxes[0, 0].tolist() == pytest.approx([10, 8, 30, 12])
+
+
+def test_corners_of_half_precision_are_not_rounded_again() -> None:
+    """The shares are exact in either precision; 534.53125 px is not."""
+    boxes = corners_px(torch.tensor([[[0.8125, 0.5, 0.04541015625, 0.5]]]).half(), torch.zeros(1, 3, 640, 640))
+    assert boxes.dtype == torch.float32
+    assert boxes[0, 0].tolist() == [505.46875, 160, 534.53125, 480]
 
 
 def test_maps_there_and_back() -> None:

@@ -160,7 +160,7 @@ class TestModels:
     @pytest.mark.parametrize(
         ("changes", "text"),
         [
-            ({"student": {"model": "yolo13n"}}, "student.model: unknown model 'yolo13n' (known: fasterrcnn-p, "),
+            ({"student": {"model": "yolo13n"}}, "student.model: unknown model 'yolo13n' (known: conditional-detr-p, "),
             ({"student": {"model": "yolo11z"}}, "student.model: unknown scale 'z' (known: l, m, n, p, s, x) of yolo11"),
             ({"student": {"model": "mine.yaml"}}, "student.model: mine.yaml: cannot be read ("),
             (

@@ -34,8 +34,9 @@ def made(folder: Path, *more: object) -> Ended:
 
 
 def files(store: Path) -> dict[str, int]:
-    """Name of each file -> when it was written."""
-    return {str(path.relative_to(store)): path.stat().st_mtime_ns for path in store.rglob("*") if path.is_file()}
+    """Name of each file -> when it was written; none that is half written."""
+    found = (path for path in store.rglob("*") if path.suffix != ".tmp" and path.is_file())
+    return {str(path.relative_to(store)): path.stat().st_mtime_ns for path in found}
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
 
 from edgekd.detectors import families
 from edgekd.detectors.capture import run
@@ -51,3 +52,41 @@ def test_maps_of_levels_are_not_confused_by_passes_for_other_needs() -> None:
             teacher.forward(torch.rand(1, 3, 64, 64), other)
         for key, found in teacher.forward(images, needs).taps.items():
             assert torch.equal(found, wanted[key])
+
+
+ASKED = Needs(parts=frozenset({"class_logits", "boxes", "decoder"}))
+
+
+def answers(teacher: Teacher, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Content, logits and boxes of a question, asked in a step of mixed precision."""
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
+        queries = teacher.forward(images, ASKED).queries
+        assert queries is not None
+        boxes = 0.2 + 0.6 * torch.rand(len(images), 5, 4, generator=torch.Generator().manual_seed(1))
+        content = queries.decoder.content_at(boxes)
+        found = queries.decoder.ask(content, boxes)
+    return content, found.class_logits, found.boxes_px
+
+
+def test_questions_are_answered_in_the_teachers_own_precision() -> None:
+    """In fp32 as without any mixed precision, to the last bit."""
+    opened = families.open_detector("ultralytics", Asked("rtdetr-p", None, ("a", "b"), 3, "test"))
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    teacher = Teacher(opened.frozen(), ClassMap.identity(2), precision="fp32")
+    found = answers(teacher, images)
+    with torch.autocast("cpu", enabled=False):
+        queries = teacher.forward(images, ASKED).queries
+    assert queries is not None
+    boxes = 0.2 + 0.6 * torch.rand(2, 5, 4, generator=torch.Generator().manual_seed(1))
+    plain = queries.decoder.ask(found[0], boxes)
+    assert torch.equal(found[0], queries.decoder.content_at(boxes))
+    assert torch.equal(found[1], plain.class_logits) and torch.equal(found[2], plain.boxes_px)
+
+
+def test_weights_in_half_precision_are_asked_in_a_step_of_mixed_precision() -> None:
+    """D-FINE's norms want inputs of their own type."""
+    pytest.importorskip("transformers", reason="the extra hf is not installed")
+    opened = families.open_detector("transformers", Asked("dfine-p", None, ("a", "b"), 3, "test"))
+    images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
+    found = answers(Teacher(opened.frozen(), ClassMap.identity(2), precision="bf16"), images)
+    assert all(value.isfinite().all() for value in found)

@@ -151,19 +151,17 @@ class CLoCKDistill(Distiller):
     def _answers(self, queries: QueryPredictions, batch: Batch) -> dict[str, Tensor]:
         """The teacher's, about the objects of classes that it knows; at least one query an image."""
         objects = Objects.of(batch, self.known)
-        count = max(1, objects.valid.shape[1])
-        own = objects.valid.sum(1).clamp_min(1)
-        place = torch.arange(count, device=own.device) % own[:, None]  # an image repeats its objects
         if objects.valid.shape[1]:
+            place = objects.again
             boxes = centred(objects.boxes_px, image_size(batch)).gather(1, place[..., None].expand(-1, -1, 4))
             classes, valid = objects.classes.gather(1, place), objects.valid
         else:
-            boxes, classes = batch.images.new_zeros(batch.size, 1, 4), place
-            valid = torch.zeros_like(place, dtype=torch.bool)
+            boxes, classes = batch.images.new_zeros(batch.size, 1, 4), batch.class_ids.new_zeros(batch.size, 1)
+            valid = torch.zeros_like(classes, dtype=torch.bool)
         blank = (boxes[..., 2:] <= 0).all(-1, keepdim=True)
         boxes = torch.where(blank, boxes.new_tensor([0.5, 0.5, 0.1, 0.1]), boxes)
         if self.config.jitter:
-            moved = (uniform(batch.images, count, 2, salt=2) * 2 - 1) * self.config.jitter / 2
+            moved = (uniform(batch.images, boxes.shape[1], 2, salt=2) * 2 - 1) * self.config.jitter / 2
             boxes = torch.cat([boxes[..., :2] + moved * boxes[..., 2:], boxes[..., 2:]], -1).clamp(0, 1)
         embedding = queries.decoder.class_embedding
         assert embedding is not None, "required: content by class"

@@ -1,28 +1,28 @@
 """What extractors are trained with: the detection loss of Deformable DETR on what their heads say.
 
-    L = 1 / N' sum over matched queries (5 |b - b*|_1 + 2 (1 - GIoU)) + 2 / N' sum over all queries FL(c, c*)
+    L = 1 / N' sum over matched queries (5 |b - b*|_1 + 2 (1 - GIoU)) + 2 / N sum over all queries FL(c, c*)
 
 Per image, then the mean over images; N' is the number of matched queries, at least 1. Focal loss has alpha 0.25 and
-gamma 2. UniKD's equation 6 divides the class loss by N, and says that it follows Deformable DETR, which divides by N':
-so do we, for with 200 queries the class would count for little.
+gamma 2. This is UniKD's equation 6; Deformable DETR, whose settings it otherwise follows, divides both parts by N'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal, TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch
 from edgekd.distill.adapters import fp32_island
 from edgekd.distill.boxes import box_loss, centred, cornered
-from edgekd.distill.matching import Matches, detection_cost, match
+from edgekd.distill.matching import DEFORMABLE_DETR, Matches, detection_cost, match
+from edgekd.distill.queries import image_size
 from edgekd.distill.query.probes import Probes
+from edgekd.distill.query.set_loss import focal_loss
 
-CLASS, L1, GIOU = 2.0, 5.0, 2.0
-ALPHA, GAMMA = 0.25, 2.0
+DividedBy: TypeAlias = Literal["queries", "objects"]
 
 
 def matched_with_objects(logits: Tensor, boxes: Tensor, batch: Batch) -> Matches:
@@ -35,7 +35,7 @@ def matched_with_objects(logits: Tensor, boxes: Tensor, batch: Batch) -> Matches
     Returns:
         `target_index` counts the rows of the batch's ground truth.
     """
-    size, rows = _size(batch), batch.rows
+    size, rows = image_size(batch), batch.rows
     some = rows.clamp_min(0)
     targets = batch.boxes_px.to(boxes.dtype)[some]
     cost = detection_cost(logits, cornered(boxes, size), batch.class_ids[some], targets, size)
@@ -50,35 +50,27 @@ def matched_with_own(probes: Probes) -> Matches:
 
 
 @fp32_island
-def detection_loss(logits: Tensor, boxes: Tensor, matches: Matches, batch: Batch) -> Mapping[str, Tensor]:
+def detection_loss(
+    logits: Tensor, boxes: Tensor, matches: Matches, batch: Batch, divided_by: DividedBy = "queries"
+) -> Mapping[str, Tensor]:
     """`class` and `box`, weighted; see above.
 
     Args:
         logits: (B, N, K).
         boxes: (B, N, 4), centre and size in 0..1.
         matches: targets are rows of the batch's ground truth.
+        divided_by: what the class loss of an image is divided by, N or N'.
     """
-    size, images = _size(batch), len(logits)
+    size, images, factors = image_size(batch), len(logits), DEFORMABLE_DETR
     counts = torch.bincount(matches.image_index, minlength=images).clamp_min(1)
     wanted = torch.zeros_like(logits)
     wanted[matches.image_index, matches.query_index, batch.class_ids[matches.target_index]] = 1
-    per_image = focal_loss(logits, wanted).sum((1, 2)) / counts
+    shares = counts if divided_by == "objects" else logits.shape[1]
+    per_image = focal_loss(logits, wanted, factors.alpha, factors.gamma).sum((1, 2)) / shares
     ours, theirs = matches.of_queries(boxes), batch.boxes_px.to(boxes.dtype)[matches.target_index]
     apart = (ours - centred(theirs, size)).abs().sum(1)
-    each = L1 * apart + GIOU * box_loss(cornered(ours, size), theirs)
+    each = factors.l1 * apart + factors.giou * box_loss(cornered(ours, size), theirs)
     return {
-        "class": CLASS * per_image.mean(),
+        "class": factors.classes * per_image.mean(),
         "box": (each / counts[matches.image_index]).sum() / images + boxes.sum() * 0,
     }
-
-
-def focal_loss(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Focal loss without reduction, of logits and targets 0 or 1."""
-    probability = logits.sigmoid()
-    entropy = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
-    miss = wanted + probability - 2 * wanted * probability
-    return (ALPHA * wanted + (1 - ALPHA) * (1 - wanted)) * miss**GAMMA * entropy
-
-
-def _size(batch: Batch) -> tuple[int, int]:
-    return int(batch.images.shape[2]), int(batch.images.shape[3])

@@ -19,7 +19,9 @@ from edgekd.distill.query.places import uniform
 def answers_at_points(
     queries: QueryPredictions, images: Tensor, head: DenseHead, side: float, count: int, found_px: Tensor
 ) -> dict[str, Tensor]:
-    """What a query detector says at points of a dense head: `places` (B, P), `logits`, `answers` (B, D, P, ...).
+    """What a query detector says at points of a dense head: `places` (B, P), `logits` and `answers` (B, 1, P, ...).
+
+    Its last layer's: a dense head has no other that could learn.
 
     Args:
         side: of the square about a point, in strides.
@@ -31,7 +33,7 @@ def answers_at_points(
     groups += [points_of_boxes(found_px, points, strides, side)] if found_px.shape[1] else []
     squares = boxes_at(points, strides, side, images)
     answers = [asked(queries, squares[places]) for places in groups]
-    kept = {name: torch.cat([one[name] for one in answers], 2) for name in ("logits", "answers")}
+    kept = {name: torch.cat([one[name][:, -1:] for one in answers], 2) for name in ("logits", "answers")}
     return {"places": torch.cat(groups, 1), **kept}
 
 

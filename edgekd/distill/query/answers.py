@@ -12,6 +12,7 @@ from torch import Tensor
 from edgekd.detectors.outputs import Batch
 from edgekd.distill.boxes import centred
 from edgekd.distill.matching import Matches
+from edgekd.distill.queries import image_size
 from edgekd.distill.query.absorbing import matched_with_objects, matched_with_own
 from edgekd.distill.query.deformable import Pyramid
 from edgekd.distill.query.extractor import Extractor, Extractors, Queries
@@ -19,8 +20,8 @@ from edgekd.distill.query.probes import Probes
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Of one kind of query.
+class Extracted:
+    """What one kind of query found.
 
     Attributes:
         queries, embeddings: q, and z (B, N, C).
@@ -48,16 +49,16 @@ class Answers:
         }  # fmt: skip
 
 
-def of_content(extractors: Extractors, pyramid: Pyramid, batch: Batch) -> Answers:
+def of_content(extractors: Extractors, pyramid: Pyramid, batch: Batch) -> Extracted:
     """Learned queries, matched with objects by what they say."""
     queries, embeddings, logits, boxes = _asked(extractors.content, pyramid)
-    return Answers(queries, embeddings, logits, boxes, matched_with_objects(logits, boxes, batch))
+    return Extracted(queries, embeddings, logits, boxes, matched_with_objects(logits, boxes, batch))
 
 
-def of_positional(extractors: Extractors, pyramid: Pyramid, batch: Batch, probes: Probes) -> Answers:
+def of_positional(extractors: Extractors, pyramid: Pyramid, batch: Batch, probes: Probes) -> Extracted:
     """Queries of boxes, each matched with the object that it comes from."""
-    places = centred(probes.boxes_px, (batch.images.shape[2], batch.images.shape[3]))
-    return Answers(*_asked(extractors.positional, pyramid, places), matched_with_own(probes))
+    places = centred(probes.boxes_px, image_size(batch))
+    return Extracted(*_asked(extractors.positional, pyramid, places), matched_with_own(probes))
 
 
 def _asked(

@@ -18,7 +18,7 @@ Differs from the official code: the classes' binary cross-entropy is less by the
 identical predictions cost nothing; the memory is compared where the decoder reads it, in place of every stage's maps;
 there the content of the group is learned, here it is what the teacher's decoder began with, through a linear layer
 where widths differ. Its contrastive head, which the paper does not have, is left out. Images without labels have no
-part in the last two.
+part in the last two, nor do classes that the teacher does not know.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ from edgekd.detectors.queries import QueryPredictions
 from edgekd.detectors.spec import Needs, Part, QueryHead
 from edgekd.distill.adapters import fp32_island
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
-from edgekd.distill.matching import Matches
 from edgekd.distill.queries import (
     Answers,
     Memories,
@@ -173,13 +172,12 @@ class DETRDistill(Distiller):
         answers = queries.decoder.ask(self.adapter(knowledge["content"]), knowledge["references"])
         objects = Objects.of(batch, self.known)
         factors = (_FOCAL * self.config.classes, self.config.l1, self.config.giou)
-        losses = []
-        for ours, theirs in self.pairs:
-            teacher = Answers(knowledge["logits"][:, theirs], knowledge["boxes"][:, theirs])
-            assigned: Matches = assign(teacher, objects, batch)
-            parts = detection_loss(Answers.of_layer(answers, ours), assigned, objects, batch, factors)
-            losses.append(torch.stack(list(parts.values())).sum())
-        return torch.stack(losses).mean()
+        teacher = [Answers(knowledge["logits"][:, it], knowledge["boxes"][:, it]) for _, it in self.pairs]
+        losses = [
+            detection_loss(Answers.of_layer(answers, ours), assigned, objects, batch, factors, self.known)
+            for (ours, _), assigned in zip(self.pairs, assign(teacher, objects, batch), strict=True)
+        ]
+        return torch.stack([torch.stack(list(parts.values())).sum() for parts in losses]).mean()
 
 
 def _looking(queries: QueryPredictions, objects: Regions, count: int, known: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -194,8 +192,8 @@ def _looking(queries: QueryPredictions, objects: Regions, count: int, known: Ten
 @fp32_island
 def look_mask(memory: Tensor, queries: Tensor, weights: Tensor) -> Tensor:
     """(B, 1, H, W), up to 1: how much weighted queries (B, Q, C) are like a map (B, C, H, W); 0 without weights."""
-    alike = torch.einsum("bqc,bchw->bqhw", F.normalize(queries, dim=-1), F.normalize(memory, dim=1))
-    total = (weights[:, :, None, None] * alike).sum(1, keepdim=True).clamp_min(1e-2)
+    wanted = (weights.unsqueeze(-1) * F.normalize(queries, dim=-1)).sum(1)  # (B, C): cosines are linear in the query's
+    total = torch.einsum("bc,bchw->bhw", wanted, F.normalize(memory, dim=1)).unsqueeze(1).clamp_min(1e-2)
     counts = (weights.sum(1) > 0)[:, None, None, None]
     return total / total.amax((2, 3), keepdim=True) * counts
 

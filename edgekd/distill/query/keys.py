@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from edgekd.distill.config import PreparedConfig
@@ -9,6 +11,7 @@ from edgekd.distill.config import PreparedConfig
 # What decides the extractors, beside the teacher's taps.
 DECIDE = (
     "queries", "width", "layers", "hidden", "jitter_iou", "background_iou", "absorb_epochs", "absorb_lr0",
+    "absorb_divided_by",
 )  # fmt: skip
 
 
@@ -27,6 +30,9 @@ class UniKDConfig(PreparedConfig):
     background_iou: float = Field(0.4, gt=0, le=1, description="beta, above the IoU of background with any object")
     absorb_epochs: int = Field(15, ge=1, le=300, description="epochs in which the extractors are trained")
     absorb_lr0: float = Field(2e-4, gt=0, le=1, description="their learning rate, of AdamW; a tenth from 80 % on")
+    absorb_divided_by: Literal["queries", "objects"] = Field(
+        "queries", description="what their class loss is divided by: N, or N' as in Deformable DETR"
+    )
 
     @model_validator(mode="after")
     def _something_acts(self) -> UniKDConfig:

@@ -23,12 +23,13 @@ first 2000 updates); factors 1, 5, 2 are those of DETR's cost, and the three par
 Differs from the paper: there queries are learned, so a student's query and its average's are the same one by number.
 Here they may be chosen by content, anew for each image, and equal numbers mean nothing; the student is therefore asked
 about the average's queries in the matching, too, not its own. The auxiliary group is made of one layer of the average
-(`stage`), not of every one, each of which would cost another pass of the decoder.
+(`stage`), not of every one, each of which would cost another pass of the decoder; an image with fewer objects than
+another of its batch repeats its queries there, without weight. Classes that a teacher does not know have no part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from pydantic import Field, model_validator
@@ -56,6 +57,7 @@ from edgekd.distill.query.asking import rows_at
 from edgekd.distill.query.set_loss import (
     Objects,
     assign,
+    class_sum,
     cost_of,
     detection_loss,
     quality_focal_loss,
@@ -125,38 +127,34 @@ class ODDETR(Distiller):
         """`matching`, `prediction` and `auxiliary`; those that have a factor."""
         queries, config = student.queries, self.config
         assert queries is not None
-        objects, found = Objects.of(batch, self.known), {}
+        objects, found = Objects.of(batch, self.known), dict[str, Tensor]()
         if config.matching or config.prediction:
             answers = queries.decoder.ask(self.adapter(knowledge["content"]), knowledge["references"])
-            parts = mean_of([self._of_layer(answers, knowledge, pair, objects, batch) for pair in self.pairs])
-            factors = {"matching": config.matching, "prediction": config.prediction}
-            found = {name: factor * parts[name] for name, factor in factors.items() if factor}
+            ours = [Answers.of_layer(answers, layer) for layer, _ in self.pairs]
+            theirs = [Answers(knowledge["logits"][:, it], knowledge["boxes"][:, it]) for _, it in self.pairs]
+            if config.matching:
+                found["matching"] = config.matching * self._matching(ours, theirs, objects, batch)
+            if config.prediction:
+                found["prediction"] = config.prediction * self._prediction(ours, theirs, batch)
         if config.auxiliary:
             found["auxiliary"] = config.auxiliary * self._auxiliary(queries, knowledge, objects, batch)
         return found
 
-    def _of_layer(
-        self,
-        answers: QueryPredictions,
-        knowledge: Mapping[str, Tensor],
-        layers: tuple[int, int],
-        objects: Objects,
-        batch: Batch,
-    ) -> dict[str, Tensor]:
-        ours = Answers.of_layer(answers, layers[0])
-        theirs = Answers(knowledge["logits"][:, layers[1]], knowledge["boxes"][:, layers[1]])
-        weights = best_scores(theirs.logits, self.known)
-        alike = agreement(ours, theirs, weights, batch, self.config, self.known)
-        return {
-            "matching": self._matching(ours, theirs, objects, batch),
-            "prediction": torch.stack(list(alike.values())).sum(),
-        }
+    def _prediction(self, ours: Sequence[Answers], theirs: Sequence[Answers], batch: Batch) -> Tensor:
+        alike = [
+            agreement(one, other, best_scores(other.logits, self.known), batch, self.config, self.known)
+            for one, other in zip(ours, theirs, strict=True)
+        ]
+        return torch.stack(list(mean_of(alike).values())).sum()
 
-    def _matching(self, ours: Answers, theirs: Answers, objects: Objects, batch: Batch) -> Tensor:
-        steady = assign(theirs, objects, batch)
-        targets = quality_targets(ours, (steady, assign(ours, objects, batch)), objects)
-        labelled = batch.view.labelled.to(targets.dtype)[:, None, None]
-        classes = (quality_focal_loss(ours.logits, targets) * labelled).sum()
+    def _matching(self, ours: Sequence[Answers], theirs: Sequence[Answers], objects: Objects, batch: Batch) -> Tensor:
+        assigned = assign([*theirs, *ours], objects, batch)
+        both = zip(ours, assigned[: len(theirs)], assigned[len(theirs) :], strict=True)
+        return torch.stack([self._matched(one, steady, own, objects, batch) for one, steady, own in both]).mean()
+
+    def _matched(self, ours: Answers, steady: Matches, latest: Matches, objects: Objects, batch: Batch) -> Tensor:
+        targets = quality_targets(ours, (steady, latest), objects)
+        classes = class_sum(quality_focal_loss(ours.logits, targets), batch, self.known)
         own, wanted = steady.of_queries(ours.boxes_px), steady.of_targets(objects.boxes_px)
         boxes = self.config.l1 * l1_distance(own, wanted, batch) + self.config.giou * box_loss(own, wanted)
         return (self.config.classes * classes + boxes.sum()) / objects.valid.sum().clamp_min(1)
@@ -169,22 +167,22 @@ class ODDETR(Distiller):
             return sum(value.sum() for value in (queries.class_logits, queries.boxes_px)) * 0.0  # type: ignore[return-value]
         stage = Answers(knowledge["logits"][:, self.stage], knowledge["boxes"][:, self.stage])
         two = cost_of(stage, objects, batch).topk(min(_TWO, stage.logits.shape[1]), dim=1, largest=False).indices
-        best = two.transpose(1, 2).flatten(1)  # (B, G * 2): each object's, object after object
+        each = two.transpose(1, 2)  # (B, G, 2)
+        best = each.gather(1, objects.again.unsqueeze(-1).expand_as(each)).flatten(1)  # object after object
         content = self.adapter(rows_at(knowledge["stage"], best))
         boxes = rows_at(centred(stage.boxes_px, image_size(batch)), best).clamp(0, 1)
         answers = queries.decoder.ask(content, boxes)
-        assigned = _each_its_own(objects, two.shape[1])
+        counted = objects.valid.repeat_interleave(two.shape[1], 1)
+        assigned = _each_its_own(counted, two.shape[1])
         factors = (2 * self.config.classes, self.config.l1, self.config.giou)
         losses = [
-            torch.stack(
-                list(detection_loss(Answers.of_layer(answers, ours), assigned, objects, batch, factors).values())
-            )
+            detection_loss(Answers.of_layer(answers, ours), assigned, objects, batch, factors, self.known, counted)
             for ours, _ in self.pairs
         ]
-        return torch.stack(losses).sum(1).mean() / two.shape[1]
+        return torch.stack(list(mean_of(losses).values())).sum() / two.shape[1]
 
 
-def _each_its_own(objects: Objects, copies: int) -> Matches:
-    """Query n of the auxiliary group answers for object n // copies, of those that there are."""
-    image, place = objects.valid.repeat_interleave(copies, 1).nonzero(as_tuple=True)
+def _each_its_own(counted: Tensor, copies: int) -> Matches:
+    """Query n of the auxiliary group (B, G * copies) answers for object n // copies, of those that there are."""
+    image, place = counted.nonzero(as_tuple=True)
     return Matches(image, place, place // copies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from edgekd.detectors.outputs import Batch
 from edgekd.distill.adapters import fp32_island
 from edgekd.distill.boxes import box_loss, iou
 from edgekd.distill.masks import taught
-from edgekd.distill.matching import Matches, detection_cost, match
+from edgekd.distill.matching import SPENT, Matches, detection_cost, match_layers
 from edgekd.distill.queries import Answers, image_size, l1_distance
 from edgekd.distill.regions import Regions, ground_truth
 
@@ -38,14 +39,22 @@ class Objects:
         return cls(regions.boxes_px, classes, regions.valid & batch.view.labelled[:, None])
 
     @property
+    def again(self) -> Tensor:
+        """(B, G) int64, an image's own objects, from the first again where others of the batch have more."""
+        own = self.valid.sum(1, keepdim=True).clamp_min(1)
+        return torch.arange(self.valid.shape[1], device=own.device) % own
+
+    @property
     def regions(self) -> Regions:
         """The same as regions."""
         return Regions(self.boxes_px, self.valid)
 
 
-def assign(found: Answers, objects: Objects, batch: Batch) -> Matches:
-    """Which query answers for which object, at the least cost of a detection."""
-    return match(cost_of(found, objects, batch), objects.valid)
+def assign(layers: Sequence[Answers], objects: Objects, batch: Batch) -> list[Matches]:
+    """Per layer, which query answers for which object, at the least cost of a detection."""
+    with SPENT:
+        costs = [cost_of(found, objects, batch) for found in layers]
+    return match_layers(costs, objects.valid)
 
 
 def cost_of(found: Answers, objects: Objects, batch: Batch) -> Tensor:
@@ -54,26 +63,44 @@ def cost_of(found: Answers, objects: Objects, batch: Batch) -> Tensor:
 
 
 def detection_loss(
-    found: Answers, assigned: Matches, objects: Objects, batch: Batch, factors: tuple[float, float, float]
+    found: Answers,
+    assigned: Matches,
+    objects: Objects,
+    batch: Batch,
+    factors: tuple[float, float, float],
+    known: Tensor | None,
+    counted: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """`class`, `l1` and `giou` of queries that an assignment gives objects; all others shall see nothing.
 
-    Sums over the batch, divided by the number of objects (at least 1). Images without labels take no part.
+    Sums over the batch, divided by the number of objects (at least 1).
 
     Args:
         factors: on the three.
+        known, counted: see `class_sum`.
     """
     count = objects.valid.sum().clamp_min(1)
     targets = torch.zeros_like(found.logits, dtype=torch.float32)
     classes = assigned.of_targets(objects.classes)
     targets[assigned.image_index, assigned.query_index, classes] = 1.0
-    labelled = batch.view.labelled.to(targets.dtype)[:, None, None]
     ours, theirs = assigned.of_queries(found.boxes_px), assigned.of_targets(objects.boxes_px)
     return {
-        "class": factors[0] * (focal_loss(found.logits, targets) * labelled).sum() / count,
+        "class": factors[0] * class_sum(focal_loss(found.logits, targets), batch, known, counted) / count,
         "l1": factors[1] * l1_distance(ours, theirs, batch).sum() / count,
         "giou": factors[2] * box_loss(ours, theirs).sum() / count,
     }
+
+
+def class_sum(losses: Tensor, batch: Batch, known: Tensor | None, counted: Tensor | None = None) -> Tensor:
+    """Sum of class losses (B, Q, K): images without labels have no part, for they may show anything.
+
+    Args:
+        known: (K,) bool, classes whose objects are assigned; None: all. Nobody says where those of others are.
+        counted: (B, Q) bool, queries that count; None: all.
+    """
+    shown = batch.view.labelled[:, None] if counted is None else counted & batch.view.labelled[:, None]
+    total = (losses * shown.unsqueeze(-1)).sum((0, 1))
+    return (total if known is None else total * known).sum()
 
 
 @fp32_island

@@ -142,7 +142,9 @@ class UniKD(Distiller):
         return {
             f"{kind}_{name}": value
             for kind, found in answers.items()
-            for name, value in detection_loss(found.logits, found.boxes, found.matches, batch).items()
+            for name, value in detection_loss(
+                found.logits, found.boxes, found.matches, batch, self.config.absorb_divided_by
+            ).items()
         }
 
     def _detections(self, teacher: DetectorOutput, images: Tensor) -> tuple[Tensor, Tensor]:

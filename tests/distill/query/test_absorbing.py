@@ -5,28 +5,22 @@ import torch
 
 from edgekd.distill.boxes import centred
 from edgekd.distill.matching import Matches
-from edgekd.distill.query.absorbing import detection_loss, focal_loss, matched_with_objects, matched_with_own
+from edgekd.distill.query.absorbing import DividedBy, detection_loss, matched_with_objects, matched_with_own
 from edgekd.distill.query.probes import Probes
 
 from ..helpers import batch_of, boxes_of, empty_batch
 
 
-def test_focal_loss_equals_torchvisions() -> None:
-    from torchvision.ops import sigmoid_focal_loss
-
-    logits, wanted = torch.randn(4, 5), (torch.rand(4, 5) > 0.5).float()
-    torch.testing.assert_close(focal_loss(logits, wanted), sigmoid_focal_loss(logits, wanted))
-
-
-def test_loss_by_hand() -> None:
+@pytest.mark.parametrize(("divided_by", "count"), [("queries", 2), ("objects", 1)])
+def test_loss_by_hand(divided_by: DividedBy, count: int) -> None:
     """One image, two queries, one class; the first is matched, and 3.2 px too far right on 32 px."""
     batch = batch_of(1)
     boxes = centred(batch.boxes_px, (32, 32)).expand(2, 4)[None].clone()
     boxes[0, 0, 0] += 0.1
     matches = Matches(*(torch.tensor([0]) for _ in range(3)))
-    found = detection_loss(torch.zeros(1, 2, 1), boxes, matches, batch)
+    found = detection_loss(torch.zeros(1, 2, 1), boxes, matches, batch, divided_by)
     positive, negative = 0.25 * 0.25 * math.log(2), 0.75 * 0.25 * math.log(2)
-    assert found["class"].item() == pytest.approx(2 * (positive + negative))
+    assert found["class"].item() == pytest.approx(2 * (positive + negative) / count)
     giou = (16 - 3.2) / (16 + 3.2)  # side by side in y: hull and union are one
     assert found["box"].item() == pytest.approx(5 * 0.1 + 2 * (1 - giou), rel=1e-5)
 
@@ -54,7 +48,7 @@ def test_images_without_objects_teach_background() -> None:
     matches = matched_with_objects(logits, boxes, batch)
     found = detection_loss(logits, boxes, matches, batch)
     assert len(matches) == 0 and found["box"].item() == 0
-    assert found["class"].item() == pytest.approx(2 * 15 * 0.75 * 0.25 * math.log(2), rel=1e-5)
+    assert found["class"].item() == pytest.approx(2 * 15 / 5 * 0.75 * 0.25 * math.log(2), rel=1e-5)
     sum(found.values()).backward()  # type: ignore[union-attr]
     assert boxes.grad is not None and boxes.grad.abs().sum() == 0
 

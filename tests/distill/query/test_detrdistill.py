@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -105,3 +106,21 @@ def test_focal_loss_is_torchvisions() -> None:
 
     logits, targets = torch.randn(5, 3), (torch.rand(5, 3) > 0.5).float()
     torch.testing.assert_close(focal_loss(logits, targets), sigmoid_focal_loss(logits, targets, 0.25, 2.0))
+
+
+def test_classes_that_the_teacher_does_not_know_are_not_taught() -> None:
+    """The labels' class 1 among them: neither its object nor its absence; class 0 and 2 are background everywhere."""
+    teacher_of = replace(query_spec("t"), class_names=("three", "one"))
+    method = build("detrdistill", query_spec("s"), teacher_of, prediction=0, features=0)
+    content, references = torch.randn(1, 3, 4), torch.rand(1, 1, 3, 4)
+    teacher = predictions(LOGITS, BOXES, states=States(content, content[None], references))
+    for unknown in (0.0, 5.0):
+        logits = torch.zeros(1, 3, 3)
+        logits[..., 1] = unknown
+
+        def run(_given: Tensor, _boxes: Tensor, _parts: object, logits: Tensor = logits) -> QueryPredictions:
+            return predictions(logits, BOXES)
+
+        student = predictions(LOGITS, BOXES, asked=Decoder(4, run, lambda boxes: boxes))
+        found = terms(method, output(student), output(teacher), one_object())
+        assert float(found["queries"]) == pytest.approx(2 * math.log(2) * 0.75 * 0.25 * 6, rel=1e-4)

@@ -131,3 +131,18 @@ def test_random_places_are_uniform() -> None:
     assert float((counts / counts.mean() - 1).abs().max()) < 0.1
     points = random_points(torch.zeros(7, 2), images, 1000)
     assert torch.bincount(points.flatten(), minlength=7).tolist() == pytest.approx([4000 / 7] * 7, rel=0.15)
+
+
+def test_what_a_dense_student_is_taught_is_the_last_layers() -> None:
+    """Nothing else is kept: of six layers it would be six times as much."""
+
+    def run(_content: Tensor, boxes: Tensor, _parts: object) -> QueryPredictions:
+        layer = torch.arange(2.0)[:, None, None, None].expand(2, 1, boxes.shape[1], 1)
+        return QueryPredictions(layer.expand(-1, -1, -1, 3), layer.expand(-1, -1, -1, 4), (0, 1))
+
+    method = build("kd_detr", spec("yolo", (4,), (20,), bins=1), query_spec("t", layers=2), general=6, specific=0)
+    teacher = predictions(LOGITS, BOXES, asked=Decoder(4, run, lambda boxes: boxes))
+    found = method.knowledge(output(teacher), one_object())
+    assert torch.equal(found["logits"], torch.ones(1, 1, 6, 3)) and torch.equal(
+        found["answers"], torch.ones(1, 1, 6, 4)
+    )

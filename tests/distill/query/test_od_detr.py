@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgekd.detectors.outputs import Batch
 from edgekd.detectors.queries import Decoder, QueryPredictions, States
 from edgekd.distill.matching import Matches
 from edgekd.distill.queries import Answers
@@ -83,4 +86,51 @@ def test_the_auxiliary_group_has_two_queries_for_each_object() -> None:
     content, boxes = asked[0]
     assert torch.equal(content, teacher.embeddings[0][:, [2, 1]])
     assert boxes.flatten().tolist() == pytest.approx([0.2, 0.2, 0.4, 0.4, 0.2, 0.15, 0.4, 0.3])
+    assert float(found["auxiliary"]) == pytest.approx(0, abs=1e-4)
+
+
+def test_classes_that_the_teacher_does_not_know_are_not_taught() -> None:
+    """Class 1 is the labels': no part of any term hangs on what is said of it."""
+    teacher_of = replace(query_spec("t"), class_names=("three", "one"))
+    method = build("od_detr", query_spec("s"), teacher_of, prediction=0)
+    values = []
+    for unknown in (0.0, 5.0):
+        logits = LOGITS.clone()
+        logits[..., 1] = unknown
+        student, teacher, _ = sides(predictions(logits, BOXES))
+        found = terms(method, output(student), output(teacher), one_object())
+        values.append({name: float(value) for name, value in found.items()})
+    assert values[0]["matching"] == pytest.approx(values[1]["matching"], rel=1e-5)
+    assert values[0]["auxiliary"] == values[1]["auxiliary"] == 0, "there is no object that the teacher knows"
+
+
+def test_an_image_with_fewer_objects_than_another() -> None:
+    """Its queries are asked about again, and what is said to that counts for nothing.
+
+    Two images with one object and with two, all answers perfect but those to the repeated queries: nothing is lost.
+    """
+    batch = Batch(
+        torch.zeros(2, 3, 100, 100), torch.tensor([0, 1, 1]), torch.tensor([1, 1, 0]),
+        torch.tensor([[0.0, 0, 40, 40], [0, 0, 40, 40], [60, 60, 90, 90]]),
+    )  # fmt: skip
+    boxes = torch.cat([BOXES, BOXES]).clone()
+    logits = torch.tensor([[[-2.0, -2, -2], [-2, 1, -2], [-2, 2, -2]], [[3.0, -2, -2], [-2, 1, -2], [-2, 2, -2]]])
+    asked: list[tuple[Tensor, Tensor]] = []
+
+    def run(content: Tensor, given: Tensor, _parts: object) -> QueryPredictions:
+        asked.append((content, given))
+        near, far = [-20.0, 20, -20], [20.0, -20, -20]
+        said = torch.tensor([[near, near, [9.0, 9, 9], [9.0, 9, 9]], [near, near, far, far]])
+        where = torch.stack([BOXES[0, [2, 2, 0, 0]], BOXES[0, [2, 2, 0, 0]]])
+        return predictions(said, where)
+
+    embeddings = torch.arange(24.0).reshape(1, 2, 3, 4)
+    states = States(torch.randn(2, 3, 4), embeddings, torch.rand(1, 2, 3, 4))
+    method = build("od_detr", query_spec("s"), query_spec("t"), matching=0, prediction=0)
+    student = predictions(logits, boxes, asked=Decoder(4, run, lambda places: places))
+    found = terms(method, output(student), output(predictions(logits, boxes, states=states)), batch)
+    content, _ = asked[0]
+    assert torch.equal(content[0], embeddings[0, 0, [2, 1, 2, 1]]), "its own queries, not any others"
+    assert torch.equal(content[1, :2], embeddings[0, 1, [2, 1]])
+    assert torch.equal(content[1, 2], embeddings[0, 1, 0])
     assert float(found["auxiliary"]) == pytest.approx(0, abs=1e-4)

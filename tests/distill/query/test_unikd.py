@@ -30,6 +30,7 @@ def test_the_papers_defaults() -> None:
     expected = {
         "queries": 200, "layers": 1, "adapter_layers": 2, "jitter_iou": 0.6, "background_iou": 0.4, "content": 10.0,
         "positional": 10.0, "absorb_epochs": 15, "absorb_lr0": 2e-4, "negatives": True, "width": 256,
+        "absorb_divided_by": "queries",
     }  # fmt: skip
     assert {key: getattr(config, key) for key in expected} == expected
 

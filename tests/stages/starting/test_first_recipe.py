@@ -130,6 +130,7 @@ def test_without_a_teacher_that_knows_the_classes_nothing_is_written(here: Path)
     assert "--teacher none.pt: no such file" in edgekd("init", "digits", "--teacher", "none.pt").problems[0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not BCCD.is_dir(), reason="EDGEKD_BCCD names no folder of photographs of blood cells")
 def test_of_real_photographs(tmp_path: Path) -> None:
     weights(tmp_path / "cells.safetensors", "yolo11s", names=("RBC", "WBC", "Platelets"))

@@ -1,0 +1,93 @@
+"""What stored views cost in accuracy: AP of students that read K views against students whose teacher is asked online.
+
+    python benchmarks/offline_ap.py --work runs/offline_ap                 # 5 settings x 3 seeds; about 3 hours
+    python benchmarks/offline_ap.py --work runs/offline_ap --views 4 --seeds 0     # one row beside the online one
+    python benchmarks/offline_ap.py --work runs/offline_ap --summary
+
+The quickstart's pair and schedule on `digits`, with the methods named; one store serves every K and seed. A row is a
+run of control and student, with the AP of both on the test split. Rows stand in WORK/rows.jsonl; those that are there
+are not done again, so the command goes on after any end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from paired import ROOT, environment, say, use_cores
+
+
+def overrides(options: argparse.Namespace, views: int, seed: int) -> tuple[str, ...]:
+    """Of the quickstart, for one row; 0 views are online."""
+    own = [f"seed={seed}", f"distill={json.dumps(options.methods)}", "export=[]", "devices=[]", "gate={}",
+           f"threads={options.threads}", *options.set]  # fmt: skip
+    if views:
+        own += ["teacher.knowledge=disk", f"teacher.views={views}", f"teacher.store={options.work / 'store'}"]
+    return tuple(own)
+
+
+def row(options: argparse.Namespace, views: int, seed: int) -> dict[str, Any]:
+    """One run."""
+    from edgekd import pipeline
+
+    started, out = time.monotonic(), options.work / f"views-{views}-seed-{seed}"
+    pipeline.run(ROOT / "recipes" / "quickstart.yaml", out, overrides(options, views, seed))
+    models = json.loads((out / "test.json").read_text())["models"]
+    student = json.loads((out / "student" / "metrics.json").read_text())
+    return {
+        "views": views, "seed": seed, "methods": options.methods, "set": options.set,
+        "test_ap": {name: models[name]["ap"] for name in ("control", "student")},
+        "student_seconds": student["seconds"], "seconds": round(time.monotonic() - started, 1),
+        "environment": environment("torch", "ultralytics"),
+    }  # fmt: skip
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over seeds, and what offline differs from online by, of seeds that both have."""
+    found: dict[str, Any] = {}
+    online = {one["seed"]: one["test_ap"]["student"] for one in rows if not one["views"]}
+    for views in sorted({one["views"] for one in rows}):
+        own = {one["seed"]: one["test_ap"] for one in rows if one["views"] == views}
+        differences = [ap["student"] - online[seed] for seed, ap in own.items() if seed in online]
+        found[f"{views} views" if views else "online"] = {
+            "seeds": sorted(own),
+            "student_ap": round(mean(ap["student"] for ap in own.values()), 4),
+            "control_ap": round(mean(ap["control"] for ap in own.values()), 4),
+            "less_than_online": [round(-one, 4) for one in differences] if views else None,
+        }
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder of runs, store and rows")
+    parser.add_argument("--views", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102])
+    parser.add_argument("--methods", nargs="+", default=["logit", "ld"])
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="more of the recipe, for a trial")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--summary", action="store_true", help="print what there is")
+    options = parser.parse_args()
+    options.work = options.work.absolute()
+    use_cores(options.threads, False)
+    options.work.mkdir(parents=True, exist_ok=True)
+    file = options.work / "rows.jsonl"
+    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    for seed in () if options.summary else options.seeds:
+        for views in (0, *options.views):
+            same = {"views": views, "seed": seed, "methods": options.methods, "set": options.set}
+            if any(all(one[key] == value for key, value in same.items()) for one in rows):
+                continue
+            say(f"seed {seed}, {f'{views} views' if views else 'online'}")
+            rows.append(row(options, views, seed))
+            with file.open("a") as stream:
+                stream.write(json.dumps(rows[-1]) + "\n")
+    print(json.dumps({"benchmark": "offline_ap", "rows": len(rows), "summary": summary(rows)}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
