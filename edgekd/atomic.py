@@ -39,6 +39,22 @@ def disk_faults(path: Path) -> Iterator[None]:
         raise EnvironmentFault(f"{path}: cannot write ({reason}); free space or choose another --out") from error
 
 
+def make_folder(path: Path, option: str) -> None:
+    """Make the folder that an option names, with those above it, where it is not there.
+
+    Raises:
+        InputError: a file is in the way, or no folder can be there.
+        EnvironmentFault: the disk is full, read-only, or access is denied.
+    """
+    with disk_faults(path):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except (NotADirectoryError, FileExistsError):
+            raise InputError(f"{option} {path}: part of this path is a file; choose another {option}") from None
+        except FileNotFoundError:  # of the kernel's own file systems: /proc
+            raise InputError(f"{option} {path}: no folder can be made there; choose another {option}") from None
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends without an error.

@@ -26,7 +26,7 @@ from edgekd.stages.data import data_stage
 from edgekd.stages.export import export_stage
 from edgekd.stages.gate_and_report import gate_stage, report_stage
 from edgekd.stages.knowledge import knowledge_stage
-from edgekd.stages.offline import check_storable
+from edgekd.stages.offline import asked, check_storable
 from edgekd.stages.on_device import profile_stage, validate_stage
 from edgekd.stages.on_test import test_stage
 from edgekd.stages.prepare import prepare_stage
@@ -119,6 +119,11 @@ def run_bound(
     if last == "prepare" and not any(distiller_type(name).prepares for name, _ in bound.distillers):
         known = ", ".join(name for name in distiller_names() if distiller_type(name).prepares)
         raise InputError(f"{bound.where}: distill: no method here has a preparation; of those that there are: {known}")
+    if last == "knowledge" and asked(bound.recipe) is None:
+        raise InputError(
+            f"{bound.where}: teacher.knowledge: the teachers are asked in every step, so nothing is stored; write 'disk' "
+            "there, or give --set teacher.knowledge=disk"
+        )
     return _do(bound, out, stages, fresh=fresh, allow_changed=allow_changed, turn_seconds=turn_seconds, command=command)
 
 

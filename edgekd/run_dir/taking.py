@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgekd.atomic import disk_faults, read_json, remove_leftovers, write_json
+from edgekd.atomic import disk_faults, make_folder, read_json, remove_leftovers, write_json
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.former_runs import take_over
 from edgekd.progress import say
@@ -26,11 +26,7 @@ def taken(path: Path, facts: Mapping[str, str], fresh: bool) -> Iterator[dict[st
     the recipe is accepted.
     """
     _require_ours(path, facts["recipe"], fresh)
-    with disk_faults(path):
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except (NotADirectoryError, FileExistsError):
-            raise InputError(f"--out {path}: part of this path is a file; choose another --out") from None
+    make_folder(path, "--out")
     with _lock(path):
         if fresh:
             _say_kept(path, empty(path))

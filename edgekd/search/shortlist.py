@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from edgekd.atomic import disk_faults, sha256_json
+from edgekd.atomic import disk_faults, make_folder, sha256_json
 from edgekd.data import config as data_config
 from edgekd.devices import catalog
 from edgekd.devices.contract import DeviceSpec
@@ -237,8 +237,8 @@ def _check_environment(found: Shortlist, waiting: Sequence[Candidate]) -> None:
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     """Keep other shortlists out of a folder; the lock goes with the process."""
+    make_folder(folder, "--folder")
     with disk_faults(folder):
-        folder.mkdir(parents=True, exist_ok=True)
         stream = (folder / ".lock").open("w")
     with stream:
         try:

@@ -169,10 +169,7 @@ def _recipe(run: Path) -> dict[str, Any]:
 
 
 def _knowledge(run: Path) -> tuple[Any, str]:
-    path = run / "knowledge.json"
-    if not path.is_file():
-        return {}, "knowledge: the teachers are asked in every step; teacher.knowledge: disk stores it"
-    facts = read_json(path)
+    facts = read_json(run / "knowledge.json")
     return facts, plain.lines([f"knowledge: {facts['told']}"])
 
 

@@ -279,6 +279,22 @@ class TestOut:
         )  # fmt: skip
         assert kitchen.out.read_text() == "mine"
 
+    @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a file system of the kernel's own is Linux'")
+    def test_where_no_folder_can_be(self, kitchen: Kitchen) -> None:
+        ended = edgekd("run", kitchen.write(), "--out", "/proc/mine")
+        assert (ended.code, ended.problems) == (
+            2, ["--out /proc/mine: no folder can be made there; choose another --out"]
+        )  # fmt: skip
+
+    def test_knowledge_of_a_recipe_that_stores_none(self, kitchen: Kitchen) -> None:
+        recipe = kitchen.write()
+        ended = edgekd("knowledge", recipe, "--out", kitchen.out)
+        assert (ended.code, kitchen.out.exists()) == (2, False)
+        assert ended.problems == [
+            f"{recipe}: teacher.knowledge: the teachers are asked in every step, so nothing is stored; write 'disk' "
+            "there, or give --set teacher.knowledge=disk"
+        ]
+
     @pytest.mark.parametrize("options", [(), ("--fresh",)])
     def test_a_strangers_folder(self, kitchen: Kitchen, options: tuple[str, ...]) -> None:
         kitchen.out.mkdir()
