@@ -55,6 +55,48 @@ class TestUsage:
         assert text in ended.problems[0]
         assert ended.problems[0].endswith("; see 'edgekd --help'")
 
+    @pytest.mark.parametrize(
+        ("command", "default"),
+        [
+            ("run", "10m"), ("knowledge", "runs/NAME of the recipe's file"), ("shortlist", "runs/shortlist-NAME"),
+            ("report", "side-by-side.html"),
+        ],
+    )  # fmt: skip
+    def test_help_names_a_default_that_is_made_up_later(self, command: str, default: str) -> None:
+        shown = " ".join(edgekd(command, "--help").out.replace("\u2502", " ").split())
+        assert f"[default: ({default})]" in shown
+
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [
+            (["search", "show", "x", "--set", "a=1"], "search show: --set and --fresh are for a search itself; write "),
+            (
+                ["search", "apply", "x", "--out", "y", "--fresh"],
+                "search apply: --set and --fresh are for a search itself",
+            ),
+            (
+                ["knowledge", "show", "x", "--fresh"],
+                "knowledge show: --out, --set and --fresh are for the knowledge of",
+            ),
+            (
+                ["knowledge", "show", "x", "--out", "y"],
+                "knowledge show: --out, --set and --fresh are for the knowledge",
+            ),
+            (["methods", "--set", "a=1"], "Invalid value: --set changes a recipe; name it with --for RECIPE"),
+        ],
+    )
+    def test_an_option_that_would_do_nothing_is_refused(self, arguments: list[str], text: str) -> None:
+        ended = edgekd(*arguments)
+        assert (ended.code, ended.out, len(ended.problems)) == (2, "", 1)
+        assert text in ended.problems[0]
+
+    @pytest.mark.parametrize("command", [["history"], ["baseline", "list"]])
+    def test_no_baselines_is_said(self, command: list[str], tmp_path: Path) -> None:
+        ended = edgekd(*command, "--store", tmp_path)
+        line = f"{tmp_path}: no baselines; keep one with 'edgekd baseline save RUN NAME'\n"
+        assert (ended.code, ended.out) == (0, line)
+        assert edgekd(*command, "--store", tmp_path, "--json").json == []
+
 
 class TestLists:
     @pytest.mark.parametrize(

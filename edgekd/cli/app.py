@@ -84,7 +84,9 @@ Batch = Annotated[
 ]
 Wait = Annotated[
     float | None,
-    typer.Option("--wait", metavar="TIME", parser=_patience, help="for another run to leave a device  [default: 10m]"),
+    typer.Option(
+        "--wait", metavar="TIME", parser=_patience, help="for another run to leave a device", show_default="10m"
+    ),
 ]
 WAIT_SECONDS = 600.0
 Store = Annotated[Path, typer.Option("--store", help="folder of the baselines")]

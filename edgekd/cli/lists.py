@@ -84,6 +84,8 @@ def methods(
 
     if name and recipe:
         raise typer.BadParameter("give the name of a method or --for RECIPE, not both")
+    if set_ and not recipe:
+        raise typer.BadParameter("--set changes a recipe; name it with --for RECIPE")
     if recipe:
         rows = stage.methods_for(recipe_file(recipe), tuple(set_ or ()))
         print_rows(rows if as_json else stage.shown_fits(rows), as_json)

@@ -89,7 +89,7 @@ def knowledge(
     ] = None,
     *,
     out: Annotated[
-        Path | None, typer.Option("--out", help="run directory to write  [default: runs/NAME of the recipe's file]")
+        Path | None, typer.Option("--out", help="run directory to write", show_default="runs/NAME of the recipe's file")
     ] = None,
     set_: Set = None,
     fresh: Fresh = False,
@@ -105,6 +105,8 @@ def knowledge(
         _road(context, recipe, out or Path("runs") / recipe.stem, set_, as_json, fresh=fresh, last="knowledge")
     if store is None:
         raise InputError("knowledge show: name the store, a folder or a URL")
+    if out is not None or set_ or fresh:
+        raise InputError("knowledge show: --out, --set and --fresh are for the knowledge of a recipe; leave them out")
     from edgekd.stages.knowledge import show_store, shown_store
 
     facts = show_store(store, thorough=verify)
@@ -176,7 +178,9 @@ def report(
     set_: Set = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", callback=file_to_write, help="of several runs: HTML file  [default: side-by-side.html]"),
+        typer.Option(
+            "--out", callback=file_to_write, help="of several runs: HTML file", show_default="side-by-side.html"
+        ),
     ] = None,
     opened: Annotated[bool, typer.Option("--open", help="show it in a browser")] = False,
     as_json: Json = False,

@@ -32,6 +32,8 @@ def search(
         raise InputError(f"search: got {' '.join(what)}; write {_USES}")
     if (out is None) != (verb == "show"):
         raise InputError(f"search: --out {'is not for show' if out else 'is missing'}; write {_USES}")
+    if verb and (set_ or fresh):
+        raise InputError(f"search {verb}: --set and --fresh are for a search itself; write {_USES}")
     if verb == "apply":
         assert out is not None
         written = show.apply(place, out)

@@ -36,7 +36,7 @@ def shortlist(
         ),
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--folder", help="keeps what is measured  [default: runs/shortlist-NAME]")
+        Path | None, typer.Option("--folder", help="keeps what is measured", show_default="runs/shortlist-NAME")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="measure also what a prediction rules out")] = False,
     most: Annotated[int | None, typer.Option("--most", metavar="N", min=1, help="measure at most N now")] = None,

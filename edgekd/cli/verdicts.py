@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -83,6 +83,14 @@ def compare(
     raise typer.Exit(verdict.exit_code)
 
 
+def _print_kept(rows: list[dict[str, Any]], store: Path, as_json: bool) -> None:
+    """Baselines as a table, or that there are none."""
+    if rows or as_json:
+        print_rows(rows, as_json)
+    else:
+        print_lines([f"{store}: no baselines; keep one with 'edgekd baseline save RUN NAME'"])
+
+
 @baselines.command("save")
 def baseline_save(
     run_dir: RunPath,
@@ -108,7 +116,7 @@ def baseline_list(store: Store = Path("baselines"), as_json: Json = False) -> No
         {"baseline": one.name, "saved": one.saved, "recipe": one.recipe, "student AP": one.student_ap}
         for one in load_all(store)
     ]
-    print_rows(rows, as_json)
+    _print_kept(rows, store, as_json)
 
 
 @baselines.command("show")
@@ -141,4 +149,4 @@ def history(
     kept = load_all(store)
     if out:
         write_history(kept, store, out)
-    print_rows(rows(kept) if as_json else shown(rows(kept)), as_json)
+    _print_kept(rows(kept) if as_json else shown(rows(kept)), store, as_json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,7 +83,7 @@ def write_first_recipe(wishes: Wishes) -> dict[str, Any]:
         lines, head = _decided(desk, wishes, taken, given, out, device)
         content = content_of(lines)
         _tried(desk, content, out)
-    command = f"edgekd run {out} --out runs/{out.stem}"
+    command = shlex.join(["edgekd", "run", str(out), "--out", f"runs/{out.stem}"])
     about = [
         "Written by `edgekd init`, which looked at the data, the models and the machine; each line says why.", "",
         f"  {command}", "", *head,
@@ -138,7 +139,7 @@ def _rest(
     lines = [
         Line(
             "distill", tuple(chosen) or [],
-            f"{serve} of {every} methods serve this pair, see 'edgekd methods --for {out}'; "
+            f"{serve} of {every} methods serve this pair, see `edgekd methods --for {shlex.quote(str(out))}`; "
             + ("weights as in the quickstart" if len(chosen) > 1 else "none of the usual ones does"),
         ),
         Line("control", True, "the same student without a teacher: what distillation gained is told by the two"),
