@@ -227,7 +227,7 @@ def _strides(student: Detector) -> list[int]:
 
 
 def _needs(needs: Needs) -> dict[str, Any]:
-    return {"taps": [asdict(tap) for tap in needs.taps], "parts": sorted(needs.parts)}
+    return {"taps": [asdict(tap) for tap in needs.taps], "parts": sorted(map(str, needs.parts))}
 
 
 def _taught_by(context: Context, name: str) -> dict[str, Any]:

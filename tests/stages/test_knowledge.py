@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from edgekd.detectors.spec import Attention, Needs
+from edgekd.stages import offline
 from edgekd.training.store import places
 
 from .tiny import Ended, edgekd, read, weights, write_recipe
@@ -201,6 +203,14 @@ def test_keys_of_the_disk_belong_to_it(tmp_path: Path, teacher: dict[str, Any], 
     path = recipe(tmp_path, teacher={"model": "yolo11n", **teacher})
     ended = edgekd("check", path, "--architecture-only")
     assert ended.code == 2 and any(said in line for line in ended.problems), ended.err
+
+
+def test_attention_of_a_layer_is_part_of_what_decides() -> None:
+    """`dlim` and `qskd` read it; what is written into the store's head is text."""
+    looks = [Needs(parts=frozenset({"boxes", Attention("self", layer)})) for layer in (0, 1)]
+    assert [offline._needs(one)["parts"] for one in looks] == [
+        ["boxes", "self_attention of layer 0"], ["boxes", "self_attention of layer 1"]
+    ]  # fmt: skip
 
 
 def test_a_folder_without_a_store_is_refused(tmp_path: Path) -> None:

@@ -64,6 +64,7 @@ from edgekd.distill.query.set_loss import (
     quality_targets,
 )
 from edgekd.distill.requirements import all_layers_of_teacher, query_heads, shared_classes, student_asked
+from edgekd.errors import InputError
 
 _TWO = 2  # queries of the auxiliary group for each object
 
@@ -101,13 +102,18 @@ class ODDETR(Distiller):
     known: Tensor | None
 
     def build(self, pair: Pair) -> Wiring:
-        """See `Distiller.build`."""
+        """See `Distiller.build`; a `stage` that there is not is refused."""
         student, teacher = pair.student.head, pair.teacher.head
         assert isinstance(student, QueryHead)
         assert isinstance(teacher, QueryHead)
         self.register_buffer("known", known_classes(pair), persistent=False)
         self.pairs = layer_pairs(pair, self.config.layers, self.name)
-        self.stage = min(self.config.stage, teacher.layers - 1)
+        self.stage = self.config.stage
+        if self.stage >= teacher.layers:
+            raise InputError(
+                f"{self.name}: stage: teacher {pair.teacher.name} has decoder layers 0 to {teacher.layers - 1}, given "
+                f"{self.stage}; choose one of these"
+            )
         self.adapter = content_adapter(teacher.width, student.width)
         theirs = Needs(parts=frozenset({"class_logits", "boxes", "layers", "embeddings"}))
         return Wiring(Needs(parts=frozenset({"class_logits", "boxes", "decoder"})), theirs)

@@ -14,6 +14,7 @@ from edgekd.detectors.queries import Decoder, QueryPredictions, States
 from edgekd.distill.matching import Matches
 from edgekd.distill.queries import Answers
 from edgekd.distill.query.set_loss import Objects, quality_focal_loss, quality_targets
+from edgekd.errors import InputError
 
 from ..helpers import build, terms
 from .fakes import one_object, output, predictions, query_spec
@@ -87,6 +88,11 @@ def test_the_auxiliary_group_has_two_queries_for_each_object() -> None:
     assert torch.equal(content, teacher.embeddings[0][:, [2, 1]])
     assert boxes.flatten().tolist() == pytest.approx([0.2, 0.2, 0.4, 0.4, 0.2, 0.15, 0.4, 0.3])
     assert float(found["auxiliary"]) == pytest.approx(0, abs=1e-4)
+
+
+def test_a_stage_that_there_is_not() -> None:
+    with pytest.raises(InputError, match=r"od_detr: stage: teacher t has decoder layers 0 to 2, given 3; choose one"):
+        build("od_detr", query_spec("s"), query_spec("t", layers=3), stage=3)
 
 
 def test_classes_that_the_teacher_does_not_know_are_not_taught() -> None:
