@@ -121,8 +121,8 @@ def run_bound(
         raise InputError(f"{bound.where}: distill: no method here has a preparation; of those that there are: {known}")
     if last == "knowledge" and asked(bound.recipe) is None:
         raise InputError(
-            f"{bound.where}: teacher.knowledge: the teachers are asked in every step, so nothing is stored; write 'disk' "
-            "there, or give --set teacher.knowledge=disk"
+            f"{bound.where}: teacher.knowledge: the teachers are asked in every step, so nothing is stored; write "
+            "'disk' there, or give --set teacher.knowledge=disk"
         )
     return _do(bound, out, stages, fresh=fresh, allow_changed=allow_changed, turn_seconds=turn_seconds, command=command)
 

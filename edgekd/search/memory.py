@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,29 +34,38 @@ class Memory:
 
     def __init__(self, path: Path, found: Shortlist, facts: FactsStore) -> None:
         self._path, self._found, self._facts = path, found, facts
-        try:
+        with self._reading():
             self._known: dict[str, Any] = read_json(path) if path.is_file() else {}
-        except ValueError:
-            raise InputError(f"{path}: is damaged; remove it, what it names is measured again") from None
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Around the reading of the file, which others may have cut or edited."""
+        try:
+            yield
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise InputError(f"{self._path}: is damaged; remove it, what it names is measured again") from None
 
     def results(self) -> dict[str, Result]:
         """Of this device: what holds still."""
         found = {}
-        for one in self._found.candidates:
-            entry = self._known.get(self._place(one))
-            if entry and entry["key"] == self._key(one):
-                found[one.name] = Result(**{**entry["result"], "notes": tuple(entry["result"]["notes"])})
+        keys = {one.name: (self._place(one), self._key(one)) for one in self._found.candidates}
+        with self._reading():
+            for name, (place, key) in keys.items():
+                entry = self._known.get(place)
+                if entry and entry["key"] == key:
+                    found[name] = Result(**{**entry["result"], "notes": tuple(entry["result"]["notes"])})
         return found
 
     def elsewhere(self) -> dict[str, list[Point]]:
         """Of other devices, by target: whatever was measured there, for predictions."""
         points: dict[str, list[Point]] = {}
-        for place, entry in self._known.items():
-            name, _, device = place.rpartition("@")
-            result = entry["result"]
-            if device != self._found.device.name and result["status"] == "measured" and result["p90_ms"]:
-                point = Point(device, entry["gflops"], entry["parameters"], result["p90_ms"])
-                points.setdefault(name.rpartition("/")[2], []).append(point)
+        with self._reading():
+            for place, entry in self._known.items():
+                name, _, device = place.rpartition("@")
+                result = entry["result"]
+                if device != self._found.device.name and result["status"] == "measured" and result["p90_ms"]:
+                    point = Point(device, entry["gflops"], entry["parameters"], result["p90_ms"])
+                    points.setdefault(name.rpartition("/")[2], []).append(point)
         return points
 
     def keep(self, candidate: Candidate, result: Result) -> None:

@@ -128,6 +128,18 @@ def test_a_second_call_measures_nothing(bench: Bench) -> None:
     assert len(bench.names) == before
 
 
+@pytest.mark.parametrize(
+    "edit", [lambda text: text[:40], lambda text: text.replace('"p90_ms"', '"q90_ms"'), lambda _: "[]"]
+)
+def test_measurements_that_were_edited_are_no_bug(bench: Bench, edit: Callable[[str], str]) -> None:
+    recipe({"models": ["yolo11p"], "sizes": [320]})
+    run("--folder", "kept")
+    file = Path("kept/measured.json")
+    file.write_text(edit(file.read_text()))
+    ended = run("--folder", "kept")
+    assert (ended.code, ended.problems) == (2, [f"{file}: is damaged; remove it, what it names is measured again"])
+
+
 def test_what_decides_a_result_has_it_measured_again_and_nothing_else_has(bench: Bench) -> None:
     recipe({"models": ["yolo11p"], "sizes": [320]})
     run("--set", "gate.max_p90_ms.onnx-fp32@local=5", "--set", "seed=3", "--set", "train.epochs=7")

@@ -34,7 +34,10 @@ def load(path: Path, where: str) -> Any:
         InputError: missing, truncated, or of another family.
     """
     if path.is_dir():
-        raise InputError(f"{where}: {path} is a folder; give the path of a weights file, or a folder of transformers, which has a config.json")
+        raise InputError(
+            f"{where}: {path} is a folder; give the path of a weights file, or a folder of transformers, which has a "
+            "config.json"
+        )
     if not path.exists():
         raise InputError(f"{where}: no file {path}; put the weights there (edgekd downloads none) or correct the path")
     try:

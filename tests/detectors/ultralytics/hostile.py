@@ -219,7 +219,10 @@ FILES: dict[Callable[[Path, Path], None], tuple[str, str]] = {
     empty: (".pt", "is empty, damaged or no checkpoint of PyTorch (File is not a zip file)"),
     truncated: (".pt", "is empty, damaged or no checkpoint of PyTorch (File is not a zip file)"),
     broken_pickle: (".pt", "holds a damaged pickle ("),
-    folder: (".pt", "is a folder; give the path of a weights file, or a folder of transformers, which has a config.json"),
+    folder: (
+        ".pt",
+        "is a folder; give the path of a weights file, or a folder of transformers, which has a config.json",
+    ),
     another_task: (".pt", "holds no Ultralytics model"),
     absurd_header: (".safetensors", "is not a detector written by edgekd, or is damaged ("),
     header_of_half_a_gigabyte: (".safetensors", "is not a detector written by edgekd, or is damaged ("),
