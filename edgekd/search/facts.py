@@ -35,6 +35,9 @@ class Facts:
     size_multiple: int = 32
 
 
+_TOLD = {"parameters", "branches", "size_multiple", "gflops"}
+
+
 class FactsStore:
     """Facts of models, for one data set's classes and channels, in a file.
 
@@ -45,8 +48,9 @@ class FactsStore:
     def __init__(self, path: Path, class_names: tuple[str, ...], channels: int) -> None:
         self._path, self._classes, self._channels = path, class_names, channels
         try:
-            self._known: dict[str, Any] = read_json(path) if path.is_file() else {}
-        except ValueError:
+            content = read_json(path) if path.is_file() else {}
+            self._known: dict[str, Any] = {key: entry for key, entry in content.items() if entry.keys() >= _TOLD}
+        except (ValueError, AttributeError):  # cut or edited: looked into again
             self._known = {}
 
     def of(self, models: Sequence[str], sizes: Sequence[int], where: str) -> dict[tuple[str, int], Facts]:

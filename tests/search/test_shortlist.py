@@ -140,6 +140,16 @@ def test_measurements_that_were_edited_are_no_bug(bench: Bench, edit: Callable[[
     assert (ended.code, ended.problems) == (2, [f"{file}: is damaged; remove it, what it names is measured again"])
 
 
+def test_facts_that_were_edited_are_looked_up_again(bench: Bench) -> None:
+    recipe({"models": ["yolo11p"], "sizes": [320]})
+    first = run("--folder", "kept", "--json").json
+    file = Path("kept/models.json")
+    text = file.read_text()
+    assert '"gflops"' in text
+    file.write_text(text.replace('"gflops"', '"gflopz"'))
+    assert run("--folder", "kept", "--json").json == first
+
+
 def test_what_decides_a_result_has_it_measured_again_and_nothing_else_has(bench: Bench) -> None:
     recipe({"models": ["yolo11p"], "sizes": [320]})
     run("--set", "gate.max_p90_ms.onnx-fp32@local=5", "--set", "seed=3", "--set", "train.epochs=7")

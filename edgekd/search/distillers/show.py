@@ -26,6 +26,7 @@ def read(folder: Path) -> dict[str, Any]:
         raise InputError(f"{folder}: no finished search; make one with 'edgekd search RECIPE --out {folder}'")
     with as_written(folder / REPORT):
         found: dict[str, Any] = read_json(folder / REPORT)
+        rows(found), lines(found, folder)  # whoever edited it shall hear of it here
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -183,6 +184,14 @@ def test_without_a_teacher_or_a_search_there_is_nothing_to_do(folder: Path, tmp_
     path = write_recipe(folder / "alone.yaml", distill=[], teacher=None, search=SEARCH)
     assert "search: needs a 'teacher'" in edgekd("search", path, "--out", tmp_path / "S").err
     assert "no finished search" in edgekd("search", "show", tmp_path / "S").err
+    (tmp_path / "S").mkdir()
+    (tmp_path / "S/search.json").write_text("{}")
+    (tmp_path / "S/report.json").write_text("{}")
+    for arguments in (("show", tmp_path / "S"), ("apply", tmp_path / "S", "--out", tmp_path / "applied.yaml")):
+        ended = edgekd("search", *arguments)
+        assert ended.code == 2
+        assert f"{tmp_path / 'S/report.json'}: does not hold what edgekd wrote there (KeyError: 'trials')" in ended.err
+    shutil.rmtree(tmp_path / "S")
     assert "search: --out is missing" in edgekd("search", path).err
     assert "search: got show" in edgekd("search", "show").err
 
