@@ -75,14 +75,15 @@ def instead_of_list(place: str, given: Any) -> str:
 
 def _expanded(given: Any, where: str) -> Any:
     """A list without presets; anything else, faulty or not, is left as it is."""
-    if isinstance(given, str):
-        return _written_out(given, where) if _is_one(given) else given
-    if not isinstance(given, (list, tuple)):
+    if not isinstance(given, (str, list, tuple)):
         return given
+    known = preset_files()  # once: folders are read for it, and a list may be long
+    if isinstance(given, str):
+        return _written_out(given, where) if _is_one(given, known) else given
     entries: list[Any] = []
     for index, entry in enumerate(given):
         name = _named(entry)
-        if name is None or not _is_one(name):
+        if name is None or not _is_one(name, known):
             entries.append(entry)
         elif isinstance(entry, dict) and len(entry) > 1:
             raise InputError(f"{where}[{index}]: a preset has no further keys; copy its methods to change them")
@@ -99,8 +100,8 @@ def _written_out(name: str, where: str) -> list[Any]:
     return entries
 
 
-def _is_one(name: str) -> bool:
-    return Path(name).suffix in SUFFIXES or name in preset_files()
+def _is_one(name: str, known: Mapping[str, Path]) -> bool:
+    return Path(name).suffix in SUFFIXES or name in known
 
 
 def _named(entry: Any) -> str | None:

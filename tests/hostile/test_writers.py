@@ -63,7 +63,7 @@ def on_a_terminal(name: str) -> Iterator[Callable[[], Any]]:
         "devices": [name], "without_agent": {name: name}, "runs_here": {name: [name]},
         "warnings": [name],
         "classes": [{"name": name, "teacher": name, "column": 1, "how": "exact", "note": name}],
-        "distill": [{"method": name, "teacher": name, "weight": 1.0, "taps": [(name, name)]}],
+        "distill": [{"method": name, "teacher": name, "weight": 1.0, "taps": [(name, name)]}], "knowledge": name,
     }  # fmt: skip
     yield lambda: print_rows(rows, as_json=False)
     yield lambda: print_rows(rows, as_json=True)

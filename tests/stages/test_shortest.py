@@ -16,6 +16,7 @@ from tests.stages.tiny import edgekd, short_protocol, weights
 
 # The others are converted in environments that pip makes, see tests/export/test_mobile.py.
 OWN = ("onnxruntime", "openvino", "tensorrt")
+ON_QUERIES = ("clockdistill", "detrdistill", "dlim", "kd_detr", "qskd", "od_detr")
 STUDENT: dict[str, Any] = {"name": "shortest", "student": {"model": "yolo11p"}}
 
 
@@ -32,8 +33,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_method_by_its_name(folder: Path) -> None:
     weights(folder / "teacher.safetensors", "yolo11n")
-    guiding = [name for name in distiller_names() if distiller_type(name).guides]  # one of them in a recipe
-    teaching = [name for name in distiller_names() if name not in guiding]
+    serving = [name for name in distiller_names() if name not in ON_QUERIES]
+    guiding = [name for name in serving if distiller_type(name).guides]  # one of them in a recipe
+    teaching = [name for name in serving if name not in guiding]
     for methods in (teaching, *([name] for name in guiding)):
         recipe = write(
             folder / "x.yaml", data={"format": "digits", "train": 16, "val": 8, "test": 8}, distill=methods,
@@ -43,6 +45,19 @@ def test_every_method_by_its_name(folder: Path) -> None:
         assert ended.code == 0, ended.err
         found = {term["term"].split(".")[0] for term in ended.json["dry_step"]["terms"]}
         assert found - set(guiding) == {"detection", *methods} - set(guiding)
+
+
+def test_every_method_on_queries_by_its_name(folder: Path) -> None:
+    weights(folder / "teacher.safetensors", "rtdetr-n")
+    ownself = {"method": "od_detr", "teacher": "ema"}  # the one that has no other teacher
+    recipe = write(
+        folder / "x.yaml", data={"format": "digits", "train": 16, "val": 8, "test": 8}, student={"model": "rtdetr-p"},
+        distill=[*ON_QUERIES[:-1], ownself], train={"imgsz": 96, "batch": 4},
+        teacher={"model": "rtdetr-n", "weights": "teacher.safetensors"},
+    )  # fmt: skip
+    ended = edgekd("check", recipe, "--dry-step", "--json")
+    assert ended.code == 0, ended.err
+    assert {term["term"].split(".")[0] for term in ended.json["dry_step"]["terms"]} == {"detection", *ON_QUERIES}
 
 
 def test_every_data_format(folder: Path) -> None:
