@@ -60,7 +60,7 @@ def apply(folder: Path, out: Path) -> dict[str, Any]:
         `file` and `distill`.
 
     Raises:
-        InputError: no finished search, no trial that came to its end, or the file exists.
+        InputError: no finished search, no trial that came to its end, what it found is no recipe, or the file exists.
     """
     report = read(folder)
     if report["best"] is None:
@@ -76,8 +76,8 @@ def apply(folder: Path, out: Path) -> dict[str, Any]:
         for part in place[:-1]:
             inner = inner[part]
         inner[place[-1]] = value
+    bind_recipe(out, (), out.parent, content)  # checked before it is written
     write_text(
         out, f"# What edgekd search found for {report['recipe']}: {report['best']['candidate']}.\n{dump(content)}"
     )
-    bind_recipe(out)
     return {"file": str(out), "distill": report["best"]["distill"]}

@@ -172,6 +172,17 @@ def test_a_proxy_that_cannot_be_trained_is_refused(
     assert ended.code == 2 and text in ended.err
 
 
+def test_what_is_no_recipe_is_not_written(done: tuple[Path, Ended], tmp_path: Path) -> None:
+    copy = tmp_path / "S"
+    shutil.copytree(done[0], copy, symlinks=True)
+    report = read(copy / "report.json")
+    report["best"] = {**report["trials"][0], "distill": [{"method": "none such"}]}
+    (copy / "report.json").write_text(json.dumps(report))
+    ended = edgekd("search", "apply", copy, "--out", tmp_path / "found.yaml")
+    assert ended.code == 2 and "unknown method 'none such'" in ended.err
+    assert not (tmp_path / "found.yaml").exists()
+
+
 def test_kinds_that_cannot_serve_the_pair_are_left_out_or_refused(folder: Path, tmp_path: Path) -> None:
     path = write_recipe(
         folder / "query.yaml", distill=[], student={"model": "rtdetr-p"}, search={**SEARCH, "kinds": ["logits"]}
