@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from edgekd.distill import contract
 from tests.training.engines import parallel_program
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +37,10 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     assert [process.wait(timeout=900) for process in processes] == [0, 0]
     both = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
     (folder / "alone").mkdir()
-    return parallel_program.train(data_yaml, folder / "alone" / "work"), both
+    with pytest.MonkeyPatch.context() as patch:
+        contract.distiller_names()  # all are loaded, so that what is put back has them
+        patch.setattr(contract, "_REGISTRY", dict(contract._REGISTRY))  # the method of the program is no other test's
+        return parallel_program.train(data_yaml, folder / "alone" / "work"), both
 
 
 def test_the_batch_of_the_recipe_is_shared_out(outcomes: Any) -> None:
