@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -77,9 +77,14 @@ MAIN, EMA = "teacher", "ema"  # names of the recipe's first teacher, and of the 
 
 
 class DistillerConfig(BaseModel):
-    """Keys that every method has. Subclasses add the paper's parameters with its defaults and bounds."""
+    """Keys that every method has. Subclasses add the paper's parameters with its defaults and bounds.
+
+    Attributes:
+        at_least_one_of: keys that are factors or numbers of a method's parts, 0 leaves one out; not all of them.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    at_least_one_of: ClassVar[tuple[str, ...]] = ()
 
     teacher: str = Field(
         MAIN, description="from whom: teacher, a name under teachers or ensembles, or ema, the student's own average"
@@ -99,6 +104,14 @@ class DistillerConfig(BaseModel):
         if self.weight != "auto" and (self.share is not None or self.share_of != "loss"):
             key = "share" if self.share is not None else "share_of"
             raise ValueError(f"{key}: only with 'weight: auto'; set it, or leave {key} out")
+        return self
+
+    @model_validator(mode="after")
+    def _a_part_acts(self) -> DistillerConfig:
+        parts = self.at_least_one_of
+        if parts and not any(getattr(self, part) for part in parts):
+            which = "both" if len(parts) == 2 else "all"
+            raise ValueError(f"{', '.join(parts[:-1])} and {parts[-1]} are {which} 0; leave one above 0")
         return self
 
     @property

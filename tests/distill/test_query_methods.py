@@ -167,3 +167,21 @@ def test_a_layer_that_there_is_not() -> None:
 def test_who_of_the_methods_takes_what() -> None:
     assert [name for name in distiller_names() if query_teacher in distiller_type(name).requires] == ["kd_detr"]
     assert {"clockdistill", "detrdistill", "dlim", "od_detr", "qskd"} <= set(ON_QUERIES)
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("qskd", "prediction and features are both 0"),
+        ("clockdistill", "memory and answers are both 0"),
+        ("kd_detr", "general and specific are both 0"),
+        ("od_detr", "matching, prediction and auxiliary are all 0"),
+        ("detrdistill", "prediction, features and queries are all 0"),
+    ],
+)
+def test_one_part_must_act(method: str, told: str) -> None:
+    kind = distiller_type(method).config_type
+    with pytest.raises(ValueError, match=f"{told}; leave one above 0"):
+        kind(**dict.fromkeys(kind.at_least_one_of, 0))
+    for acting in kind.at_least_one_of:
+        kind(**{**dict.fromkeys(kind.at_least_one_of, 0), acting: 1})

@@ -23,9 +23,10 @@ Boxes may be moved (`jitter`), which is off: whether the paper does so is not kn
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
@@ -57,17 +58,13 @@ from edgekd.errors import InputError
 class CLoCKDistillConfig(QueryConfig):
     """Keys of `clockdistill`."""
 
+    at_least_one_of: ClassVar[tuple[str, ...]] = ("memory", "answers")
+
     memory: float = Field(1.0, ge=0, description="factor on the memory; 0 leaves it out")
     answers: float = Field(1.0, ge=0, description="factor on the answers to queries of labels; 0 leaves them out")
     alpha: float = Field(5e-5, ge=0, description="on the memory of objects")
     beta: float = Field(1e-7, ge=0, description="on the memory of the background")
     jitter: float = Field(0.0, ge=0, le=1, description="most by which an object's centre moves, in halves of its sides")
-
-    @model_validator(mode="after")
-    def _something_acts(self) -> CLoCKDistillConfig:
-        if not self.memory and not self.answers:
-            raise ValueError("memory and answers are both 0; leave one above 0")
-        return self
 
 
 @register("clockdistill")

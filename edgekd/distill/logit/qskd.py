@@ -21,6 +21,7 @@ keep no query.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from pydantic import Field, model_validator
@@ -58,6 +59,8 @@ from edgekd.errors import InputError
 class QSKDConfig(QueryConfig):
     """Keys of `qskd`."""
 
+    at_least_one_of: ClassVar[tuple[str, ...]] = ("prediction", "features")
+
     prediction: float = Field(1.0, ge=0, description="factor on the predictions of kept queries; 0 leaves them out")
     features: float = Field(1.0, ge=0, description="factor on the memory where kept queries look; 0 leaves it out")
     positive_giou: float = Field(0.5, gt=0, lt=1, description="of the teacher's box with an object: found")
@@ -66,8 +69,6 @@ class QSKDConfig(QueryConfig):
 
     @model_validator(mode="after")
     def _sensible(self) -> QSKDConfig:
-        if not self.prediction and not self.features:
-            raise ValueError("prediction and features are both 0; leave one above 0")
         if self.hard_giou > self.positive_giou:
             raise ValueError("hard_giou is above positive_giou; no negative could be hard")
         return self

@@ -24,10 +24,11 @@ part in the last two, nor do classes that the teacher does not know.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
@@ -60,17 +61,13 @@ _FOCAL = 2.0  # on the classes of the third part, as in the loss of Deformable D
 class DETRDistillConfig(QueryConfig):
     """Keys of `detrdistill`."""
 
+    at_least_one_of: ClassVar[tuple[str, ...]] = ("prediction", "features", "queries")
+
     prediction: float = Field(1.0, ge=0, description="factor on the matched predictions; 0 leaves them out")
     features: float = Field(1.0, ge=0, description="factor on the memory; 0 leaves it out")
     queries: float = Field(1.0, ge=0, description="factor on the teacher's queries; 0 leaves them out")
     matched: int = Field(300, ge=1, le=2000, description="of the teacher's queries, the best, that are matched")
     looking: int = Field(100, ge=1, le=2000, description="of the teacher's queries, the best, that weigh the memory")
-
-    @model_validator(mode="after")
-    def _something_acts(self) -> DETRDistillConfig:
-        if not self.prediction and not self.features and not self.queries:
-            raise ValueError("prediction, features and queries are all 0; leave one above 0")
-        return self
 
 
 @register("detrdistill")

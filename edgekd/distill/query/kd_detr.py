@@ -25,10 +25,10 @@ widths differ. There a query for an anchor is made by a trained network of its p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
@@ -54,16 +54,12 @@ from edgekd.distill.requirements import both_asked, query_teacher, shared_classe
 class KDDETRConfig(QueryConfig):
     """Keys of `kd_detr`."""
 
+    at_least_one_of: ClassVar[tuple[str, ...]] = ("general", "specific")
+
     general: int = Field(300, ge=0, le=2000, description="random points an image; 0: none")
     specific: int = Field(300, ge=0, le=2000, description="of the teacher's own queries, the best; 0: none")
     content: Literal["own", "teacher"] = Field("own", description="whose content the student's queries have")
     anchor: float = Field(4.0, gt=0, le=64, description="side of the query at a dense student's point, in strides")
-
-    @model_validator(mode="after")
-    def _some_points(self) -> KDDETRConfig:
-        if not self.general and not self.specific:
-            raise ValueError("general and specific are both 0; leave one above 0")
-        return self
 
 
 @register("kd_detr")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from edgekd.distill.config import PreparedConfig
 
@@ -17,6 +17,8 @@ DECIDE = (
 
 class UniKDConfig(PreparedConfig):
     """Keys of `unikd`."""
+
+    at_least_one_of: ClassVar[tuple[str, ...]] = ("content", "positional")
 
     content: float = Field(10.0, ge=0, description="lambda of the content queries; 0 leaves them out")
     positional: float = Field(10.0, ge=0, description="lambda of the positional queries; 0 leaves them out")
@@ -33,9 +35,3 @@ class UniKDConfig(PreparedConfig):
     absorb_divided_by: Literal["queries", "objects"] = Field(
         "queries", description="what their class loss is divided by: N, or N' as in Deformable DETR"
     )
-
-    @model_validator(mode="after")
-    def _something_acts(self) -> UniKDConfig:
-        if not self.content and not self.positional:
-            raise ValueError("content and positional are both 0; leave one above 0")
-        return self

@@ -30,9 +30,10 @@ another of its batch repeats its queries there, without weight. Classes that a t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
@@ -72,16 +73,12 @@ _TWO = 2  # queries of the auxiliary group for each object
 class ODDETRConfig(QueryConfig):
     """Keys of `od_detr`."""
 
+    at_least_one_of: ClassVar[tuple[str, ...]] = ("matching", "prediction", "auxiliary")
+
     matching: float = Field(1.0, ge=0, description="factor on the average's matching; 0 leaves it out")
     prediction: float = Field(1.0, ge=0, description="factor on the average's predictions; 0 leaves them out")
     auxiliary: float = Field(1.0, ge=0, description="factor on the auxiliary group; 0 leaves it out")
     stage: int = Field(0, ge=0, description="layer of the average behind which the auxiliary group is taken, from 0")
-
-    @model_validator(mode="after")
-    def _something_acts(self) -> ODDETRConfig:
-        if not self.matching and not self.prediction and not self.auxiliary:
-            raise ValueError("matching, prediction and auxiliary are all 0; leave one above 0")
-        return self
 
 
 @register("od_detr")

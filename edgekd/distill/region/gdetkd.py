@@ -25,11 +25,11 @@ sources that we could read give none.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
@@ -45,6 +45,8 @@ from edgekd.distill.regions import Regions, roi_align
 class GDetKDConfig(RegionConfig):
     """Keys of `gdetkd`."""
 
+    at_least_one_of: ClassVar[tuple[str, ...]] = ("imitation", "contrast")
+
     weight: Weight = Field(1.0, description="factor on both terms, each of which has its own")
     regions: Literal["ground_truth", "teacher"] = Field(
         "teacher", description="boxes of the labels, or the teacher's further detections beside them"
@@ -56,12 +58,6 @@ class GDetKDConfig(RegionConfig):
     negative_iou: float = Field(0.5, ge=0, le=1, description="regions that overlap by more are no negatives")
     embedding: int = Field(128, ge=8, le=1024, description="width of keys and of projected vectors")
     uniform_steps: int = Field(0, ge=0, description="steps in which all levels count alike")
-
-    @model_validator(mode="after")
-    def _something_acts(self) -> GDetKDConfig:
-        if not self.imitation and not self.contrast:
-            raise ValueError("imitation and contrast are both 0; leave one above 0")
-        return self
 
 
 @register("gdetkd")
