@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from tests.agent.tensorrt.machine import RUNTIME, Device
-from tests.agent.tiny_artifacts import write_artifact
+from edgekd.testing.artifacts import write_artifact
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from edgekd.agent.predict import predict
 from edgekd.agent.protocol import AgentError, Reader, Writer, unpack_array
 from tests.agent.tensorrt.fake_tensorrt import UNSUPPORTED, VERSIONS, read_plan, written_plan
 from tests.agent.tensorrt.machine import V8, V10, V11, batch_of, refused
-from tests.agent.tiny_artifacts import expected_scores, make_images, write_artifact, write_pack
+from edgekd.testing.artifacts import expected_scores, make_images, write_artifact, write_pack
 
 
 @pytest.mark.parametrize("version", VERSIONS)

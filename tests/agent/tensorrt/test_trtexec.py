@@ -10,7 +10,7 @@ from edgekd.agent.runtimes import open_model
 from edgekd.agent.tensorrt import trtexec
 from tests.agent.tensorrt import fake_trtexec
 from tests.agent.tensorrt.machine import V8, V10, V11, batch_of, refused
-from tests.agent.tiny_artifacts import expected_scores, make_images
+from edgekd.testing.artifacts import expected_scores, make_images
 
 TRTEXEC = {V8: "8.6.1", V10: "10.3.0", V11: "11.4.0"}
 
