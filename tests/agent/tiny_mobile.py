@@ -1,4 +1,4 @@
-"""The tiny artifact of `edgekd.testing.artifacts` for ncnn and LiteRT, by hand: four boxes, scores from means of 8x8 images."""
+"""The artifact of `edgekd.testing.artifacts` for ncnn and LiteRT, by hand: four boxes, scores from means of images."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ import pytest
 from edgekd.devices import transports
 from edgekd.devices.contract import DeviceSpec
 from edgekd.devices.local import LocalDevice
-from tests.devices import loopback, pipe
 from edgekd.testing.devices import AgentContract, DeviceContract
+from tests.devices import loopback, pipe
 from tests.devices.phone import Phone
 
 
