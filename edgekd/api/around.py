@@ -53,18 +53,21 @@ def check(
     *,
     architecture_only: bool = False,
     dry_step: bool = False,
+    estimate: bool = True,
     quiet: bool = False,
 ) -> Checked:
-    """Resolve a recipe: build the models, discover taps, bind methods, targets and devices; train nothing.
+    """Resolve a recipe: build the models, discover taps, bind methods, targets and devices; keep nothing.
 
     Args:
         architecture_only: build models by name; open no weights and no data.
         dry_step: also run one training step on the CPU.
+        estimate: make a few steps of each training, to say how long a run takes and what it needs.
     """
     from edgekd.stages.check import check_bound
 
     with listening(None, quiet=quiet):
-        found = check_bound(Recipe.asked(recipe).bound(overrides_of(overrides)), architecture_only, dry_step)
+        bound = Recipe.asked(recipe).bound(overrides_of(overrides))
+        found = check_bound(bound, architecture_only, dry_step, estimate)
     return Checked(json.loads(json_text(found)))
 
 
