@@ -41,6 +41,8 @@ class Checked(dict[str, Any]):
     """What `check` found: a mapping as `edgekd check --json` prints it."""
 
     def _repr_html_(self) -> str:
+        from edgekd.stages.estimate.estimate import lines as estimate_lines
+
         sides = {"student": self["student"], "teacher": self["teacher"], **self["teachers"]}
         models = [
             {"model": side, "name": spec["name"], "family": spec["family"], "parameters": spec["parameters"],
@@ -48,7 +50,8 @@ class Checked(dict[str, Any]):
             for side, spec in sides.items() if spec
         ]  # fmt: skip
         methods = [{"method": one["method"], "weight": one["weight"]} for one in self["distill"]]
-        warnings = "".join(f"<li>{html.text(one)}</li>" for one in self["warnings"])
+        told = [*self["warnings"], *(estimate_lines(self["estimate"]) if "estimate" in self else ())]
+        warnings = "".join(f"<li>{html.text(one)}</li>" for one in told)
         where = f"targets: {', '.join(self['targets']) or 'none'}; devices: {', '.join(self['devices']) or 'none'}"
         tables = html.table(models) + html.table(methods)
         return (
