@@ -84,7 +84,9 @@ class Work:
         self._figures |= figures
         self._write()
 
-    def shows(self, row: str, where: Iterable[str], sources: Iterable[str], by: Mapping[str, str] | None = None) -> None:
+    def shows(
+        self, row: str, where: Iterable[str], sources: Iterable[str], by: Mapping[str, str] | None = None
+    ) -> None:
         """Something was executed here.
 
         Args:

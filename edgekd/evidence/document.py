@@ -97,7 +97,9 @@ def read(path: Path) -> Document:
     try:
         content = read_json(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); name a file that 'edgekd evidence' wrote") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); name a file that 'edgekd evidence' wrote"
+        ) from error
     except ValueError as error:
         raise InputError(f"{path}: is no JSON ({error}); name a file that 'edgekd evidence' wrote") from error
     version = content.get("schema_version") if isinstance(content, dict) else None

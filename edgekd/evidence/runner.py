@@ -146,9 +146,7 @@ def _opened(path: Path, former: Document | None, setting: Setting, private: tupl
 def _differences(former: Document, now: Document) -> list[str]:
     pairs = [(name, getattr(former, name), getattr(now, name)) for name in ("machine", "device", "scale")]
     pairs += [(name, former.environment.get(name), now.environment.get(name)) for name in _IDENTITY]
-    return [
-        f"{name}: {_short(before)} there, {_short(here)} here" for name, before, here in pairs if before != here
-    ]
+    return [f"{name}: {_short(before)} there, {_short(here)} here" for name, before, here in pairs if before != here]
 
 
 def _short(value: Any) -> str:

@@ -77,6 +77,7 @@ def watched(every_s: float) -> Iterator[list[dict[str, float | None]]]:
 
 def summary(readings: Sequence[dict[str, float | None]]) -> dict[str, Any]:
     """Mean power, highest temperature, clocks at their lowest and highest, and what slowed the card down."""
+
     def values(name: str) -> list[float]:
         return [value for one in readings if (value := one.get(name)) is not None]
 

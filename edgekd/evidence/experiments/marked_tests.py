@@ -31,7 +31,16 @@ def offers(setting: Setting) -> Iterator[Experiment]:
 def run(work: Work) -> None:
     """Outcome of every test, and why one failed or was skipped."""
     report = work.folder / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={report}", *work.scale.tests]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--junitxml={report}",
+        *work.scale.tests,
+    ]
     done = subprocess.run(command, cwd=ROOT, check=False)
     if not report.is_file():
         raise EnvironmentFault(f"pytest wrote no report (exit code {done.returncode})")

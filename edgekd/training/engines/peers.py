@@ -23,7 +23,7 @@ def plain(model: str, data_yaml: Path, train: Mapping[str, Any], seed: int, fold
 
 def distilled(
     student: str,
-    teacher: UltralyticsDetector,
+    teacher: Any,
     weight: float,
     *,
     class_names: tuple[str, ...],
@@ -36,6 +36,7 @@ def distilled(
     """Train by the engine's `distill_model`: its trainer and loss, with the student built as edgekd builds it.
 
     Args:
+        teacher: its network.
         weight: the engine's argument `dis`.
 
     Returns:
@@ -46,7 +47,7 @@ def distilled(
 
     from edgekd.training.engines.trainer import YoloTrainer
 
-    torch.save({"model": teacher.module, "train_args": {}}, folder / "teacher.pt")
+    torch.save({"model": teacher, "train_args": {}}, folder / "teacher.pt")
     overrides = {
         **train, "model": f"{student}.yaml", "data": str(data_yaml), "seed": seed, "pretrained": False,
         "save_dir": str(folder / "engine"), "distill_model": str(folder / "teacher.pt"), "dis": weight,
