@@ -12,6 +12,7 @@ import yaml
 
 from edgekd.atomic import read_json, write_text
 from edgekd.evidence.contract import Setting
+from edgekd.evidence.scale import Scale
 from edgekd.evidence.shipped import MODEL, weights
 from edgekd.export.int8_options import Int8Options
 from edgekd.export.targets import load_target
@@ -27,18 +28,18 @@ _LATENCY = (
     "energy_mj_per_inference", "energy", "temperature_c", "throttling_evidence", "valid", "invalid_reasons",
     "over_time", "notes", "contention", "lanes",
 )  # fmt: skip
+_IMAGES = 16  # that latency is measured on
 _FEW = 4  # images that an artifact which is only timed is compared with torch on
 _CALM = {"max_drop": None, "sensitivity_images": 0, "calibration_images": 16}  # 8 bits of what is only timed
 
 
 @contextmanager
 def student_run(
+    scale: Scale,
     folder: Path,
     device: str,
     targets: Sequence[Json],
     *,
-    size_px: int,
-    images: int,
     measured: bool,
     profile: Mapping[str, Any] | None = None,
 ) -> Iterator[Context]:
@@ -47,13 +48,13 @@ def student_run(
     Args:
         device: name or file.
         targets: entries of `export:`.
-        size_px: of the images, and of what is made.
-        images: of train and val, each.
-        measured: measure the student's AP, which the artifacts' is compared with.
+        measured: at the size of the shipped weights, with the student's AP to compare with; False: at the size at which
+            latency counts, with few images.
         profile: that section of the recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "evidence.json"
+    size_px, images = (scale.ap_px, scale.ap_images) if measured else (scale.latency_px, _IMAGES)
     content = {
         "name": "evidence", "control": False, "distill": [],
         "data": {"format": "digits", "imgsz": size_px, "train": images, "val": images, "test": 1},
@@ -107,8 +108,9 @@ def runtime(context: Context, target: str, device: str) -> Json:
 def size_mb(context: Context, target: str) -> float:
     """Of the artifact's files."""
     folder = context.path / "export" / target
-    sidecar = read_json(folder / "edgekd.json")
-    return round(sum((folder / name).stat().st_size for name in sidecar["files"]) / 1e6, 3)
+    files = read_json(folder / "edgekd.json")["files"]
+    size_bytes = sum((folder / name).stat().st_size for name in files)
+    return round(float(size_bytes) / 1e6, 3)
 
 
 def device_file(setting: Setting, folder: Path, variant: Mapping[str, Any] | None) -> str:

@@ -29,7 +29,7 @@ class Setting:
     @property
     def here(self) -> bool:
         """Whether the device is this machine, so that trainings tell something of it."""
-        return self.machine["device"]["transport"] == "local"
+        return bool(self.machine["device"]["transport"] == "local")
 
     def lacks_gpus(self, count: int = 1) -> str | None:
         """Why nothing that trains on so many GPUs can be done; None if it can, or is done on a CPU."""

@@ -12,7 +12,7 @@ from edgekd.atomic import read_json, sha256_json, write_json
 from edgekd.errors import InputError
 from edgekd.evidence.private import names_here, neutral
 
-SCHEMA = "edgekd.evidence/1"
+SCHEMA: Literal["edgekd.evidence/1"] = "edgekd.evidence/1"
 Status = Literal["done", "failed", "cut", "left", "lacking"]
 
 

@@ -90,7 +90,7 @@ def accuracy(how: How, weights: Path, split: str, size_px: int, folder: Path) ->
     from edgekd.stages.accuracy import detect_in_torch, summarise
 
     detector = open_detector(None, Asked(how.models.student, weights, (), 3, "student"))
-    data = load(YoloData(format="yolo", path=str(how.data_yaml)), folder / "data", Path())
+    data = load(YoloData.model_validate({"format": "yolo", "path": str(how.data_yaml)}), folder / "data", Path())
     images = data.splits[split]
     pack = build(images, (size_px, size_px), 3, folder / "packs")
     settings, head = ValidateRecipe(), how.models.head

@@ -6,6 +6,7 @@ import getpass
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,8 @@ _SHORTEST = 3  # of a name that is looked for: shorter ones stand in too many wo
 def names_here() -> tuple[str, ...]:
     """Names of this machine and its user, and of the user's home."""
     found = {socket.gethostname(), socket.gethostname().partition(".")[0], Path.home().name}
-    try:
+    with suppress(KeyError, OSError):  # no such user on this machine
         found.add(getpass.getuser())
-    except (KeyError, OSError):  # no such user on this machine
-        pass
     usual = {"root", "user", "local", "localhost", "home", "linux", "ubuntu", "debian", "jetson", "raspberrypi"}
     return tuple(sorted(name for name in found if len(name) >= _SHORTEST and name.lower() not in usual))
 

@@ -11,8 +11,8 @@ from edgekd.data.digits import generate
 from edgekd.recipe.lookup import find
 
 MODEL = "yolo11n"
-WEIGHTS_OF = {"score_l2": 6.0}  # as the quickstart has them; all others 1
-__all__ = ["CLASSES", "MODEL", "WEIGHTS_OF", "arguments", "digits", "shipped_teacher", "weights"]
+QUICKSTART = {"logit": 1.0, "ld": 1.0, "score_l2": 6.0}  # methods and weights
+__all__ = ["CLASSES", "MODEL", "QUICKSTART", "arguments", "digits", "quickstart_methods", "shipped_teacher", "weights"]
 
 
 def weights() -> Path:
@@ -41,3 +41,13 @@ def arguments(size_px: int, epochs: int, batch: int) -> dict[str, Any]:
         "cos_lr": True, "warmup_epochs": 1.0, "warmup_bias_lr": 0.0, "mosaic": 0.0, "fliplr": 0.0, "amp": False,
         "patience": 0,
     }  # fmt: skip
+
+
+def quickstart_methods() -> tuple[tuple[str, Any], ...]:
+    """The quickstart's methods with their configs."""
+    from edgekd.distill.contract import distiller_type
+
+    return tuple(
+        (name, distiller_type(name).config_type.model_validate({"weight": weight}))
+        for name, weight in QUICKSTART.items()
+    )

@@ -8,8 +8,7 @@ from typing import Any
 
 from edgekd.evidence.contract import Experiment, Setting, Work, register
 from edgekd.evidence.experiments.places import ENGINE, trained_on, versions
-from edgekd.evidence.experiments.train_step import QUICKSTART
-from edgekd.evidence.shipped import CLASSES, WEIGHTS_OF, arguments, digits, shipped_teacher
+from edgekd.evidence.shipped import CLASSES, arguments, digits, quickstart_methods, shipped_teacher
 
 NAME = "bit-exact baseline"
 _MODEL = "yolo11n"
@@ -35,27 +34,23 @@ def run(work: Work) -> None:
     work.keep(differs_from_the_engine=differs)
     if not differs:
         work.shows(NAME, trained_on(work), ENGINE, versions(work, "torch", "ultralytics"))
-    taught = [_ours(work, data, train, f"taught {number}", QUICKSTART) for number in (1, 2)]
+    taught = [_ours(work, data, train, f"taught {number}", quickstart_methods()) for number in (1, 2)]
     work.keep(distilled_differs_from_itself=peers.same_weights(*taught))
 
 
-def _ours(work: Work, data: Path, train: dict[str, Any], name: str, methods: tuple[str, ...]) -> Path:
+def _ours(work: Work, data: Path, train: dict[str, Any], name: str, methods: tuple[tuple[str, Any], ...]) -> Path:
     """A checkpoint of edgekd's training."""
     from edgekd.detectors.class_map import ClassMap
     from edgekd.detectors.contract import Asked
     from edgekd.detectors.families import open_detector, trainable
-    from edgekd.distill.contract import distiller_type
     from edgekd.training.fit import fit
     from edgekd.training.plan import FitPlan
     from edgekd.training.teacher import Teacher
 
     asked = Asked(_MODEL, None, CLASSES, 3, "student")
-    distillers = tuple(
-        (method, distiller_type(method).config_type(weight=WEIGHTS_OF.get(method, 1.0))) for method in methods
-    )
     plan = FitPlan(
         student=trainable(open_detector(None, asked), "student"), initialised=False, data_yaml=data, train=dict(train),
-        head="one2many", seed=0, threads=None, distillers=distillers,
+        head="one2many", seed=0, threads=None, distillers=methods,
     )  # fmt: skip
     teachers = {"teacher": Teacher(shipped_teacher().frozen(), ClassMap.identity(len(CLASSES)))} if methods else {}
     return fit(plan, teachers, work.folder / name, name).weights

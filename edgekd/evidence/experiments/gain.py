@@ -13,9 +13,8 @@ from typing import Any
 from edgekd.cores import usable_cores
 from edgekd.evidence.contract import Experiment, Setting, Work, register
 from edgekd.evidence.experiments.places import ENGINE, TEACHER, trained_on, versions
-from edgekd.evidence.experiments.train_step import QUICKSTART
 from edgekd.evidence.gain_rows import How, Models, accuracy, with_engine, with_methods
-from edgekd.evidence.shipped import MODEL, WEIGHTS_OF, arguments, weights
+from edgekd.evidence.shipped import MODEL, QUICKSTART, arguments, quickstart_methods, weights
 
 NAME = "gain"
 ROWS = ("control", "quickstart", "distill_model")
@@ -97,20 +96,14 @@ def _row(job: tuple[str, int], how: How, size_px: int, folder: Path) -> dict[str
     try:
         watch = Stopwatch()
         trained = (
-            with_engine(how, WEIGHTS_OF["score_l2"], seed, place)
+            with_engine(how, QUICKSTART["score_l2"], seed, place)
             if name == "distill_model"
-            else with_methods(how, _methods() if name == "quickstart" else (), seed, place)
+            else with_methods(how, quickstart_methods() if name == "quickstart" else (), seed, place)
         )
         seconds = round(watch.seconds(), 1)
         return {"method": name, "seed": seed, "seconds": seconds, **accuracy(how, trained, "test", size_px, place)}
     except Exception as error:  # whatever stops one row
         return {"method": name, "seed": seed, "error": f"{type(error).__name__}: {error}"}
-
-
-def _methods() -> tuple[tuple[str, Any], ...]:
-    from edgekd.distill.contract import distiller_type
-
-    return tuple((name, distiller_type(name).config_type(weight=WEIGHTS_OF.get(name, 1.0))) for name in QUICKSTART)
 
 
 def _threads(work: Work) -> int:

@@ -43,8 +43,7 @@ def run(work: Work) -> None:
     names = (work.arguments["reference"], work.arguments["candidate"])
     device = artifacts.device_file(work.setting, work.folder / "devices", work.arguments["variant"])
     entries = [artifacts.calm(name) for name in names]
-    large = {"size_px": work.scale.latency_px, "images": 16, "measured": False}
-    with artifacts.student_run(work.folder, device, entries, **large) as context:
+    with artifacts.student_run(work.scale, work.folder, device, entries, measured=False) as context:
         export_stage(context)
         context.pack()
         export = context.path / "export"

@@ -43,7 +43,8 @@ def run(work: Work) -> None:
     work.keep(
         steps=len(seconds), step_ms=round(1e3 * step_s, 2),
         last_over_first=round(median(seconds[-part:]) / median(seconds[:part]), 4),
-        card=told, idle=idle, joules_per_step=None if power_w is None else round(power_w * step_s, 2), readings=readings,
+        card=told, idle=idle, readings=readings,
+        joules_per_step=None if power_w is None else round(power_w * step_s, 2),
     )  # fmt: skip
 
 

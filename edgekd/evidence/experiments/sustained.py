@@ -33,10 +33,9 @@ def run(work: Work) -> None:
     """The protocol `sustained` at the size at which latency counts."""
     target, device = work.arguments["target"], artifacts.device_file(work.setting, work.folder, None)
     name = artifacts.device_name(device)
-    large = {"size_px": work.scale.latency_px, "images": 16, "measured": False}
     minutes = {"protocol": "sustained", "sustained_minutes": work.scale.sustained_minutes}
     entries = [artifacts.calm(target)]
-    with artifacts.student_run(work.folder, device, entries, **large, profile=minutes) as context:
+    with artifacts.student_run(work.scale, work.folder, device, entries, measured=False, profile=minutes) as context:
         export_stage(context)
         profile_stage(context)
         work.keep(target=target, **artifacts.latency(context, target, name))

@@ -78,16 +78,12 @@ def _of_gpus(setting: Setting, usable: tuple[str, ...]) -> Iterator[Place]:
     """TensorRT by both builders, and ONNX Runtime's providers for NVIDIA."""
     there, unusable = setting.machine, setting.machine["device"].get("unusable", {})
     why = None if "tensorrt" in usable else unusable.get("tensorrt", "tensorrt is not installed, or there is no GPU")
-    variant = {"name": "local-tensorrt", "runtimes": ["tensorrt"]}
+    variant: dict[str, Any] = {"name": "local-engines", "runtimes": ["tensorrt"]}
     yield Place(" on GPU", ("tensorrt",), variant, value=_GPU, lacking=why)
     program = None if there["programs"]["trtexec"] else "trtexec is not installed"
     yield Place(" on GPU by trtexec", ("tensorrt",), variant, _TRTEXEC, _GPU + 10, why or program)
     for short, provider in (("CUDA", "CUDAExecutionProvider"), ("TensorRT", "TensorrtExecutionProvider")):
-        variant = {
-            "name": f"local-{short.lower()}",
-            "runtimes": ["onnxruntime"],
-            "providers": {"onnxruntime": [provider]},
-        }
+        variant = _variant(short, "onnxruntime", provider)
         lacks = None if provider in there["onnxruntime_providers"] else f"ONNX Runtime here has no {provider}"
         if not there["gpus"]:
             lacks = "no GPU that torch sees"
@@ -97,9 +93,14 @@ def _of_gpus(setting: Setting, usable: tuple[str, ...]) -> Iterator[Place]:
 def _of_openvino(setting: Setting, usable: tuple[str, ...]) -> Iterator[Place]:
     for name in ("GPU", "NPU"):
         there = any(one.split(".")[0] == name for one in setting.machine["openvino_devices"])
-        variant = {"name": f"local-{name.lower()}", "runtimes": ["openvino"], "providers": {"openvino": [name]}}
+        variant = _variant(name, "openvino", name)
         lacks = None if there and "openvino" in usable else f"OpenVINO sees no {name} here"
         yield Place(f" on {name}", ("openvino",), variant, value=_GPU + 4, lacking=lacks)
+
+
+def _variant(name: str, runtime: str, provider: str) -> dict[str, Any]:
+    """This machine with one runtime, elsewhere than on its CPU."""
+    return {"name": f"local-{name.lower()}", "runtimes": [runtime], "providers": {runtime: [provider]}}
 
 
 def cannot(target: str) -> str | None:
@@ -113,8 +114,7 @@ def run(work: Work) -> None:
     entry = {"target": target, "options": given["options"], **({"nms": "in_graph"} if given.get("nms") else {})}
     device, scale = artifacts.device_file(work.setting, work.folder / "devices", given["variant"]), work.scale
     name = artifacts.device_name(device)
-    small = {"size_px": scale.ap_px, "images": scale.ap_images, "measured": True}
-    with artifacts.student_run(work.folder / "small", device, [entry], **small) as context:
+    with artifacts.student_run(scale, work.folder / "small", device, [entry], measured=True) as context:
         export_stage(context)
         work.keep(parity=artifacts.parity(context, target), size_mb=artifacts.size_mb(context, target))
         validate_stage(context)
@@ -136,8 +136,7 @@ def run(work: Work) -> None:
 def _large(work: Work, device: str, entry: dict[str, Any]) -> None:
     """Time alone."""
     target, name, scale = entry["target"], artifacts.device_name(device), work.scale
-    large = {"size_px": scale.latency_px, "images": 16, "measured": False}
-    with artifacts.student_run(work.folder / "large", device, [entry], **large) as context:
+    with artifacts.student_run(scale, work.folder / "large", device, [entry], measured=False) as context:
         export_stage(context)
         profile_stage(context)
         work.keep(**{f"latency_{scale.latency_px}_px": artifacts.latency(context, target, name)})

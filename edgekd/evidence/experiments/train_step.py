@@ -22,8 +22,9 @@ _RATIOS = (
 
 def offers(setting: Setting) -> Iterator[Experiment]:
     """One for each number format."""
-    for place, amp in enumerate(setting.scale.amps):
-        title = f"training step of {setting.scale.student} with {setting.scale.teacher} at {setting.scale.step_px} px, {amp}"
+    scale = setting.scale
+    for place, amp in enumerate(scale.amps):
+        title = f"training step of {scale.student} with {scale.teacher} at {scale.step_px} px, {amp}"
         yield Experiment(
             f"train step {amp}", title, "train step", 20 + place, 150, {"amp": amp}, setting.lacks_gpus()
         )  # fmt: skip

@@ -126,7 +126,8 @@ class StepBench:
 
     def minimum(self, teacher: Teacher, distilled: DistillationModule) -> Step:
         """The plain step and a teacher's forward pass to what a distillation reads: the least that one can take."""
-        needs = Needs.merged(part.wiring.teacher for part in distilled.distillers)
+        methods: Any = distilled.distillers
+        needs = Needs.merged(part.wiring.teacher for part in methods)
         return self.plain(partial(teacher.forward, self.batch["img"], needs))
 
     def unfolded(self) -> Step:
