@@ -28,7 +28,7 @@ _LATENCY = (
     "energy_mj_per_inference", "energy", "temperature_c", "throttling_evidence", "valid", "invalid_reasons",
     "over_time", "notes", "contention", "lanes",
 )  # fmt: skip
-_IMAGES = 16  # that latency is measured on
+_IMAGES = 32  # that latency is measured on
 _FEW = 4  # images that an artifact which is only timed is compared with torch on
 _CALM = {"max_drop": None, "sensitivity_images": 0, "calibration_images": 16}  # 8 bits of what is only timed
 
@@ -53,14 +53,14 @@ def student_run(
         profile: that section of the recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    recipe = folder / "evidence.json"
+    recipe = folder / "evidence.yaml"  # which JSON is
     size_px, images = (scale.ap_px, scale.ap_images) if measured else (scale.latency_px, _IMAGES)
     content = {
         "name": "evidence", "control": False, "distill": [],
         "data": {"format": "digits", "imgsz": size_px, "train": images, "val": images, "test": 1},
         "student": {"model": MODEL, "weights": str(weights())},
         "train": {"imgsz": size_px, "epochs": 1, "device": "cpu"}, "export": list(targets), "devices": [device],
-        "profile": {"protocol": "quick", "wait": 20, **(profile or {})},
+        "profile": {"wait": scale.wait_s, **_protocol(scale.profile_minutes), **(profile or {})},
     }  # fmt: skip
     write_text(recipe, json.dumps(content))
     bound = bind_recipe(recipe)
@@ -69,6 +69,10 @@ def student_run(
         run.accept()
         given_stage(context, measured=measured)
         yield context
+
+
+def _protocol(minutes: float | None) -> Json:
+    return {"protocol": "quick"} if minutes is None else {"protocol": "sustained", "sustained_minutes": minutes}
 
 
 def calm(name: str) -> Json:

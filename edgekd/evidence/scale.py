@@ -33,6 +33,8 @@ class Scale:
         side_by_side: trainings of the gain table at once.
         power_s: seconds of full load, watched by the sensors.
         sustained_minutes: of an artifact on a device that is not this machine.
+        profile_minutes: of every other latency, in one process; None: the protocol `quick`.
+        wait_s: for a quiet device, each time.
     """
 
     name: str
@@ -60,6 +62,8 @@ class Scale:
     side_by_side: int
     power_s: float
     sustained_minutes: float
+    profile_minutes: float | None
+    wait_s: float
 
 
 FULL = Scale(
@@ -73,7 +77,7 @@ FULL = Scale(
     ),
     looks=(6, 12), epochs=3, images=96,
     gain_epochs=16, gain_images=800, gain_seeds=(100, 101, 102, 103, 104), side_by_side=8,
-    power_s=30.0, sustained_minutes=5.0,
+    power_s=30.0, sustained_minutes=5.0, profile_minutes=None, wait_s=20.0,
 )  # fmt: skip
 
 MINIATURE = Scale(
@@ -84,7 +88,7 @@ MINIATURE = Scale(
     pairs=(("onnx-fp16", "onnx-int8"),),
     looks=(3,), epochs=1, images=16,
     gain_epochs=1, gain_images=32, gain_seeds=(100,), side_by_side=2,
-    power_s=1.0, sustained_minutes=0.02,
+    power_s=1.0, sustained_minutes=0.02, profile_minutes=0.02, wait_s=0.0,
 )  # fmt: skip
 
 SCALES = {one.name: one for one in (FULL, MINIATURE)}

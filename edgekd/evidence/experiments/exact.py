@@ -22,6 +22,8 @@ def offers(setting: Setting) -> Iterator[Experiment]:
 
 def run(work: Work) -> None:
     """Names of the tensors that differ to the last bit: none is what is hoped for."""
+    import torch
+
     from edgekd.training.engines import peers
 
     scale = work.scale
@@ -29,6 +31,7 @@ def run(work: Work) -> None:
     train = {**arguments(scale.ap_px, scale.epochs, 8), "deterministic": True, "workers": 0, "device": _engine(work)}
     first = _ours(work, data, train, "one", ())
     work.keep(differs_from_itself=peers.same_weights(first, _ours(work, data, train, "two", ())))
+    torch.set_num_threads(1)
     theirs = peers.plain(_MODEL, data, train, 0, work.folder / "theirs")
     differs = peers.same_weights(first, theirs)
     work.keep(differs_from_the_engine=differs)
@@ -50,7 +53,7 @@ def _ours(work: Work, data: Path, train: dict[str, Any], name: str, methods: tup
     asked = Asked(_MODEL, None, CLASSES, 3, "student")
     plan = FitPlan(
         student=trainable(open_detector(None, asked), "student"), initialised=False, data_yaml=data, train=dict(train),
-        head="one2many", seed=0, threads=None, distillers=methods,
+        head="one2many", seed=0, threads=1, distillers=methods,
     )  # fmt: skip
     teachers = {"teacher": Teacher(shipped_teacher().frozen(), ClassMap.identity(len(CLASSES)))} if methods else {}
     return fit(plan, teachers, work.folder / name, name).weights

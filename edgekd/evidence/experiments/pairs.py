@@ -11,6 +11,7 @@ from edgekd.evidence.experiments.targets import Place, cannot, places
 from edgekd.export.targets import load_target
 from edgekd.stages.compare import Rules, compare
 from edgekd.stages.compared_artifact import subject
+from edgekd.stages.data import data_stage
 from edgekd.stages.export import export_stage
 
 
@@ -44,12 +45,13 @@ def run(work: Work) -> None:
     device = artifacts.device_file(work.setting, work.folder / "devices", work.arguments["variant"])
     entries = [artifacts.calm(name) for name in names]
     with artifacts.student_run(work.scale, work.folder, device, entries, measured=False) as context:
+        data_stage(context)
         export_stage(context)
         context.pack()
         export = context.path / "export"
     rules = Rules(max_slowdown=0.0, accuracy=False, looks=work.scale.looks)
     sides = [subject(export / name, None) for name in names]
-    compare(sides[0], sides[1], device, rules, work.folder / "compared", turn_seconds=60.0, quiet_seconds=30.0)
+    compare(sides[0], sides[1], device, rules, work.folder / "compared", turn_seconds=60.0, quiet_seconds=work.scale.wait_s)
     found = read_json(work.folder / "compared" / "comparison.json")
     work.keep(**{key: found[key] for key in ("latency", "verdict", "contention")}, looks=list(rules.looks))
 

@@ -21,7 +21,7 @@ WEIGHTS = ("student/student.pt", "student/terms.csv", "student/epochs.csv")
 
 def recipe(work: Work, name: str, **train: Any) -> Path:
     """A short distillation of the embedded data set, on the scale's device."""
-    scale, path = work.scale, work.folder / f"{name}.json"
+    scale, path = work.scale, work.folder / f"{name}.yaml"
     train = {**arguments(scale.ap_px, 4, 8), "checkpoint_minutes": 0.00001, **train}
     if scale.device == "cpu":
         train["device"] = "cpu"
