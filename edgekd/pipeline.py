@@ -15,7 +15,7 @@ from edgekd.errors import InputError
 from edgekd.former_runs import is_former
 from edgekd.gate.verdict import EXIT_CODES
 from edgekd.measure.withheld import is_unusable
-from edgekd.progress import say
+from edgekd.progress import foreseen, say
 from edgekd.run_dir import LOCKED_RECIPE, RunDir, require_recipe
 from edgekd.stages import gate_and_report
 from edgekd.stages.binding import Bound, bind_recipe
@@ -23,6 +23,7 @@ from edgekd.stages.bisect import bisect_target
 from edgekd.stages.check import check_budgets, check_loggers, check_suppression
 from edgekd.stages.context import Context
 from edgekd.stages.data import data_stage
+from edgekd.stages.estimate.estimate import forecast
 from edgekd.stages.export import export_stage
 from edgekd.stages.gate_and_report import gate_stage, report_stage
 from edgekd.stages.knowledge import knowledge_stage
@@ -221,9 +222,10 @@ def _do(
                 check_suppression(bound, context.pair)
         if not afterwards or names == ["report"]:  # which is of the recipe that is written down
             run_dir.accept()
-        for name in names:
-            if name in TOGETHER or ranks.is_main():
-                STAGES[name](context)
+        with foreseen(forecast(context, names) if "student" in names else None):
+            for name in names:
+                if name in TOGETHER or ranks.is_main():
+                    STAGES[name](context)
         if afterwards:
             run_dir.accept()
     return _outcome(bound, path, names) if ranks.is_main() else Outcome(None, "", 0)

@@ -17,6 +17,11 @@ Targets and devices are YAML files: a package names the module beside whose file
     [project.entry-points."edgekd.devices"]
     mine = "my_package"            # my_package/devices/*.yaml
 
+A transport is registered by the module that is named, as a method is (`edgekd.devices.transports.register`).
+
+    [project.entry-points."edgekd.transports"]
+    mine = "my_package.my_transport"
+
 All are loaded when such a thing is first asked for, never for `edgekd --help`. One that cannot be loaded is a warning:
 what it adds is then unknown, and everything else works.
 """
@@ -31,7 +36,7 @@ from typing import Literal
 
 from edgekd.progress import say
 
-Group = Literal["edgekd.methods", "edgekd.families", "edgekd.targets", "edgekd.devices"]
+Group = Literal["edgekd.methods", "edgekd.families", "edgekd.targets", "edgekd.devices", "edgekd.transports"]
 _GROUPS: dict[str, Group] = {"export": "edgekd.targets", "devices": "edgekd.devices"}
 
 

@@ -19,12 +19,12 @@ import edgekd
 ROOT = Path(edgekd.__file__).parent
 ROOMS = [
     "testing", "__main__",
-    "cli", "", "api", "evidence", "search", "pipeline", "stages", "training", "report", "distill", "export", "gate", "detectors",
-    "data", "devices", "measure", "recipe", "run_dir", "former_runs", "agent",
+    "cli", "", "api", "evidence", "search", "pipeline", "stages", "training", "report", "distill", "export", "gate",
+    "detectors", "data", "devices", "measure", "recipe", "run_dir", "former_runs", "agent",
 ]  # fmt: skip
 CELLAR = {  # may import each other
-    "types", "errors", "atomic", "progress", "pace", "ranks", "plain", "terminal", "files", "plugins", "interrupts",
-    "openmp", "cores", "blame",
+    "types", "errors", "atomic", "progress", "pace", "forecast", "ranks", "plain", "terminal", "files", "plugins",
+    "interrupts", "openmp", "cores", "blame",
 }  # fmt: skip
 MODULES = sorted(path for path in ROOT.rglob("*.py") if "builtin" not in path.relative_to(ROOT).parts)
 ON_DEVICES = {"tensorrt", "ncnn", "ai_edge_litert"}  # runtimes that need not be on the machine that edgekd is on

@@ -40,6 +40,7 @@ ENTRIES = (
     "[edgekd.families]\ntoy = other_methods.toy\nbroken = other_methods.broken\n"
     "[edgekd.targets]\nboard = other_methods.board\nbroken = other_methods.broken\n"
     "[edgekd.devices]\nboard = other_methods.board\n"
+    "[edgekd.transports]\npipe = other_methods.pipe\nbroken = other_methods.broken\n"
 )
 STEP = '''
 """A step of another package: a copy of the ONNX file that says who made it."""
@@ -70,11 +71,16 @@ def installed(tmp_path: Path) -> dict[str, str]:
     family = (Path(__file__).parent / "detectors" / "toy.py").read_text()
     registered = "\nfrom edgekd.detectors.families import register\n\nregister(ToyFamily())\n"
     (package / "toy.py").write_text(family + registered)
+    transport = (Path(__file__).parent / "devices" / "pipe.py").read_text()
+    registered = "\nfrom edgekd.devices.transports import register\n\nregister(PIPE)\n"
+    (package / "pipe.py").write_text(transport + registered)
     (package / "broken.py").write_text("raise RuntimeError('not today')\n")
     (package / "board.py").write_text(STEP)
     for folder, text in (("export", TARGET), ("devices", "# A board.\ntransport: ssh\nruntimes: [onnxruntime]\n")):
         (package / folder).mkdir()
         (package / folder / "board.yaml").write_text(text)
+    piped = f"# Here, through a pipe.\ntransport: pipe\nruntimes: [onnxruntime]\npython: {sys.executable}\n"
+    (package / "devices" / "piped.yaml").write_text(f"{piped}folder: {tmp_path}/piped\noptions: {{shell: sh}}\n")
     (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: other-methods\nVersion: 1.0\n")
     (facts / "entry_points.txt").write_text(ENTRIES)
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
@@ -131,6 +137,17 @@ def test_targets_and_devices_of_another_package_are_found_by_name(installed: dic
     assert (found["targets"], found["devices"]) == (["board"], ["board"])
 
 
+def test_a_transport_of_another_package_reaches_its_devices(installed: dict[str, str]) -> None:
+    done = edgekd(installed, "devices", "--json")
+    rows = {row["device"]: row for row in json.loads(done.stdout)}
+    assert (rows["piped"]["transport"], rows["piped"]["where"]) == ("pipe", "sh")
+    broken = "warning: plugin 'broken' of package other-methods is left out: RuntimeError: not today"
+    assert done.returncode == 0 and done.stderr.splitlines() == [broken]
+    done = edgekd(installed, "doctor", "--device", "piped", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["transport"] == "pipe"
+
+
 def test_help_does_not_load_plugins(installed: dict[str, str]) -> None:
     done = edgekd(installed, "--help")
     assert done.returncode == 0 and done.stderr == ""
@@ -142,12 +159,14 @@ def test_the_whole_road_runs_with_it(installed: dict[str, str], tmp_path: Path) 
     changes = {
         "data.train": 16, "data.val": 4, "data.test": 4, "train.epochs": 1, "train.batch": 8, "threads": 1,
         "export": "[onnx-fp32]", "distill": "[mean_score]", "profile.protocol": "quick", "gate": "{min_ap: 0}",
+        "devices": "[piped]",
     }  # fmt: skip
     options = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
     done = edgekd(installed, "run", "quickstart", "--out", str(tmp_path / "run"), *options)
     assert done.returncode == 0, done.stderr
     terms = (tmp_path / "run" / "student" / "terms.csv").read_text()
     assert "mean_score.mean" in terms
+    assert {path.parent.name for path in (tmp_path / "run").rglob("profile.json")} == {"piped"}
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ import io
 import pytest
 
 from edgekd import progress as module
-from edgekd.progress import progress, say
+from edgekd.forecast import Forecast, Part
+from edgekd.progress import Event, foreseen, listening, progress, say, tell
 
 
 class Clock:
@@ -48,6 +49,23 @@ def test_plain_lines_are_sparse_and_say_what_is_left(clock: Clock, capsys: pytes
         "packing: 30/40, about 10 s left loss 1.50",
         "packing: 40/40 in 40 s",
     ]
+
+
+def test_lines_say_what_is_left_of_the_whole_run(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    """The training takes what was expected; behind it comes a stage of 300 s."""
+    events: list[Event] = []
+    run = Forecast([Part("student", "train", 40.0), Part("report", "end", 300.0)])
+    with listening(events.append), foreseen(run):
+        tell(Event("stage", "student", "begins"))
+        with progress("training", 40, round_steps=40) as advance:
+            for _ in range(40):
+                clock.now += 1
+                advance()
+        tell(Event("stage", "student", "ends"))
+    assert capsys.readouterr().err.splitlines()[1] == "training: 20/40, about 20 s left (whole run 5 min)"
+    lefts = [(event.left_s, event.run_left_s) for event in events if event.kind == "progress"]
+    assert lefts[19] == (20.0, pytest.approx(320.0))
+    assert lefts[-1] == (0.0, pytest.approx(300.0))
 
 
 def test_several_steps_at_once_and_none(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,6 +72,6 @@ def test_there_is_what_a_new_user_is_promised(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_recipes_for_other_machines_say_so() -> None:
-    for path in RECIPES:
+    for path in (one for one in RECIPES if not one.stem.startswith("trees")):  # whose pictures come by pip
         if yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["format"] != "digits":
             assert "not run here" in header(path).lower(), path.name

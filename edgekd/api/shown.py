@@ -65,3 +65,14 @@ class Searched(dict[str, Any]):
         control = "" if self["control"] is None else f"; control: AP {html.text(self['control'])}"
         title = f"{html.text(self['recipe'])}: {len(self['trials'])} trials{control}"
         return f"<div><p>{title}</p>{html.table(show.rows(self))}</div>"
+
+
+class Shortlisted(dict[str, Any]):
+    """A shortlist: a mapping as `edgekd shortlist --json` prints it."""
+
+    def _repr_html_(self) -> str:
+        from edgekd.search import shown
+
+        best = ", ".join(self["best"]) or "none"
+        title = f"{html.text(self['recipe'])} on {html.text(self['device'])}: best: {html.text(best)}"
+        return f"<div><p>{title}</p>{html.table(shown.rows(self))}</div>"

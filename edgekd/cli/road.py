@@ -218,12 +218,15 @@ def check(
         bool, typer.Option("--architecture-only", help="build models by name; open no weights and no data")
     ] = False,
     dry_step: Annotated[bool, typer.Option("--dry-step", help="also run one training step on the CPU")] = False,
+    no_estimate: Annotated[
+        bool, typer.Option("--no-estimate", help="make no steps to see how long a run takes and what it needs")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Resolve a recipe: build the models, discover taps, bind distillers, targets and devices, print the table."""
+    """Resolve a recipe: build the models, bind methods, targets and devices; estimate a run by a few steps."""
     from edgekd.stages.check import check_recipe, print_check
 
-    result = check_recipe(recipe_file(recipe), tuple(set_ or ()), architecture_only, dry_step)
+    result = check_recipe(recipe_file(recipe), tuple(set_ or ()), architecture_only, dry_step, not no_estimate)
     print_json(result) if as_json else print_check(result)
 
 

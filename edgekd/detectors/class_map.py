@@ -60,7 +60,11 @@ class ClassMap:
         queries = output.queries
         if queries is not None:
             queries = queries.with_classes(self.index, self._known(queries.class_logits))
-        return replace(output, dense=dense, queries=queries)
+        regions = output.regions
+        if regions is not None:
+            logits = regions.class_logits
+            regions = replace(regions, class_logits=self._mapped(logits), known_classes=self._known(logits))
+        return replace(output, dense=dense, queries=queries, regions=regions)
 
     def _mapped(self, logits: Tensor) -> Tensor:
         return logits.index_select(-1, self.index.to(logits.device))

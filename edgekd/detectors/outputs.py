@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgekd.detectors.parts import Proposals
 from edgekd.detectors.queries import QueryPredictions
+from edgekd.detectors.regions import RegionPredictions, Regions, strongest
 
 
 @dataclass(frozen=True)
@@ -151,11 +153,38 @@ class DetectorOutput:
         taps: key of the tap -> (B, C, H, W), for the taps that were asked for.
         dense: branch -> predictions, for dense heads.
         queries: predictions of a query head.
+        regions: predictions of a region head.
     """
 
     taps: Mapping[str, Tensor]
     dense: Mapping[str, DensePredictions] = field(default_factory=dict)
     queries: QueryPredictions | None = None
+    regions: RegionPredictions | None = None
+
+    def proposals(self, asked: Proposals, images: Tensor) -> tuple[Regions, Tensor]:
+        """Regions of (B, C, H, W) images that the detector proposes, best first, and their scores (B, R).
+
+        Those are of the best class that the detector knows. Of a query head the last layer proposes, of a dense head
+        the first branch. Detached, in float32.
+        """
+        boxes, scores = self._scored_boxes()
+        return strongest(
+            boxes, scores, images, limit=asked.limit, nms_iou=asked.nms_iou, min_score=asked.min_score
+        )  # fmt: skip
+
+    def _scored_boxes(self) -> tuple[Tensor, Tensor]:
+        """(B, A, 4) px, and the best score (B, A) of a class that is known."""
+        if self.queries is not None:
+            boxes, logits, known = self.queries.boxes_px[-1], self.queries.class_logits[-1], self.queries.known_classes
+        elif self.regions is not None:
+            boxes, logits, known = self.regions.boxes_px, self.regions.class_logits, self.regions.known_classes
+        elif self.dense:
+            dense = next(iter(self.dense.values()))
+            boxes, logits, known = dense.boxes_px, dense.class_logits, dense.known_classes
+        else:
+            raise RuntimeError("proposals were not computed: add `Proposals` to the method's needs")
+        scores = logits.detach().float().sigmoid()
+        return boxes.detach().float(), (scores if known is None else scores * known).amax(-1)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from edgekd.detectors.spec import Attention, Part
+from edgekd.detectors.parts import Attention
+from edgekd.detectors.spec import Part
 
 Found = TypeVar("Found")
 NO_PARTS: frozenset[Part] = frozenset()

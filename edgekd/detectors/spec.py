@@ -6,36 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
+from edgekd.detectors.parts import Attention, Proposals, QueryPart
+
 Role = Literal["backbone", "neck", "head_cls", "head_box", "encoder", "decoder", "named"]
 Branch = Literal["one2many", "one2one"]
 Activation = Literal["sigmoid", "softmax"]
-# What a query head may give; see `QueryHead.gives`.
-QueryPart = Literal[
-    "class_logits", "boxes", "layers", "embeddings", "memory", "decoder", "class_embedding", "denoising",
-    "self_attention", "cross_attention",
-]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Attention:
-    """Where the queries of one decoder layer look: a part of a query head that is computed for this layer alone.
-
-    Attributes:
-        kind: at one another, or at the encoder's memory.
-        layer: of the decoder, from 0.
-    """
-
-    kind: Literal["self", "cross"]
-    layer: int
-
-    @property
-    def name(self) -> QueryPart:
-        """As `QueryHead.gives` has it."""
-        return "self_attention" if self.kind == "self" else "cross_attention"
-
-    def __str__(self) -> str:
-        return f"{self.name} of layer {self.layer}"
-
 
 # What can be asked of a head beside its taps. `assignment` is a student's: who its own loss made positive. Of query
 # heads alone, and only of those that give it (`QueryHead.gives`):
@@ -45,9 +20,13 @@ class Attention:
 #   decoder      the decoder over this pass's memory: it can be asked about other queries
 #   denoising    of a student in training, predictions of its denoising queries
 #   Attention    of one layer
+# `Proposals` is had of a head of any kind: it is made of the head's predictions, and `Detector.compute` never sees it.
 Part: TypeAlias = (
-    Literal["class_logits", "boxes", "assignment", "layers", "embeddings", "memory", "decoder", "denoising"] | Attention
+    Literal["class_logits", "boxes", "assignment", "layers", "embeddings", "memory", "decoder", "denoising"]
+    | Attention
+    | Proposals
 )
+_PREDICTIONS: frozenset[Part] = frozenset({"class_logits", "boxes"})
 
 
 @dataclass(frozen=True)
@@ -156,12 +135,13 @@ class RegionHead:
     """The second stage of a detector: it looks at regions that the first stage proposes, others on every image.
 
     Or the only stage of one that looks at the image in a size of its own (SSD300). Its predictions belong to no point
-    and no query that a student has. Such a detector teaches by its maps and by its detections; `Detector.compute` gives
-    none of the parts.
+    and no query that a student has. Such a detector teaches by its maps, by its proposals where it `gives` predictions,
+    and by its detections.
 
     Attributes:
         width: channels of a region's embedding.
         activation: from class logits to scores.
+        gives: what `Detector.compute` gives of it, as `RegionPredictions`: both, or nothing.
     """
 
     kind: ClassVar[str] = "region"
@@ -169,6 +149,7 @@ class RegionHead:
     bins: ClassVar[int] = 1
     width: int
     activation: Activation = "softmax"
+    gives: tuple[Literal["class_logits", "boxes"], ...] = ()
     branches: ClassVar[tuple[Branch, ...]] = ()
 
 
@@ -270,8 +251,15 @@ class Needs:
 
     @property
     def head(self) -> frozenset[Part]:
-        """Parts of the head that must run: those that are asked for, and those that taps lie in."""
-        return self.parts | {tap.part for tap in self.taps if tap.part is not None}
+        """Parts of the head that must run: those that are asked for or made into proposals, or that taps lie in."""
+        inside = {tap.part for tap in self.taps if tap.part is not None}
+        made = frozenset(part for part in self.parts if isinstance(part, Proposals))
+        return (self.parts - made) | (_PREDICTIONS if made else frozenset()) | inside
+
+    @property
+    def at_points(self) -> bool:
+        """Whether more is read of the head than its proposals: what belongs to its points, queries or towers."""
+        return any(not isinstance(part, Proposals) for part in self.parts) or any(tap.part for tap in self.taps)
 
     @property
     def head_names(self) -> str:

@@ -5,16 +5,33 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    StringConstraints,
+    model_serializer,
+    model_validator,
+)
 
+from edgekd.devices import transports
 from edgekd.devices.providers import provider_problems
 from edgekd.devices.tools.spec import ToolSpec, tool_problems
 
 # Given to programs as arguments: nothing that one of them might take for an option, a path or shell text.
 _PLAIN = r"[A-Za-z0-9_][A-Za-z0-9_.:%-]*"
 _Plain = Annotated[str, StringConstraints(pattern=f"^{_PLAIN}$", max_length=253)]
+
+
+def _known_transport(name: str) -> str:
+    try:
+        return transports.transport(name).name
+    except KeyError as error:
+        raise ValueError(error.args[0]) from None
 
 
 class SshSpec(BaseModel):
@@ -48,9 +65,12 @@ class DeviceSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
-    transport: Literal["local", "ssh", "adb"] = "local"
+    transport: Annotated[str, AfterValidator(_known_transport)] = Field(
+        "local", description="local, ssh, adb, or that of another package"
+    )
     ssh: SshSpec = SshSpec()
     adb: AdbSpec = AdbSpec()
+    options: dict[str, Any] = Field({}, description="keys of a transport of another package")
     python: str | None = Field(
         None, pattern=r"^[^\n\r-][^\n\r]*$", description="interpreter on the device that runs the agent"
     )
@@ -77,6 +97,7 @@ class DeviceSpec(BaseModel):
     @model_validator(mode="after")
     def _providers_are_known(self) -> DeviceSpec:
         problems = [
+            *transports.transport(self.transport).problems(self.options),
             *_name_problems(self),
             *_optional_problems(self.runtimes, self.optional),
             *provider_problems(self.runtimes, self.providers, self.provider_options),
@@ -85,6 +106,14 @@ class DeviceSpec(BaseModel):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_given(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Stages are done again where this differs, and those of older versions had no options."""
+        written: dict[str, Any] = handler(self)
+        if not self.options:
+            written.pop("options", None)
+        return written
 
     @property
     def says_emulated(self) -> str | None:

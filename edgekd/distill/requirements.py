@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edgekd.detectors.spec import DenseHead, QueryHead, QueryPart, Spec
+from edgekd.detectors.parts import QueryPart
+from edgekd.detectors.spec import DenseHead, QueryHead, Spec
 from edgekd.distill.contract import Pair, Requirement
 from edgekd.distill.frozen import no_parts
 from edgekd.distill.points import SharedPoints

@@ -17,9 +17,10 @@ from edgekd.devices.contract import Device, DeviceSpec
 from edgekd.devices.faults import DeviceFault
 from edgekd.evidence import sensors
 from edgekd.evidence.contract import Experiment, Setting, Work, register
+from edgekd.training.engines.process import PACKAGES
 
 _PACKAGES = (
-    "torch", "torchvision", "ultralytics", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "nncf",
+    *PACKAGES, "torchvision", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "nncf",
     "tensorrt", "ncnn", "ai-edge-litert", "hotcoco", "scikit-learn", "scikit-image", "pytest", "triton",
 )  # fmt: skip
 _PROGRAMS = ("nvidia-smi", "trtexec", "gcc", "g++")

@@ -19,7 +19,7 @@ _TRAINED = ("baseline", "control", "student", "student_qat", "seeds/*/control", 
 _FILES = (
     LOCKED_RECIPE, "seeds.json", "test.json", "verdict.json", "report.html", "report.md", "report.json", ".token-*",
     "data/split.json", "data/ground_truth-val.json", "data/image_facts.json", "data/pseudo_labels.json",
-    "data/packs/*-*.npy", "data/packs/*-*.json", "teacher/teacher.json",
+    "estimate.json", "data/packs/*-*.npy", "data/packs/*-*.json", "teacher/teacher.json",
     *(f"{name}/student{suffix}" for name in _TRAINED for suffix in WEIGHTS_SUFFIXES),
     *(f"{name}/{file}" for name in _TRAINED for file in ("metrics.json", "training.json", "resume.pt")),
     *(f"{name}/{file}" for name in _TRAINED for file in ("epochs.csv", "terms.csv")),

@@ -24,6 +24,7 @@ from edgekd.stages import offline, schedules
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.check_words import head_words, weight_words
 from edgekd.stages.context import Context
+from edgekd.stages.estimate import estimate as estimates
 from edgekd.stages.models import RunDetectors, build_detectors, quantization_detectors
 from edgekd.stages.prepared_file import named_files
 from edgekd.stages.ready import check_measurable, check_ready
@@ -36,20 +37,25 @@ from edgekd.training.engines.build import make_trainer
 from edgekd.training.engines.loggers import require_installed
 
 
-def check_recipe(recipe: Path, overrides: tuple[str, ...], architecture_only: bool, dry_step: bool) -> dict[str, Any]:
+def check_recipe(
+    recipe: Path, overrides: tuple[str, ...], architecture_only: bool, dry_step: bool, estimate: bool = True
+) -> dict[str, Any]:
     """Build the models, bind everything, and describe it.
 
     Args:
         architecture_only: open no weights and no data (for recipes whose files lie on another machine).
         dry_step: run one training step on the CPU.
+        estimate: make a few steps of each training, and say how long a run takes and what it needs.
 
     Raises:
         InputError: one line per problem.
     """
-    return check_bound(bind_recipe(recipe, overrides), architecture_only, dry_step)
+    return check_bound(bind_recipe(recipe, overrides), architecture_only, dry_step, estimate)
 
 
-def check_bound(bound: Bound, architecture_only: bool = False, dry_step: bool = False) -> dict[str, Any]:
+def check_bound(
+    bound: Bound, architecture_only: bool = False, dry_step: bool = False, estimate: bool = True
+) -> dict[str, Any]:
     """As `check_recipe`, of a recipe that is bound."""
     if architecture_only and dry_step:
         raise InputError("check: --dry-step needs data and weights; leave out --architecture-only")
@@ -89,6 +95,8 @@ def check_bound(bound: Bound, architecture_only: bool = False, dry_step: bool = 
         }
         if dry_step:
             result["dry_step"] = _dry_step(context)
+        if estimate and not architecture_only:
+            result["estimate"] = estimates.of_a_check(context)
     return result
 
 
@@ -172,6 +180,7 @@ def print_check(result: dict[str, Any]) -> None:
     for name, programs in result["runs_here"].items():
         print_lines([f"{name}: its file makes this machine run {'; '.join(programs)}"])
     print_lines(f"warning: {warning}" for warning in result["warnings"])
+    print_lines(estimates.lines(result["estimate"]) if "estimate" in result else ())
     for term in result.get("dry_step", {}).get("terms", ()):
         figures = f"value {term['value']:.4g}, gradient norm {term['gradient_norm']:.3g}, share {term['share']:.1%}"
         warning = f"  {term['warning']}" if term["warning"] else ""

@@ -28,11 +28,12 @@ def instead_of(name: str, pair: Pair) -> str:
 
 def unreadable(runtime: RuntimeName, part: Distiller, teacher: Spec) -> list[str]:
     """Why a method cannot read what it needs from the teacher as the recipe runs it."""
-    parts, head, read = part.wiring.teacher.head, teacher.head, part.wiring.teacher.head_names
-    if parts and isinstance(head, RegionHead):
+    needs, head = part.wiring.teacher, teacher.head
+    parts, read = needs.head, needs.head_names
+    if isinstance(head, RegionHead) and (needs.at_points or (parts and not head.gives)):
         return [
             f"reads {read} of the teacher; teacher {teacher.name} has a region head, whose "
-            "predictions belong to no point or query of a student; use a method that reads maps alone, or its "
+            "predictions belong to no point or query of a student; use a method that reads maps or regions, or its "
             "detections as labels (data.unlabelled)"
         ]
     if "class_logits" in parts and isinstance(head, DenseHead) and head.activation != "sigmoid":

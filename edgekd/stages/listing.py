@@ -6,7 +6,8 @@ from typing import Any
 
 from edgekd.agent.protocol import AgentError
 from edgekd.agent.runtimes import runtime_class, runtime_names
-from edgekd.devices import catalog
+from edgekd.devices import catalog, transports
+from edgekd.devices.contract import DeviceSpec
 from edgekd.export.contract import step
 from edgekd.export.targets import load_target
 from edgekd.recipe.lookup import available
@@ -68,13 +69,18 @@ def list_devices() -> list[dict[str, Any]]:
         {
             "device": spec.name,
             "transport": spec.transport,
-            "where": {"local": "here", "ssh": spec.ssh.host or spec.name, "adb": spec.adb.serial or "the only one"}[
-                spec.transport
-            ],
+            "where": _where(spec),
             "runtimes": list(spec.runtimes),
         }
         for spec in specs
     ]
+
+
+def _where(spec: DeviceSpec) -> str:
+    kind = transports.transport(spec.transport)
+    if kind.name not in transports.BUILT_IN:
+        return str(spec.options.get(kind.address or "", "its transport knows"))
+    return {"local": "here", "ssh": spec.ssh.host or spec.name, "adb": spec.adb.serial or "the only one"}[kind.name]
 
 
 def shown_devices(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from edgekd.detectors.capture import run
 from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.contract import Asked, Detector
 from edgekd.detectors.outputs import DetectorOutput
-from edgekd.detectors.spec import DenseHead, Needs, Part, Spec
+from edgekd.detectors.spec import DenseHead, Needs, Part, RegionHead, Spec
 from edgekd.errors import InputError
 from edgekd.testing.predictions import (
     NAMES,
@@ -37,6 +37,7 @@ from edgekd.testing.predictions import (
     scores_of,
 )
 from edgekd.testing.queries import QueryContract
+from edgekd.testing.regions import RegionContract, check_regions
 
 _OTHER_ORDER = ("bird", "owl", "cat", "dog")
 _WHOLE: frozenset[Part] = frozenset({"class_logits", "boxes"})
@@ -50,7 +51,7 @@ def _opened(family: str, model: str, names: tuple[str, ...], channels: int) -> D
     return opened
 
 
-class DetectorContract(QueryContract):
+class DetectorContract(QueryContract, RegionContract):
     """Of a detector that can teach.
 
     Attributes:
@@ -137,7 +138,7 @@ class DetectorContract(QueryContract):
             nothing = run(detector, images, Needs())
             logits = run(detector, images, Needs(parts=frozenset({"class_logits"})))
             boxes = run(detector, images, Needs(parts=frozenset({"boxes"})))
-        assert (dict(nothing.dense), nothing.queries) == ({}, None)
+        assert (dict(nothing.dense), nothing.queries, nothing.regions) == ({}, None, None)
         for branch, found in whole.dense.items():
             torch.testing.assert_close(logits.dense[branch].class_logits, found.class_logits)
             torch.testing.assert_close(boxes.dense[branch].boxes_px, found.boxes_px)
@@ -156,8 +157,8 @@ class DetectorContract(QueryContract):
             assert tuple(output.dense) == detector.spec.branches
             for found in output.dense.values():
                 check_dense(found, detector.spec.head, images, len(NAMES))
-        elif detector.spec.head.kind == "region":
-            assert (dict(output.dense), output.queries) == ({}, None)
+        elif isinstance(detector.spec.head, RegionHead):
+            check_regions(output, detector.spec.head, images, len(NAMES))
         else:
             check_queries(output, detector.spec, images, len(NAMES))
 
@@ -169,10 +170,10 @@ class DetectorContract(QueryContract):
 
     def test_it_can_be_traced(self) -> None:
         detector, parts = self.open(), _WHOLE
+        if detector.spec.head.kind == "region":
+            pytest.skip("which regions are looked at is decided by the image")
         images = images_of(detector.spec, 1)
         names = sorted(detector.compute(images, parts))
-        if not names:
-            pytest.skip("gives maps and detections alone")
 
         class Network(nn.Module):
             def __init__(self) -> None:
@@ -189,8 +190,7 @@ class DetectorContract(QueryContract):
                 torch.testing.assert_close(found, expected)
 
     def test_frozen_it_gives_the_same_and_is_another(self) -> None:
-        detector = self.open()
-        teacher = detector.frozen()
+        detector, teacher = self.open(), self.open().frozen()
         images = images_of(detector.spec, 1)
         assert not any(part.training for part in teacher.module.modules())
         assert not any(value.requires_grad for value in teacher.module.parameters())
@@ -227,8 +227,9 @@ class DetectorContract(QueryContract):
             for column, name in enumerate(_OTHER_ORDER):
                 if name in NAMES:
                     assert torch.equal(after[..., column], before[..., NAMES.index(name)])
-        known = [found.known_classes for found in (*mapped.dense.values(), mapped.queries) if found is not None]
-        assert known or detector.spec.head.kind == "region"
+        found = (*mapped.dense.values(), mapped.queries, mapped.regions)
+        known = [one.known_classes for one in found if one is not None]
+        assert known or (isinstance(detector.spec.head, RegionHead) and not detector.spec.head.gives)
         assert all(one is not None and one.tolist() == [True, False, True, True] for one in known)
 
     def test_what_is_exported_finds_the_same(self) -> None:
@@ -269,8 +270,7 @@ class DetectorContract(QueryContract):
             assert float(apart.min(-1).values.max()) < 10 * self.tolerance_px
 
     def test_the_exported_module_is_apart(self) -> None:
-        detector = self.open()
-        predictor = detector.export_module()
+        detector, predictor = self.open(), self.open().export_module()
         own = {value.data_ptr() for value in detector.module.parameters()}
         assert not own & {value.data_ptr() for value in predictor.parameters()}
 

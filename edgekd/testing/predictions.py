@@ -79,9 +79,9 @@ def check_queries(output: DetectorOutput, spec: Spec, images: Tensor, classes: i
 
 
 def all_logits(output: DetectorOutput) -> list[Tensor]:
-    """Of every branch, or of the queries."""
-    queries = [output.queries.class_logits] if output.queries else []
-    return [*(found.class_logits for found in output.dense.values()), *queries]
+    """Of every branch, of the queries, or of the regions."""
+    others = [one.class_logits for one in (output.queries, output.regions) if one is not None]
+    return [*(found.class_logits for found in output.dense.values()), *others]
 
 
 def scores_of(detector: Detector, images: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ from edgekd.detectors.capture import run
 from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.contract import Detector, Trainable
 from edgekd.detectors.outputs import Batch, TrainingPass
+from edgekd.detectors.parts import Attention
 from edgekd.detectors.queries import CrossAttention, QueryPredictions
-from edgekd.detectors.spec import Attention, Needs, Part, QueryHead
+from edgekd.detectors.spec import Needs, Part, QueryHead
 from edgekd.testing.predictions import NAMES, images_of
 
 _PARTS: tuple[Part, ...] = ("class_logits", "boxes", "layers", "embeddings", "memory", "decoder")

@@ -11,7 +11,7 @@ import pytest
 from edgekd.agent.__main__ import parser
 from edgekd.agent.compare import VARIANTS, _Lane, compare
 from edgekd.agent.protocol import AgentError, Writer
-from tests.agent.tiny_artifacts import write_artifact, write_pack
+from edgekd.testing.artifacts import write_artifact, write_pack
 
 ROUNDS = 5
 

@@ -8,7 +8,7 @@ import pytest
 from edgekd.agent.detector import Detector
 from edgekd.agent.preprocess import Letterbox, NumpyResize
 from edgekd.agent.protocol import AgentError
-from tests.agent.tiny_artifacts import QUADRANTS_PX, expected_scores, make_images, write_artifact
+from edgekd.testing.artifacts import QUADRANTS_PX, expected_scores, make_images, write_artifact
 
 
 def test_a_frame_of_the_models_size(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 import edgekd.agent
 from edgekd.agent.protocol import Reader, unpack_array
 from edgekd.devices.agent_archive import build
-from tests.agent.tiny_artifacts import QUADRANTS_PX, expected_scores, make_images, write_artifact, write_pack
+from edgekd.testing.artifacts import QUADRANTS_PX, expected_scores, make_images, write_artifact, write_pack
 
 AGENT = Path(edgekd.agent.__file__).parent
 

@@ -18,7 +18,7 @@ from edgekd.export.artifacts import open_artifact
 from edgekd.export.contract import Artifact
 from edgekd.export.onnx_nms import append_nms
 from edgekd.export.onnx_uint8 import take_uint8
-from tests.agent.tiny_artifacts import make_images, write_artifact, write_pack
+from edgekd.testing.artifacts import make_images, write_artifact, write_pack
 from tests.export.graphs import spec
 
 NMS = {"conf": 0.45, "iou": 0.7, "max_det": 5}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.agent.runtimes import onnxruntime_runtime, open_model
-from tests.agent.tiny_artifacts import write_artifact
+from edgekd.testing.artifacts import write_artifact
 
 WITHOUT_VNNI = "flags\t\t: fpu sse4_1 sse4_2 avx avx2 avx512f avx512bw\n"
 WITH_VNNI = "flags\t\t: fpu sse4_1 sse4_2 avx avx2 avx512f avx512_vnni\n"

@@ -13,7 +13,7 @@ from edgekd.agent import __main__ as agent
 from edgekd.agent.pipeline import Pipeline
 from edgekd.agent.protocol import AgentError
 from edgekd.agent.runtimes import open_model
-from tests.agent.tiny_artifacts import QUADRANTS_PX, expected_scores, make_images, write_pack
+from edgekd.testing.artifacts import QUADRANTS_PX, expected_scores, make_images, write_pack
 from tests.agent.tiny_mobile import NCNN_GRAPH, write_litert, write_ncnn
 
 PACKAGES = {"ncnn": "ncnn", "litert": "ai_edge_litert"}

@@ -7,7 +7,7 @@ from edgekd.devices import catalog, run_agent
 from edgekd.errors import EnvironmentFault
 from edgekd.measure.latency import Protocol
 from edgekd.measure.latency_events import summarise_events
-from tests.agent.tiny_artifacts import expected_scores, make_images, write_artifact, write_pack
+from edgekd.testing.artifacts import expected_scores, make_images, write_artifact, write_pack
 
 RULES = Protocol("mine", 2, warmup_seconds=0.05, min_count=64, min_seconds=0.2, needs_steady=False, max_waited=1)
 

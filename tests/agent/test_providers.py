@@ -7,7 +7,7 @@ import pytest
 
 from edgekd.agent.protocol import AgentError
 from edgekd.agent.runtimes import Model, onnxruntime_providers, open_model, openvino_runtime
-from tests.agent.tiny_artifacts import write_artifact
+from edgekd.testing.artifacts import write_artifact
 
 CPU = "CPUExecutionProvider"
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tests.agent.tiny_artifacts import write_artifact
+from edgekd.testing.artifacts import write_artifact
 
 # The order matters: what was opened first goes first. The child's end sends the signal.
 PROGRAM = """

@@ -16,7 +16,7 @@ import pytest
 from edgekd.agent.lock import held
 from edgekd.agent.protocol import Reader
 from edgekd.devices import agent_archive, stream
-from tests.agent.tiny_artifacts import write_artifact, write_pack
+from edgekd.testing.artifacts import write_artifact, write_pack
 
 
 @pytest.fixture(scope="module")

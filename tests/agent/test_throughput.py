@@ -18,7 +18,7 @@ from edgekd.agent.runtimes import Model, Runtime
 from edgekd.agent.throughput import Completion, Streams, throughput
 from edgekd.measure.latency import Protocol
 from edgekd.measure.throughput import summarise_throughput, window_of
-from tests.agent.tiny_artifacts import expected_scores, make_images, write_artifact, write_pack
+from edgekd.testing.artifacts import expected_scores, make_images, write_artifact, write_pack
 from tests.agent.tiny_mobile import write_litert, write_ncnn
 
 SLEEP_S = 0.02

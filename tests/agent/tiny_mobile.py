@@ -1,4 +1,4 @@
-"""The tiny artifact of `tiny_artifacts` for ncnn and LiteRT, by hand: four boxes, scores from means of 8x8 images."""
+"""The artifact of `edgekd.testing.artifacts` for ncnn and LiteRT, by hand: four boxes, scores from means of images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.agent.tiny_artifacts import QUADRANTS_PX
+from edgekd.testing.artifacts import QUADRANTS_PX
 
 NCNN_GRAPH = """7767517
 6 6

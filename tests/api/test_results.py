@@ -12,7 +12,7 @@ import pytest
 
 import edgekd
 from edgekd.api.detections import Detections
-from tests.agent.tiny_artifacts import QUADRANTS_PX, expected_scores, make_images, write_artifact
+from edgekd.testing.artifacts import QUADRANTS_PX, expected_scores, make_images, write_artifact
 from tests.stages.tiny import lines, read
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from edgekd.devices.contract import Device, DeviceSpec, SshSpec
 from edgekd.devices.faults import DeviceFault
 from edgekd.devices.remote import RemoteDevice
 from edgekd.devices.ssh import SshChannel
-from tests.agent.tiny_artifacts import write_artifact, write_pack
+from edgekd.testing.artifacts import write_artifact, write_pack
 
 # Short, so that the faults need not be waited for; the real ones have a slow test.
 HASTY = Timeouts(

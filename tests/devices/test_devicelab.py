@@ -21,11 +21,11 @@ from edgekd.devices.contract import Device
 from edgekd.devices.local import LocalDevice
 from edgekd.measure.latency import PROTOCOLS
 from edgekd.measure.latency_events import summarise_events
+from edgekd.testing.artifacts import write_artifact, write_pack
+from edgekd.testing.devices import AgentContract, DeviceContract
 from edgekd.types import Detections
-from tests.agent.tiny_artifacts import write_artifact, write_pack
 from tests.devicelab.build import Built, built, cache_folder
 from tests.devicelab.server import Lab, why_not
-from tests.devices.contract_suite import AgentSuite, ContractSuite
 from tests.devices.loopback import fault, run_until
 from tests.measure.test_withheld import numbers
 from tests.stages.tiny import edgekd, read
@@ -76,7 +76,7 @@ def alike(one: Detections, other: Detections) -> float:
     return float(same.any(axis=1).mean())
 
 
-class TestContract(ContractSuite, AgentSuite):
+class TestContract(DeviceContract, AgentContract):
     pass
 
 

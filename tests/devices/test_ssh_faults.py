@@ -26,7 +26,7 @@ from edgekd.devices.ssh import SshChannel
 from edgekd.devices.stream import OnEvent
 from edgekd.measure.latency import Protocol
 from edgekd.measure.latency_events import summarise_events
-from tests.agent.tiny_artifacts import write_artifact, write_pack
+from edgekd.testing.artifacts import write_artifact, write_pack
 from tests.devices import loopback
 from tests.devices.loopback import Sshd, fault, left, run_until
 

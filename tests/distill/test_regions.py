@@ -2,10 +2,9 @@ import pytest
 import torch
 from torchvision.ops import roi_align as torchvision_roi_align
 
-from edgekd.detectors.outputs import Batch, DetectorOutput, QueryPredictions
-from edgekd.distill.regions import Cut, Regions, ground_truth, overlaps, predictions, roi_align, strongest
-
-from .helpers import random_output, spec
+from edgekd.detectors.outputs import Batch
+from edgekd.detectors.regions import Regions
+from edgekd.distill.regions import Cut, ground_truth, roi_align
 
 IMAGES = torch.zeros(2, 3, 64, 96)  # not square
 
@@ -79,35 +78,3 @@ def test_each_region_comes_from_its_level_and_narrow_levels_are_filled_up() -> N
     assert torch.equal(found[0, :2], roi_align(maps[0], torch.tensor([[0.0, 4, 4, 12, 12]]), 8, 4)[0])
     assert not found[0, 2].any()
     assert torch.equal(found[2], roi_align(maps[1], torch.tensor([[1.0, 8, 8, 60, 60]]), 16, 4)[0])
-
-
-def test_strongest_by_hand() -> None:
-    """Of the first image: one box hides another, one is small, one weak; the second has more than the limit."""
-    boxes = torch.tensor([
-        [[0.0, 0, 20, 20], [1, 0, 21, 20], [40, 40, 42, 60], [60, 0, 80, 20], [30, 30, 50, 50]],
-        [[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10], [80, 50, 120, 90], [60, 0, 60, 10]],
-    ])  # fmt: skip
-    scores = torch.tensor([[0.6, 0.9, 0.8, 0.1, 0.5], [0.5, float("nan"), 0.9, 0.7, 0.99]])
-    regions, found = strongest(boxes, scores, IMAGES, limit=2, nms_iou=0.5, min_score=0.2, min_side_px=4)
-    assert regions.boxes_px.tolist() == [[[1, 0, 21, 20], [30, 30, 50, 50]], [[40, 0, 50, 10], [80, 50, 96, 64]]]
-    assert found.tolist() == [[pytest.approx(0.9), 0.5], [pytest.approx(0.9), pytest.approx(0.7)]]
-    none, _ = strongest(boxes, scores, IMAGES, limit=2, nms_iou=0.5, min_score=1.0)
-    assert none.boxes_px.shape == (2, 0, 4)
-
-
-def test_overlaps_by_hand() -> None:
-    first = Regions(torch.tensor([[[0.0, 0, 10, 10], [0, 0, 0, 0]]]), torch.tensor([[True, False]]))
-    other = Regions(torch.tensor([[[5.0, 0, 15, 10], [0, 0, 10, 10], [50, 50, 60, 60]]]), torch.ones(1, 3).bool())
-    assert overlaps(first, other).tolist() == [[[pytest.approx(1 / 3), 1.0, 0.0], [0.0, 0.0, 0.0]]]
-
-
-def test_predictions_of_either_kind_of_head_without_unknown_classes() -> None:
-    dense = random_output(spec("a"))
-    boxes, probabilities = predictions(dense)
-    assert torch.equal(boxes, dense.dense["one2many"].boxes_px) and not boxes.requires_grad
-    assert torch.equal(probabilities, dense.dense["one2many"].class_logits.detach().sigmoid())
-    logits, corners = torch.randn(3, 2, 5, 4), torch.rand(3, 2, 5, 4)
-    known = torch.tensor([True, False, True, True])
-    boxes, probabilities = predictions(DetectorOutput({}, queries=QueryPredictions(logits, corners, (0, 1, 2), known)))
-    assert torch.equal(boxes, corners[-1]) and torch.equal(probabilities[..., 0], logits[-1, ..., 0].sigmoid())
-    assert not probabilities[..., 1].any()

@@ -18,7 +18,7 @@ from edgekd.agent.pipeline import Pipeline
 from edgekd.agent.protocol import AgentError
 from edgekd.errors import InputError
 from edgekd.export.artifacts import open_artifact
-from tests.agent.tiny_artifacts import write_artifact, write_pack
+from edgekd.testing.artifacts import write_artifact, write_pack
 from tests.hostile.trial import limited, require_plain
 
 Change = Callable[[Path], None]

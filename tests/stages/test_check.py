@@ -155,9 +155,23 @@ def test_regions_belong_to_no_point() -> None:
     regions = replace(spec("fasterrcnn-p"), head=RegionHead(128))
     assert fitting.unreadable("eager", build("logit", spec(), spec()), regions) == [
         "reads class_logits of the teacher; teacher fasterrcnn-p has a region head, whose predictions belong to no "
-        "point or query of a student; use a method that reads maps alone, or its detections as labels (data.unlabelled)"
+        "point or query of a student; use a method that reads maps or regions, or its detections as labels "
+        "(data.unlabelled)"
     ]
     assert fitting.unreadable("eager", build("pkd", spec(), spec()), regions) == []
+
+
+def test_proposals_are_had_of_region_heads_that_give_predictions() -> None:
+    mimic = build("mimic", spec(), spec(), regions="teacher")
+    silent, telling = (
+        replace(spec("r"), head=RegionHead(128, gives=gives)) for gives in ((), ("class_logits", "boxes"))
+    )
+    (reason,) = fitting.unreadable("eager", mimic, silent)
+    assert reason.startswith("reads boxes, class_logits of the teacher; teacher r has a region head")
+    assert fitting.unreadable("eager", mimic, telling) == []
+    assert fitting.unreadable("openvino", mimic, telling)[0].endswith("set teacher.runtime to eager or compile")
+    both = build("gid", spec(), spec())
+    assert fitting.unreadable("eager", both, telling)[0].startswith("reads boxes, class_logits of the teacher")
 
 
 def test_grey_images_go_the_whole_road(folder: Path) -> None:

@@ -53,6 +53,17 @@ def test_methods_that_cannot_serve_say_why(folder: Path) -> None:
         "distill[0]: logit needs the same points on both sides; student yolo11p has strides 8, 16, 32 at offset 0.5, "
         "teacher fcos-p has strides 8, 16, 32 at offset 0"
     )
-    ended = edgekd("check", recipe(folder, "fasterrcnn-p", ("gdetkd",)))
+    ended = edgekd("check", recipe(folder, "fasterrcnn-p", ("gid",)))
     assert ended.code == 2
-    assert "teacher fasterrcnn-p has a region head, whose predictions belong to no point" in ended.problems[0]
+    assert "gid needs a dense head on both sides" in ended.problems[0]
+
+
+def test_a_step_of_methods_whose_regions_a_second_stage_proposes(folder: Path) -> None:
+    changes = ("distill.0.regions=teacher", "distill.1.min_confidence=0", "distill.2.min_confidence=0")
+    options = [word for change in changes for word in ("--set", change)]
+    path = recipe(folder, "fasterrcnn-p", ("mimic", "dsig", "gdetkd"))
+    ended = edgekd("check", path, "--dry-step", "--json", *options)
+    assert ended.code == 0, ended.err
+    terms = {term["term"]: term for term in ended.json["dry_step"]["terms"]}
+    learnt = ("mimic.feature", "dsig.foreground", "dsig.background", "gdetkd.imitation", "gdetkd.contrast")
+    assert all(terms[name]["gradient_norm"] > 0 for name in learnt)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from edgekd.detectors.spec import Attention, Needs
+from edgekd.detectors.parts import Attention
+from edgekd.detectors.spec import Needs
 from edgekd.stages import offline
 from edgekd.training.store import places
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -12,6 +13,7 @@ from edgekd.detectors.torchvision import heads
 from edgekd.detectors.torchvision.build import first_convolution
 from edgekd.detectors.torchvision.models import MODELS, Model
 
+_GIVEN: tuple[Literal["class_logits", "boxes"], ...] = ("class_logits", "boxes")
 _LEAST = 32  # a smaller side has no map at the backbone's end
 _TOWERS: tuple[tuple[Role, str, Part], ...] = (
     ("head_cls", "head.classification_head", "class_logits"),
@@ -68,9 +70,9 @@ def _head(network: nn.Module, model: Model) -> Head:
     if model.kind == "faster_rcnn":
         classes = network.get_submodule(model.class_layer.removesuffix(".weight"))
         assert isinstance(classes, nn.Linear)
-        return RegionHead(classes.in_features)
+        return RegionHead(classes.in_features, gives=_GIVEN)
     if model.kind == "ssd300":
-        return RegionHead(_channels_of_first_level(network))
+        return RegionHead(_channels_of_first_level(network), gives=_GIVEN)
     offset = 0.5 if model.kind == "ssd" else 0.0
     return DenseHead(model.strides, point_offset=offset, anchors_per_cell=model.anchors)
 

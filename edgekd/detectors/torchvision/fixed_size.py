@@ -2,7 +2,7 @@
 
 Its last maps have a cell each 100 and 300 px, and its levels have four or six boxes a cell, so its predictions belong
 to no grid that a student has. It teaches by the maps below the head, which are those of the image itself, and by its
-detections, which are those of the resized image, as torchvision gives them.
+proposals and its detections, which are those of the resized image.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from edgekd.detectors.spec import Branch
+from edgekd.detectors.torchvision import heads
 from edgekd.detectors.torchvision.rows import ClassRows
 from edgekd.detectors.torchvision.two_stage import RegionDetector
 
@@ -23,6 +24,17 @@ _SIDE_PX = 300
 
 class FixedSizeDetector(RegionDetector):
     """SSD300."""
+
+    def _predictions(self, images: Tensor) -> dict[str, Tensor]:
+        """Of every box that is placed on the resized image."""
+        heads.features(self.module, images)  # for the taps
+        network: Any = self.module
+        pixels = _resized((images - network.pixel_mean) / network.pixel_std)
+        maps = list(network.backbone(pixels).values())
+        found = heads.outputs(network, "ssd", maps, frozenset({"class_logits", "boxes"}), self.columns)
+        around = heads.anchors(network, [(one.shape[2], one.shape[3]) for one in maps], pixels)
+        boxes = heads.decoded(network, found["boxes"], around, pixels)
+        return {"scores": found["scores"], "boxes": boxes * _reach(images)}
 
     def export_module(self, head: Branch | None = None) -> nn.Module:
         """See `Detector.export_module`."""
@@ -47,10 +59,19 @@ class FixedSizeExport(ClassRows):
 
         network, side = self.network, (_SIDE_PX, _SIDE_PX)
         pixels = (images - network.pixel_mean) / network.pixel_std
-        pixels = F.interpolate(pixels, size=side, mode="bilinear", align_corners=False)
+        pixels = _resized(pixels)
         maps = list(network.backbone(pixels).values())
         around = network.anchor_generator(ImageList(pixels, [side] * len(images)), maps)
         found = network.postprocess_detections(network.head(maps), around, [side] * len(images))
-        height, width = images.shape[-2:]
-        reach = pixels.new_tensor([width, height, width, height]) / _SIDE_PX
+        reach = _reach(images)
         return self.rows([{**one, "boxes": one["boxes"] * reach} for one in found], network.detections_per_img)
+
+
+def _resized(pixels: Tensor) -> Tensor:
+    return F.interpolate(pixels, size=(_SIDE_PX, _SIDE_PX), mode="bilinear", align_corners=False)
+
+
+def _reach(images: Tensor) -> Tensor:
+    """(4,) from pixels of the resized image to those of (B, C, H, W) images."""
+    height, width = images.shape[-2:]
+    return images.new_tensor([width, height, width, height]) / _SIDE_PX

@@ -1,6 +1,6 @@
 """A two-stage detector of torchvision as teacher: Faster R-CNN, and Mask R-CNN without its masks.
 
-It teaches by its maps, and by its detections where they become labels.
+It teaches by its maps, by its proposals, and by its detections where they become labels.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from edgekd.detectors.outputs import DetectorOutput
+from edgekd.detectors.regions import RegionPredictions
 from edgekd.detectors.spec import Branch, Part
-from edgekd.detectors.torchvision import heads
+from edgekd.detectors.torchvision import heads, second_stage
 from edgekd.detectors.torchvision.base import TorchvisionDetector
 from edgekd.detectors.torchvision.rows import ClassRows
 from edgekd.errors import InputError
@@ -24,13 +25,20 @@ class RegionDetector(TorchvisionDetector):
     """Faster R-CNN."""
 
     def compute(self, images: Tensor, parts: frozenset[Part]) -> dict[str, Tensor]:
-        """See `Detector.compute` and `RegionHead`: the backbone and its pyramid run, and give no part."""
+        """See `Detector.compute`; where no prediction is asked for, the backbone and its pyramid run alone."""
+        if parts:
+            return self._predictions(images)
         heads.features(self.module, images)
         return {}
 
+    def _predictions(self, images: Tensor) -> dict[str, Tensor]:
+        """`scores` (B, R, K) and `boxes` (B, R, 4) px of every region."""
+        return second_stage.of_proposals(self.module, images, self.columns)
+
     def assemble(self, found: Mapping[str, Tensor], taps: Mapping[str, Tensor], images: Tensor) -> DetectorOutput:
         """See `Detector.assemble`."""
-        return DetectorOutput(dict(taps))
+        regions = RegionPredictions(found["scores"], found["boxes"]) if found else None
+        return DetectorOutput(dict(taps), regions=regions)
 
     def head_tail(self, part: Part, level: int, cut: int, branch: Branch) -> nn.Module:
         """See `Detector.head_tail`.

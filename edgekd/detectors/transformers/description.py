@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgekd.detectors.parts import QueryPart
 from edgekd.detectors.probing import named_taps
-from edgekd.detectors.spec import Part, QueryHead, QueryPart, Role, Spec, Tap
+from edgekd.detectors.spec import Part, QueryHead, Role, Spec, Tap
 from edgekd.detectors.transformers.inside import can_be_watched
 from edgekd.detectors.transformers.network import MAPS, first_convolution, predict, trunk, with_maps
 

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgekd.detectors.parts import Attention
 from edgekd.detectors.queries import CrossAttention, States, as_maps, explicit_attention
-from edgekd.detectors.spec import Attention, Part
+from edgekd.detectors.spec import Part
 
 NOTED: tuple[Part, ...] = ("embeddings", "memory", "decoder")
 _LEAST = 1e-6  # of a side or a place of a box that is asked about, as a share of the image

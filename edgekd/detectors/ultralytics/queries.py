@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgekd.detectors.parts import Attention
 from edgekd.detectors.queries import (
     CrossAttention,
     Decoder,
@@ -29,7 +30,7 @@ from edgekd.detectors.queries import (
     corners_px,
     explicit_attention,
 )
-from edgekd.detectors.spec import Attention, Part, QueryHead
+from edgekd.detectors.spec import Part, QueryHead
 
 Sizes = Sequence[Sequence[int]]
 

@@ -28,8 +28,9 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
+from edgekd.detectors.parts import Attention
 from edgekd.detectors.queries import QueryPredictions
-from edgekd.detectors.spec import Attention, Needs, Part, QueryHead
+from edgekd.detectors.spec import Needs, Part, QueryHead
 from edgekd.distill.adapters import fp32_island
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 from edgekd.distill.matching import giou_cost

@@ -33,6 +33,7 @@ from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.detectors.queries import QueryPredictions
+from edgekd.detectors.regions import Regions, overlaps
 from edgekd.detectors.spec import Needs, Part, QueryHead
 from edgekd.distill.adapters import fp32_island
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
@@ -51,7 +52,6 @@ from edgekd.distill.queries import (
 )
 from edgekd.distill.query.asking import rows_at
 from edgekd.distill.query.set_loss import Objects, assign, detection_loss
-from edgekd.distill.regions import Regions, overlaps
 from edgekd.distill.requirements import all_layers_of_teacher, memories, query_heads, shared_classes, student_asked
 from edgekd.errors import InputError
 

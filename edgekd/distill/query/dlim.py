@@ -30,7 +30,8 @@ from pydantic import Field
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
-from edgekd.detectors.spec import Attention, Needs, Part
+from edgekd.detectors.parts import Attention
+from edgekd.detectors.spec import Needs, Part
 from edgekd.distill.adapters import fp32_island
 from edgekd.distill.boxes import box_loss
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register

@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch
+from edgekd.detectors.regions import Regions
 from edgekd.distill.adapters import fp32_island
 from edgekd.distill.boxes import box_loss, iou
 from edgekd.distill.masks import taught
 from edgekd.distill.matching import SPENT, Matches, detection_cost, match_layers
 from edgekd.distill.queries import Answers, image_size, l1_distance
-from edgekd.distill.regions import Regions, ground_truth
+from edgekd.distill.regions import ground_truth
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekd import ranks
+from edgekd.detectors.regions import Regions, overlaps
 from edgekd.distill.adapters import fp32_island
-from edgekd.distill.regions import Regions, overlaps
 
 PER_STEP = 80  # vectors that a rank gives at most
 

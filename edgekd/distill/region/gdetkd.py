@@ -33,13 +33,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
+from edgekd.detectors.regions import Regions
 from edgekd.detectors.spec import Needs
 from edgekd.distill.adapters import find_taps, fp32_island
 from edgekd.distill.config import Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 from edgekd.distill.region.contrast import Memory, ckd_loss, too_near
-from edgekd.distill.region.shared import DETECTIONS, RegionConfig, cut_of, region_knowledge
-from edgekd.distill.regions import Regions, roi_align
+from edgekd.distill.region.shared import RegionConfig, cut_of, region_knowledge
+from edgekd.distill.regions import roi_align
 
 
 class GDetKDConfig(RegionConfig):
@@ -94,7 +95,7 @@ class GDetKD(Distiller):
             self.project = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, config.embedding))
             self.memory = Memory(config.memory, config.embedding)
         teacher = Needs(self.teacher_taps)
-        return Wiring(Needs(self.student_taps), teacher | DETECTIONS if config.regions == "teacher" else teacher)
+        return Wiring(Needs(self.student_taps), teacher | config.detections if self._with_detections else teacher)
 
     def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
         """See `region_knowledge`."""

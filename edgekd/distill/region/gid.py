@@ -30,6 +30,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
+from edgekd.detectors.regions import Regions, iou, strongest
 from edgekd.detectors.spec import Needs
 from edgekd.distill.adapters import LevelPair, Levels, match_branches
 from edgekd.distill.config import Weight
@@ -37,7 +38,6 @@ from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, regis
 from edgekd.distill.points import SharedPoints
 from edgekd.distill.region.gid_losses import gid_box_loss, gid_class_loss, gid_feature_loss, gid_relation_loss
 from edgekd.distill.region.shared import CutConfig, cut_of
-from edgekd.distill.regions import Regions, iou, strongest
 from edgekd.distill.requirements import dense_heads, shared_classes, shared_points
 
 _BEFORE_NMS = 3000  # per image

@@ -11,7 +11,7 @@ Code: github.com/LutingWang/HEAD.
 
 This is the first of the method's three parts, "assist": the labels teach the pyramid by a second way, no teacher takes
 part, and the paper gains 1.7 of its 4.4 AP by it alone. The other two imitate the region head of a two-stage teacher
-on the student's regions; no family of detectors here has one, so `imitation: true` is refused.
+on the student's regions; a teacher is asked about its own regions alone, so `imitation: true` is refused.
 
 Differs from the official code: the head begins at random, there as a copy of the teacher's; a convolution per level
 brings the student's widths to one.
@@ -27,17 +27,19 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
+from edgekd.detectors.parts import Proposals
+from edgekd.detectors.regions import Regions, overlaps
 from edgekd.detectors.spec import Needs
 from edgekd.distill.adapters import find_taps, fp32_island
 from edgekd.distill.config import Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
-from edgekd.distill.region.shared import DETECTIONS, CutConfig
-from edgekd.distill.regions import Cut, Regions, ground_truth, overlaps, predictions, strongest
+from edgekd.distill.region.shared import CutConfig
+from edgekd.distill.regions import Cut, ground_truth
 from edgekd.errors import InputError
 
 _UNITS = (0.1, 0.1, 0.2, 0.2)  # of deltas x, y, log w, log h
 _OVERLAP = 0.5  # from which on a region is of an object
-_NMS_IOU = 0.7  # of proposals
+_PROPOSALS = Proposals(limit=1000, nms_iou=0.7)  # of the student
 
 
 class HeadAssistantConfig(CutConfig):
@@ -47,7 +49,7 @@ class HeadAssistantConfig(CutConfig):
     regions: int = Field(512, ge=4, le=2000, description="sampled per image, at most")
     objects: float = Field(0.25, gt=0, le=1, description="share of them that may be of objects")
     width: int = Field(1024, ge=8, le=4096, description="of the head's two layers")
-    imitation: bool = Field(False, description="learn from a two-stage teacher's region head; none is known here")
+    imitation: bool = Field(False, description="learn from a two-stage teacher's region head; refused as yet")
 
 
 @fp32_island
@@ -99,8 +101,8 @@ class HeadAssistant(Distiller):
         config = self.config
         if config.imitation:
             raise InputError(
-                f"head_assistant: imitation needs a two-stage teacher, whose region head is run on the student's "
-                f"regions; teacher {pair.teacher.name} has a {pair.teacher.head.kind} head; set imitation: false"
+                f"head_assistant: imitation needs a region head that is run on the student's regions; teacher "
+                f"{pair.teacher.name} has {_head(pair)}; set imitation: false"
             )
         self.taps = find_taps("student", pair.student, config.taps, self.name)
         width = max(tap.channels for tap in self.taps)
@@ -114,7 +116,7 @@ class HeadAssistant(Distiller):
         )  # fmt: skip
         self.classify = nn.Linear(config.width, self.classes + 1)
         self.locate = nn.Linear(config.width, 4 * self.classes)
-        return Wiring(Needs(self.taps) | DETECTIONS)
+        return Wiring(Needs(self.taps, frozenset({_PROPOSALS})))
 
     def terms(
         self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment
@@ -132,8 +134,7 @@ class HeadAssistant(Distiller):
         self, student: DetectorOutput, batch: Batch, generator: torch.Generator
     ) -> tuple[Regions, Tensor, Tensor]:
         """Regions from labels and the student's boxes, the class (M,) and the object (M, 4) of each."""
-        boxes, probabilities = predictions(student)
-        proposals, _ = strongest(boxes, probabilities.amax(-1), batch.images, limit=1000, nms_iou=_NMS_IOU)
+        proposals, _ = student.proposals(_PROPOSALS, batch.images)
         truth, classes = ground_truth(batch)
         regions = truth.also(proposals)
         valid = regions.valid & batch.view.labelled[:, None]  # elsewhere what has no label need not be background
@@ -153,6 +154,11 @@ class HeadAssistant(Distiller):
         objects = _first(valid & is_object, chance, int(self.config.objects * self.config.regions))
         left = self.config.regions - objects.sum(1, keepdim=True)
         return objects | _first(valid & ~is_object, chance, left)
+
+
+def _head(pair: Pair) -> str:
+    kind = pair.teacher.head.kind
+    return "one for regions of its own alone" if kind == "region" else f"a {kind} head"
 
 
 def _first(candidates: Tensor, chance: Tensor, count: Tensor | int) -> Tensor:

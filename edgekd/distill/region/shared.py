@@ -9,13 +9,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
+from edgekd.detectors.parts import Proposals
+from edgekd.detectors.regions import Regions, overlaps
 from edgekd.detectors.spec import Needs, Tap
 from edgekd.distill.adapters import Levels
 from edgekd.distill.config import FeatureConfig
 from edgekd.distill.contract import Pair, Wiring
-from edgekd.distill.regions import Cut, Regions, ground_truth, overlaps, predictions, strongest
+from edgekd.distill.regions import Cut, ground_truth
 
-NMS_IOU = 0.5  # of the teacher's detections
+NMS_IOU = 0.5  # of the teacher's proposals
 
 
 class CutConfig(FeatureConfig):
@@ -32,6 +34,16 @@ class RegionConfig(CutConfig):
 
     max_detections: int = Field(32, ge=1, le=300, description="of the teacher per image, where they are regions")
     min_confidence: float = Field(0.05, ge=0, lt=1, description="of such a detection")
+
+    @property
+    def proposals(self) -> Proposals:
+        """What is asked of the teacher, where its detections are regions."""
+        return Proposals(self.max_detections, NMS_IOU, self.min_confidence)
+
+    @property
+    def detections(self) -> Needs:
+        """The same as a need."""
+        return Needs(parts=frozenset({self.proposals}))
 
 
 class RegionLevels(nn.Module):
@@ -52,9 +64,9 @@ class RegionLevels(nn.Module):
         self.cut = cut_of([level.teacher for level in self.levels.pairs], config)
 
     def wiring(self) -> Wiring:
-        """The taps of both sides; the teacher's predictions where they become regions."""
+        """The taps of both sides; the teacher's proposals where they become regions."""
         own = self.levels.wiring()
-        return own if self.config is None else Wiring(own.student, own.teacher | DETECTIONS)
+        return own if self.config is None else Wiring(own.student, own.teacher | self.config.detections)
 
     def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
         """See `region_knowledge`."""
@@ -70,9 +82,6 @@ class RegionLevels(nn.Module):
         """The adapted student's (M, C, size, size) at the same boxes."""
         taps = (student.taps[pair.student.key] for pair in self.levels.pairs)
         return self.cut.of([adapter(tap) for adapter, tap in zip(self.levels.adapters, taps, strict=True)], regions)
-
-
-DETECTIONS = Needs(parts=frozenset({"class_logits", "boxes"}))  # of the teacher, where they are regions
 
 
 def cut_of(taps: Sequence[Tap], config: CutConfig) -> Cut:
@@ -92,7 +101,7 @@ def region_knowledge(
     regions, more = ground_truth(batch)[0], {}
     if config is not None:
         objects = regions.valid
-        found, scores = detections(teacher, batch, config.max_detections, config.min_confidence)
+        found, scores = detections(teacher, batch, config.proposals)
         regions = regions.also(found)
         more = {
             "is_object": torch.cat([objects, torch.zeros_like(found.valid)], 1),
@@ -102,12 +111,9 @@ def region_knowledge(
     return {"boxes": regions.boxes_px, "valid": regions.valid, "features": features, **more}
 
 
-def detections(teacher: DetectorOutput, batch: Batch, limit: int, min_score: float) -> tuple[Regions, Tensor]:
-    """The teacher's detections that no ground truth explains (IoU below 0.5), and their scores (B, R)."""
-    boxes, probabilities = predictions(teacher)
-    found, scores = strongest(
-        boxes, probabilities.amax(-1), batch.images, limit=limit, nms_iou=NMS_IOU, min_score=min_score
-    )
+def detections(teacher: DetectorOutput, batch: Batch, asked: Proposals) -> tuple[Regions, Tensor]:
+    """The teacher's proposals that no ground truth explains (IoU below 0.5), and their scores (B, R)."""
+    found, scores = teacher.proposals(asked, batch.images)
     truth, _ = ground_truth(batch)
     if truth.valid.shape[1]:
         explained = overlaps(found, truth).amax(-1) >= NMS_IOU

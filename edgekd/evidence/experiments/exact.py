@@ -36,7 +36,7 @@ def run(work: Work) -> None:
     differs = peers.same_weights(first, theirs)
     work.keep(differs_from_the_engine=differs)
     if not differs:
-        work.shows(NAME, trained_on(work), ENGINE, versions(work, "torch", "ultralytics"))
+        work.shows(NAME, trained_on(work), ENGINE, versions(work))
     taught = [_ours(work, data, train, f"taught {number}", quickstart_methods()) for number in (1, 2)]
     work.keep(distilled_differs_from_itself=peers.same_weights(*taught))
 

@@ -50,7 +50,7 @@ def run(work: Work) -> None:
             found.append(row)
             work.keep(rows=sorted(found, key=lambda one: (one["seed"], one["method"])), **summary(found))
     if not any("error" in row for row in found):
-        work.shows("gain table", trained_on(work), (*ENGINE, *TEACHER), versions(work, "torch", "ultralytics"))
+        work.shows("gain table", trained_on(work), (*ENGINE, *TEACHER), versions(work))
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

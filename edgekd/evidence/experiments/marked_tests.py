@@ -48,7 +48,7 @@ def run(work: Work) -> None:
     counts = {kind: sum(case["outcome"] == kind for case in cases) for kind in ("passed", "failed", "skipped")}
     work.keep(exit_code=done.returncode, **counts, tests=cases)
     if counts["passed"] and not counts["failed"]:
-        work.shows(NAME, trained_on(work), (*ENGINE, *TEACHER), versions(work, "torch", "ultralytics"))
+        work.shows(NAME, trained_on(work), (*ENGINE, *TEACHER), versions(work))
 
 
 def _case(case: ET.Element) -> dict[str, Any]:

@@ -51,7 +51,9 @@ def run(work: Work) -> None:
         export = context.path / "export"
     rules = Rules(max_slowdown=0.0, accuracy=False, looks=work.scale.looks)
     sides = [subject(export / name, None) for name in names]
-    compare(sides[0], sides[1], device, rules, work.folder / "compared", turn_seconds=60.0, quiet_seconds=work.scale.wait_s)
+    compare(
+        sides[0], sides[1], device, rules, work.folder / "compared", turn_seconds=60.0, quiet_seconds=work.scale.wait_s
+    )
     found = read_json(work.folder / "compared" / "comparison.json")
     work.keep(**{key: found[key] for key in ("latency", "verdict", "contention")}, looks=list(rules.looks))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgekd.evidence import machine
 from edgekd.evidence.contract import Work
+from edgekd.training.engines.process import PACKAGES
 
 ENGINE = (
     "training/engines/trainer.py", "training/engines/shell_trainer.py", "training/engines/build.py",
@@ -22,6 +23,6 @@ def trained_on(work: Work) -> list[str]:
 
 
 def versions(work: Work, *packages: str) -> dict[str, str]:
-    """Of packages that are there."""
+    """Of packages that are there; without a name, of those that train."""
     there = work.setting.machine["versions"]
-    return {package: there[package] for package in packages if package in there}
+    return {package: there[package] for package in packages or PACKAGES if package in there}

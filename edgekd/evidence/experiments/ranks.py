@@ -37,7 +37,7 @@ def run(work: Work) -> None:
         if count == 2:
             how = "NCCL" if work.scale.device == "cuda" else "gloo"
             words = [*trained_on(work), how]
-            work.shows(NAME, words, (*ENGINE, *RANKS), versions(work, "torch", "ultralytics"))
+            work.shows(NAME, words, (*ENGINE, *RANKS), versions(work))
 
 
 register("ranks", offers, run)

@@ -33,7 +33,7 @@ def run(work: Work) -> None:
     differing = _differing(whole, killed)
     work.keep(differs=differing)
     if not differing:
-        work.shows(NAME, trained_on(work), (*ENGINE, *RESUME), versions(work, "torch", "ultralytics"))
+        work.shows(NAME, trained_on(work), (*ENGINE, *RESUME), versions(work))
     else:
         runs.finish(recipe, again)
         work.keep(undisturbed_differs_from_itself=_differing(whole, again))

@@ -16,7 +16,7 @@ from edgekd.evidence.shipped import MODEL, arguments, weights
 from edgekd.files import read_text
 
 _PROGRAM = "import sys; sys.path = [entry for entry in sys.path if entry]; from edgekd.__main__ import main; main()"
-WEIGHTS = ("student/student.pt", "student/terms.csv", "student/epochs.csv")
+LEFT = ("student.*", "terms.csv", "epochs.csv")  # by a training, in its folder
 
 
 def recipe(work: Work, name: str, **train: Any) -> Path:
@@ -58,4 +58,5 @@ def finish(recipe_file: Path, out: Path) -> None:
 
 def hashes(out: Path) -> dict[str, str]:
     """SHA-256 of what the training left."""
-    return {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in WEIGHTS}
+    found = sorted(path for pattern in LEFT for path in (out / "student").glob(pattern))
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in found}

@@ -53,7 +53,7 @@ def run(work: Work) -> None:
     }  # fmt: skip
     measure(work, variants, _RATIOS)
     row = f"training step {amp}"
-    work.shows(row, trained_on(work), (*ENGINE, *TEACHER), versions(work, "torch", "ultralytics"))
+    work.shows(row, trained_on(work), (*ENGINE, *TEACHER), versions(work))
 
 
 def setting_of(scale: Scale, amp: str) -> Any:

@@ -44,8 +44,12 @@ def search(path: Path, out: Path, overrides: tuple[str, ...] = (), *, fresh: boo
         EnvironmentFault: Optuna is not installed.
         Interrupted: by a signal; the same command goes on.
     """
+    return search_bound(bind_recipe(path, overrides), out, fresh=fresh)
+
+
+def search_bound(bound: Bound, out: Path, *, fresh: bool = False) -> Results:
+    """As `search`, of a recipe that is bound."""
     require_optuna()
-    bound = bind_recipe(path, overrides)
     if bound.recipe.teacher is None:
         raise InputError(f"{bound.where}: search: needs a 'teacher', from whom candidates learn")
     with RunDir.held(out, bound.recipe.name, bound.base, bound.locked(), fresh=fresh) as run:

@@ -15,8 +15,8 @@ from edgekd.agent.telemetry import Contention, Sampler, snapshot
 from edgekd.devices.agent_archive import build
 from edgekd.measure.latency import Protocol
 from edgekd.measure.latency_events import summarise_events
+from edgekd.testing.artifacts import write_artifact, write_pack
 from tests.agent.telemetry import boards
-from tests.agent.tiny_artifacts import write_artifact, write_pack
 
 SHORT = Protocol("short", 1, warmup_seconds=0, min_count=1, min_seconds=0.1, needs_steady=False)
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from edgekd.testing.artifacts import write_artifact
 from tests.agent.tensorrt.machine import RUNTIME, Device
-from tests.agent.tiny_artifacts import write_artifact
 
 
 @pytest.fixture

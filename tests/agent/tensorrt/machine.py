@@ -10,9 +10,9 @@ import pytest
 from edgekd.agent import cuda
 from edgekd.agent.protocol import AgentError
 from edgekd.agent.runtimes import open_model
+from edgekd.testing.artifacts import make_images
 from tests.agent.fake_cudart import FakeCudart
 from tests.agent.tensorrt.fake_tensorrt import VERSIONS, World, read_plan
-from tests.agent.tiny_artifacts import make_images
 
 V8, V10, V11 = VERSIONS
 RUNTIME = "edgekd.agent.runtimes.tensorrt_runtime"

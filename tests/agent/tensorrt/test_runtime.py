@@ -14,9 +14,9 @@ from onnx import TensorProto, helper
 from edgekd.agent.__main__ import parser
 from edgekd.agent.predict import predict
 from edgekd.agent.protocol import AgentError, Reader, Writer, unpack_array
+from edgekd.testing.artifacts import expected_scores, make_images, write_artifact, write_pack
 from tests.agent.tensorrt.fake_tensorrt import UNSUPPORTED, VERSIONS, read_plan, written_plan
 from tests.agent.tensorrt.machine import V8, V10, V11, batch_of, refused
-from tests.agent.tiny_artifacts import expected_scores, make_images, write_artifact, write_pack
 
 
 @pytest.mark.parametrize("version", VERSIONS)

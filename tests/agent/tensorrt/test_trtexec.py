@@ -8,9 +8,9 @@ import pytest
 from edgekd.agent.protocol import AgentError
 from edgekd.agent.runtimes import open_model
 from edgekd.agent.tensorrt import trtexec
+from edgekd.testing.artifacts import expected_scores, make_images
 from tests.agent.tensorrt import fake_trtexec
 from tests.agent.tensorrt.machine import V8, V10, V11, batch_of, refused
-from tests.agent.tiny_artifacts import expected_scores, make_images
 
 TRTEXEC = {V8: "8.6.1", V10: "10.3.0", V11: "11.4.0"}
 

@@ -53,6 +53,21 @@ def test_detections_are_torchvisions(detector: FixedSizeDetector, size: tuple[in
         assert not found[count:].any()
 
 
+def test_regions_are_those_of_torchvisions_detections(detector: FixedSizeDetector) -> None:
+    images = torch.rand(1, 3, 128, 192, generator=torch.Generator().manual_seed(1))
+    parts = Needs(detector.spec.taps, frozenset({"class_logits", "boxes"}))
+    with torch.no_grad():
+        output, taps = run(detector, images, parts), run(detector, images, Needs(detector.spec.taps)).taps
+        rows: Tensor = detector.export_module()(images)[0]
+    assert output.regions is not None
+    scores, boxes = output.regions.class_logits[0].sigmoid(), output.regions.boxes_px[0]
+    assert scores.shape == (8732, 2)
+    for row in rows[:20]:
+        near = (boxes - row[:4]).abs().amax(-1) < 2e-2
+        assert bool((near & ((scores[:, int(row[5])] - row[4]).abs() < 1e-4)).any())
+    assert all(torch.equal(value, output.taps[key]) for key, value in taps.items()), "maps are still the image's"
+
+
 def test_maps_are_those_of_the_image(detector: FixedSizeDetector) -> None:
     images = torch.rand(1, 3, 128, 192, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -61,6 +76,6 @@ def test_maps_are_those_of_the_image(detector: FixedSizeDetector) -> None:
         8: (512, 16, 24), 16: (1024, 8, 12), 32: (512, 4, 6), 64: (256, 2, 3),
     }  # fmt: skip
     assert detector.spec.size_multiple == 64
-    assert detector.compute(images, frozenset({"class_logits", "boxes"})) == {}
+    assert detector.compute(images, frozenset()) == {}
     with pytest.raises(InputError, match="its head has no towers over the student's points"):
         detector.head_tail("boxes", 0, 0, "one2many")

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgekd.detectors.parts import Attention
 from edgekd.detectors.queries import QueryPredictions
-from edgekd.detectors.spec import Attention, Part
+from edgekd.detectors.spec import Part
 from edgekd.detectors.transformers.detector import TransformersDetector
 from edgekd.detectors.transformers.folder import Convention
 from edgekd.detectors.transformers.models import KINDS

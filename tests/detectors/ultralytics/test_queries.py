@@ -13,8 +13,9 @@ from edgekd.detectors import families
 from edgekd.detectors.capture import captured, run
 from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.contract import Asked, Detector
+from edgekd.detectors.parts import Attention
 from edgekd.detectors.queries import as_tokens
-from edgekd.detectors.spec import Attention, Needs, Part
+from edgekd.detectors.spec import Needs, Part
 from edgekd.training.teacher import Teacher
 
 NAMES = ("cat", "dog", "bird")

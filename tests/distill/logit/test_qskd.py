@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from edgekd.detectors.parts import Attention
 from edgekd.detectors.queries import CrossAttention
-from edgekd.detectors.spec import Attention
 from edgekd.distill.logit.qskd import attended_distance
 
 from ..helpers import build, empty_batch, terms

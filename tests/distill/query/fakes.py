@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
+from edgekd.detectors.parts import QueryPart
 from edgekd.detectors.queries import QueryPredictions
-from edgekd.detectors.spec import QueryHead, QueryPart, Spec
+from edgekd.detectors.spec import QueryHead, Spec
 
 from ..helpers import spec
 

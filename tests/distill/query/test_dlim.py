@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from edgekd.detectors.spec import Attention
+from edgekd.detectors.parts import Attention
 from edgekd.distill.matching import Matches
 from edgekd.distill.query.dlim import relation_loss
 

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from edgekd.detectors.outputs import Batch, View
+from edgekd.detectors.parts import Proposals
+from edgekd.detectors.spec import RegionHead
 from edgekd.distill.region.head_assistant import assistant_loss, deltas_of
 from edgekd.errors import InputError
 
@@ -73,9 +75,16 @@ def test_imitation_is_refused_with_the_reason() -> None:
     with pytest.raises(InputError) as caught:
         build("head_assistant", SIDE, spec("yolo11x"), imitation=True)
     assert str(caught.value) == (
-        "head_assistant: imitation needs a two-stage teacher, whose region head is run on the student's regions; "
-        "teacher yolo11x has a dense head; set imitation: false"
+        "head_assistant: imitation needs a region head that is run on the student's regions; teacher yolo11x has a "
+        "dense head; set imitation: false"
     )
+    with pytest.raises(InputError, match="teacher r has one for regions of its own alone; set imitation: false"):
+        build("head_assistant", SIDE, replace(spec("r"), head=RegionHead(8)), imitation=True)
+
+
+def test_it_asks_for_proposals_of_the_student() -> None:
+    parts = build("head_assistant", SIDE, SIDE, width=8).wiring.student.parts
+    assert parts == {Proposals(limit=1000, nms_iou=0.7)}
 
 
 def test_magnitude_is_that_of_a_classifier_at_random() -> None:

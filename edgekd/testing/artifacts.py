@@ -14,16 +14,18 @@ QUADRANTS_PX = np.array([[0, 0, 4, 4], [4, 0, 8, 4], [0, 4, 4, 8], [4, 4, 8, 8]]
 
 def make_images(count: int) -> np.ndarray:
     """(count, 8, 8, 3) uint8."""
-    return np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    images: np.ndarray = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    return images
 
 
 def expected_scores(images: np.ndarray) -> np.ndarray:
     """(N, 4, 2): means of red and green per quadrant."""
-    means = images.reshape(-1, 2, 4, 2, 4, 3).mean(axis=(2, 4))[..., :2] / 255
+    means: np.ndarray = images.reshape(-1, 2, 4, 2, 4, 3).mean(axis=(2, 4))[..., :2] / 255
     return means.reshape(-1, 4, 2).astype(np.float32)
 
 
 def write_pack(folder: Path, count: int = 5) -> Path:
+    """Images as a pack of an artifact's inputs."""
     path = folder / "pack.npy"
     np.save(path, make_images(count))
     return path

@@ -1,4 +1,13 @@
-"""What every device does, whatever carries the commands there. A transport's tests inherit it and give `device`."""
+"""What every device does, whatever carries the commands there. A transport's tests inherit it and give `device`.
+
+    class TestMine(DeviceContract, AgentContract):
+        @pytest.fixture(scope="class")
+        def device(self):
+            with RemoteDevice(SPEC, MyChannel(SPEC, Timeouts()), Timeouts()) as device:
+                yield device
+
+The device runs Linux; for `AgentContract` it has a Python with numpy and ONNX Runtime.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +19,7 @@ import pytest
 from edgekd.devices import run_agent
 from edgekd.devices.contract import Device
 from edgekd.devices.faults import DeviceFault
-from tests.agent.tiny_artifacts import expected_scores, make_images, write_artifact, write_pack
+from edgekd.testing.artifacts import expected_scores, make_images, write_artifact, write_pack
 
 HOSTILE = [
     "a b", "it's", 'say "x"', "$(touch pwned)", "`touch pwned`", "new\nline", "-rf", "a;touch pwned", "*", "größe",
@@ -18,7 +27,9 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-class ContractSuite:
+class DeviceContract:
+    """Of a device that files and programs reach."""
+
     def test_facts(self, device: Device) -> None:
         facts = device.facts()
         assert facts["system"] == "Linux"
@@ -116,7 +127,7 @@ class ContractSuite:
         assert not list(tmp_path.iterdir())
 
 
-class AgentSuite:
+class AgentContract:
     """Where the device has a Python."""
 
     def test_an_artifact_of_any_name_is_measured(
