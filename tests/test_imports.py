@@ -19,8 +19,8 @@ import edgekd
 ROOT = Path(edgekd.__file__).parent
 ROOMS = [
     "testing", "__main__",
-    "cli", "", "api", "search", "pipeline", "stages", "training", "report", "distill", "export", "gate", "detectors",
-    "data", "devices", "measure", "recipe", "run_dir", "former_runs", "agent",
+    "cli", "", "api", "evidence", "search", "pipeline", "stages", "training", "report", "distill", "export", "gate",
+    "detectors", "data", "devices", "measure", "recipe", "run_dir", "former_runs", "agent",
 ]  # fmt: skip
 CELLAR = {  # may import each other
     "types", "errors", "atomic", "progress", "pace", "forecast", "ranks", "plain", "terminal", "files", "plugins",
