@@ -60,8 +60,8 @@ def _says_version(key: str) -> bool:
 
 
 def _text(text: str, names: tuple[str, ...], is_version: bool = False) -> str:
-    text = _PATH.sub(lambda found: f".../{found[1]}" if found[1] else "...", text)
     text = _HOME.sub("<home>", text)
+    text = _PATH.sub(lambda found: f".../{found[1]}" if found[1] else "...", text)
     if not (is_version and _VERSION.fullmatch(text)):
         text = _ADDRESS.sub("<address>", text)
     for name in names:
