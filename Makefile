@@ -20,13 +20,13 @@ devicelab: install-dev
 	$(BIN)/python -m pytest -m device
 
 lint: install-dev
-	$(BIN)/ruff check edgekd tests benchmarks
-	$(BIN)/ruff format --check edgekd tests benchmarks
+	$(BIN)/ruff check edgekd tests benchmarks mkdocs_hooks.py
+	$(BIN)/ruff format --check edgekd tests benchmarks mkdocs_hooks.py
 	$(BIN)/mypy
 
 format: install-dev
-	$(BIN)/ruff check --fix edgekd tests benchmarks
-	$(BIN)/ruff format edgekd tests benchmarks
+	$(BIN)/ruff check --fix edgekd tests benchmarks mkdocs_hooks.py
+	$(BIN)/ruff format edgekd tests benchmarks mkdocs_hooks.py
 
 # The documentation as a site, in site/.
 docs: install-dev

@@ -29,7 +29,7 @@ from statistics import median
 from typing import Any
 
 from paired import environment, interleave, ratio, say, use_cores
-from train_step import CLASSES, WARM_UP_STEPS, Bench, _method
+from train_step import Bench
 
 METHODS = ("logit+ld", "cwd", "pkd", "score_l2")
 GOAL = {"logit+ld": 1.10, "unikd": 1.10}
@@ -42,30 +42,30 @@ class Offline(Bench):
 
     def __init__(self, options: argparse.Namespace, folder: Path) -> None:
         super().__init__(options)
-        self.folder, self.teaches = folder, self._teacher()
+        self.folder, self.teaches = folder, self.made.teacher()
         self.draw = random.Random(0)
 
     def steps(self, sets: Sequence[str]) -> tuple[dict[str, Callable[[], float]], dict[str, Any]]:
         """Plain, and per set of methods online and offline; and what each store holds."""
-        steps, stores = {"plain": self._step(self._new_student(), None)}, {}
+        steps, stores = {"plain": self.made.plain()}, {}
         for name in sets:
             methods = name.split("+")
-            online = self._edgekd(self.teaches, *methods)
-            offline = self._edgekd(self.teaches, *methods)
+            online = self.made.distilled(self.teaches, *methods)
+            offline = self.made.distilled(self.teaches, *methods)
             store = self._store(name, offline)
             stores[name] = sizes_of(store, methods)
-            steps[f"online {name}"] = self._step(online, None)
-            steps[f"at hand {name}"] = self._step(self._at_hand(offline, methods), None)
+            steps[f"online {name}"] = self.made.step(online)
+            steps[f"at hand {name}"] = self.made.step(self._at_hand(offline, methods))
             offline._holder = (offline.detector, self._source(store))
-            steps[f"offline {name}"] = self._step(offline, partial(self._read, self._reader(store)))
+            steps[f"offline {name}"] = self.made.step(offline, partial(self._read, self._reader(store)))
         return steps, stores
 
     def _at_hand(self, other: Any, methods: Sequence[str]) -> Any:
         """What the methods themselves cost: knowledge is there already."""
         from edgekd.training.engines.batch import batch_of
 
-        module, acting = self._edgekd(self.teaches, *methods), [True] * len(methods)
-        known = other.source.of(list(other.distillers), batch_of(self.batch), acting)
+        module, acting = self.made.distilled(self.teaches, *methods), [True] * len(methods)
+        known = other.source.of(list(other.distillers), batch_of(self.made.batch), acting)
         module._holder = (module.detector, _AtHand(known))
         return module
 
@@ -81,11 +81,11 @@ class Offline(Bench):
 
         methods = list(module.distillers)
         source = Online(methods, [self.teaches] * len(methods))
-        blocks = blocks_of(methods, source, self.batch["img"][:2], self.options.storage, self.options.points)
+        blocks = blocks_of(methods, source, self.made.batch["img"][:2], self.options.storage, self.options.points)
         parts = [Part({"method": part.name}, block) for part, block in zip(methods, blocks, strict=True)]
         store = Store.made(Folder(self.folder / name), {}, parts, IMAGES)
         store.write_index()
-        known = source.of(methods, batch_of(self.batch), [True] * len(methods))
+        known = source.of(methods, batch_of(self.made.batch), [True] * len(methods))
         packed = [block.pack(one, "") for block, one in zip(blocks, known, strict=True)]
         records = torch.cat(packed, 1).cpu()
         for shard in store.shards([View(0)]):
@@ -113,10 +113,10 @@ class Offline(Bench):
         from edgekd.training.knowledge import RECORDS
         from edgekd.training.views import View
 
-        records = np.empty((len(self.batch["img"]), reader.record_bytes), np.uint8)
+        records = np.empty((len(self.made.batch["img"]), reader.record_bytes), np.uint8)
         for row in records:
             reader.read(View(0), self.draw.randrange(IMAGES), row)
-        self.batch[RECORDS] = torch.from_numpy(records).to(self.device)
+        self.made.batch[RECORDS] = torch.from_numpy(records).to(self.made.device)
 
 
 class _AtHand:
@@ -144,25 +144,24 @@ def sizes_of(store: Any, methods: Sequence[str]) -> dict[str, Any]:
 
 def sizes(options: argparse.Namespace) -> dict[str, Any]:
     """Bytes an image of every method, by storage and points, and of the neck in fp16."""
-    import train_step
-
     from edgekd.detectors.spec import Needs
     from edgekd.distill.packing import Block
     from edgekd.training.distillers import build_distillers
+    from edgekd.training.engines.step_times import StepBench, StepSetting, distiller_of
     from edgekd.training.knowledge import Online
     from edgekd.training.store.fill import blocks_of
 
-    train_step.CLASSES = tuple(map(str, range(options.classes)))
-    bench = Bench(options)
-    teacher, images = bench._teacher(), bench.batch["img"][:2]
+    classes = tuple(map(str, range(options.classes)))
+    bench = StepBench(StepSetting(options.student, options.teacher, options.imgsz, 2, classes=classes))
+    teacher, images = bench.teacher(), bench.batch["img"]
     neck = teacher.forward(images[:1], Needs(teacher.spec.taps_of("neck"))).taps
     pyramid = 2 * sum(value[0].numel() for value in neck.values())
     found: dict[str, Any] = {"neck_fp16": pyramid}
     from edgekd.detectors.ultralytics.detector import UltralyticsDetector
 
-    student = UltralyticsDetector(bench._new_student(), options.student)
+    student = UltralyticsDetector(bench.new_student(), options.student)
     for name in options.methods:
-        methods = build_distillers([_method(text) for text in name.split("+")], student.spec, {"teacher": teacher})
+        methods = build_distillers([distiller_of(text) for text in name.split("+")], student.spec, {"teacher": teacher})
         source = Online(methods, [teacher] * len(methods))
         for storage, points in (("fp16", 0), ("fp16", 128), ("int8", 128)):
             blocks: list[Block] = blocks_of(methods, source, images, storage, points)  # type: ignore[arg-type]
@@ -178,7 +177,7 @@ def main() -> None:
     parser.add_argument("--student", default="yolo11p")
     parser.add_argument("--teacher", default="yolo11m")
     parser.add_argument("--imgsz", type=int, default=96)
-    parser.add_argument("--classes", type=int, default=len(CLASSES), help="with --sizes")
+    parser.add_argument("--classes", type=int, default=10, help="with --sizes")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=30)
@@ -194,6 +193,8 @@ def main() -> None:
     parser.add_argument("--pin", action="store_true", help="keep the process on as many cores as it has threads")
     options = parser.parse_args()
     use_cores(options.threads, options.pin)
+    from edgekd.training.engines.step_times import warm_up
+
     started = time.monotonic()
     result: dict[str, Any] = {"benchmark": "offline", "settings": vars(options)}
     if options.sizes:
@@ -201,10 +202,8 @@ def main() -> None:
     else:
         with tempfile.TemporaryDirectory() as folder:
             steps, stores = Offline(options, Path(folder)).steps(options.methods)
-            say(f"warming up: {WARM_UP_STEPS} steps each")
-            for _ in range(WARM_UP_STEPS):
-                for step in steps.values():
-                    step()
+            say("warming up")
+            warm_up(list(steps.values()))
             times = interleave(steps, options.rounds)
         goals = {name: GOAL.get(name, MAP_GOAL) for name in options.methods}
         result |= {

@@ -1,56 +1,33 @@
-"""What the speed benchmarks share: rounds in random order, ratios within a round, and an interval of their median.
-
-A busy or throttled machine changes its speed from minute to minute, so two things are compared only within a round, in
-which each is timed once, in random order. The figure is the median of these ratios, between the percentiles of a
-bootstrap over rounds.
-"""
+"""What the speed benchmarks share: the rounds of `edgekd.measure.rounds`, the cores, and what a figure is read with."""
 
 from __future__ import annotations
 
 import os
 import platform
-import random
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parents[1]
-RESAMPLES = 10_000
-Seconds = list[float]
+sys.path.insert(0, str(ROOT))
+
+from edgekd.measure import rounds as measured  # noqa: E402
+from edgekd.measure.rounds import Seconds, extra, ratio  # noqa: E402
+
+__all__ = ["ROOT", "Seconds", "environment", "extra", "interleave", "ratio", "say", "seconds_of", "use_cores"]
 
 
 def interleave(variants: Mapping[str, Callable[[], float]], rounds: int, seed: int = 0) -> dict[str, Seconds]:
-    """Call each variant once per round, in a random order; each returns the seconds that count."""
-    order = random.Random(seed)
-    times: dict[str, Seconds] = {name: [] for name in variants}
-    for number in range(1, rounds + 1):
-        for name in order.sample(list(variants), len(variants)):
-            times[name].append(variants[name]())
+    """Call each variant once per round, in a random order, and say what each round gave."""
+
+    def told(number: int, times: Mapping[str, Seconds]) -> None:
         latest = ", ".join(f"{name} {seconds[-1]:.3f} s" for name, seconds in times.items())
         say(f"round {number}/{rounds}: {latest}")
-    return times
 
-
-def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> dict[str, float]:
-    """Of the rounds' ratios."""
-    return _median(np.asarray(numerator) / np.asarray(denominator))
-
-
-def extra(longer: Sequence[float], shorter: Sequence[float], unit: Sequence[float]) -> dict[str, float]:
-    """What `longer` takes beyond `shorter`, in parts of `unit`, round by round."""
-    return _median((np.asarray(longer) - np.asarray(shorter)) / np.asarray(unit))
-
-
-def _median(figures: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Median of the rounds' figures, and the 2.5th and 97.5th percentile of that median over resampled rounds."""
-    picks = np.random.default_rng(seed).integers(0, len(figures), (RESAMPLES, len(figures)))
-    low, high = np.percentile(np.median(figures[picks], axis=1), [2.5, 97.5])
-    return {"median": round(float(np.median(figures)), 4), "low": round(float(low), 4), "high": round(float(high), 4)}
+    return measured.interleave(variants, rounds, seed, told)
 
 
 def seconds_of(action: Callable[[], object]) -> float:
@@ -69,7 +46,6 @@ def use_cores(threads: int, pin: bool) -> None:
     os.environ.update(dict.fromkeys(pools, str(threads)))
     if pin:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
-    sys.path.insert(0, str(ROOT))
 
 
 def environment(*packages: str) -> dict[str, Any]:

@@ -6,9 +6,8 @@
     python benchmarks/train_step.py --device cuda --imgsz 640 --amp        # on a GPU, where torch.compile takes over
     python benchmarks/train_step.py --pin --methods pkd mgd:width=32       # what each method adds, by itself
 
-A step is zero_grad, forward, loss, backward and AdamW; no data loading, EMA or gradient clipping. Every variant has a
-student of the same initial weights and an optimiser of its own, and all see the same batch (random images, five boxes
-each). The steps alternate in one process, in random order; figures are medians of ratios within a round.
+What a step is: `edgekd/training/engines/step_times.py`, which `edgekd evidence` uses, too. The steps alternate in one
+process, in random order; figures are medians of ratios within a round.
 
 `minimum` is the plain step plus the eager forward pass of the very teacher that `pkd` uses, so the rest is what
 distilling itself costs; `head_minimum` likewise with the teacher's head outputs, `head_unfolded`
@@ -28,17 +27,12 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from functools import partial
 from statistics import median
 from typing import Any
 
 from paired import environment, extra, interleave, ratio, say, use_cores
 
-CLASSES = tuple("0123456789")
-BOXES_PER_IMAGE = 5
-WARM_UP_STEPS = 5  # beyond the first steps, in which edgekd measures gradients per term
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 GOALS = {
     "score_l2 / distill_model": 0.90,
     "pkd / minimum": 1.10,
@@ -63,143 +57,77 @@ EXTRA_GOALS = {
 
 
 class Bench:
-    """The variants of one pair."""
+    """The variants of one pair. Imports come late: the sizes of thread pools are set before."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         from edgekd.cores import set_threads
-        from edgekd.detectors.ultralytics.guard import guard
+        from edgekd.training.engines.step_times import StepBench, StepSetting
 
-        guard()
         set_threads(options.threads)
-        import torch
-
-        torch.manual_seed(0)
+        half = "fp16" if options.device == "cuda" else "bf16"
         self.options = options
-        self.device = torch.device(options.device)
-        self.student = _detector(options.student)
-        self.teacher = _detector(options.teacher)
-        self.teacher.module.to(options.device).eval()
-        self.batch = {key: value.to(self.device) for key, value in _batch(options.batch, options.imgsz).items()}
+        self.made = StepBench(StepSetting(
+            options.student, options.teacher, options.imgsz, options.batch, options.device,
+            half if options.amp else "fp32", options.clock,
+        ))  # fmt: skip
 
     def variants(self) -> dict[str, Callable[[], float]]:
         """Each runs one step and returns its seconds."""
-        from edgekd.detectors.spec import Needs
-
-        teacher = self._teacher()
-        pkd, head = self._edgekd(teacher, "pkd"), self._edgekd(self._teacher(), *HEAD_METHODS)
-        images, maps = self.batch["img"], Needs.merged(part.wiring.teacher for part in pkd.distillers)
-        outputs = Needs(parts=frozenset({"class_logits", "boxes"}))
-        modules = {
-            "plain": (self._new_student(), None),
-            "minimum": (self._new_student(), lambda: teacher.forward(images, maps)),
-            "pkd": (pkd, None),
-            "score_l2": (self._edgekd(teacher, "score_l2"), None),
-            "distill_model": (self._engines(), None),
-            "head_minimum": (self._new_student(), lambda: head.source.teachers[0].forward(images, outputs)),
-            "head_unfolded": (self._new_student(), lambda: self._as_given(images)),
-            "head_eager": (head, None),
-            **{f"head_{name}": (self._edgekd(self._teacher(*keys), *HEAD_METHODS), None)
+        made, teacher = self.made, self.made.teacher()
+        pkd, head = made.distilled(teacher, "pkd"), made.distilled(made.teacher(), *HEAD_METHODS)
+        makers: dict[str, Callable[[], Callable[[], float]]] = {
+            "plain": made.plain,
+            "minimum": lambda: made.minimum(teacher, pkd),
+            "pkd": lambda: made.step(pkd),
+            "score_l2": lambda: made.step(made.distilled(teacher, "score_l2")),
+            "distill_model": made.engines_own,
+            "head_minimum": lambda: made.minimum(head.source.teachers[0], head),
+            "head_unfolded": made.unfolded,
+            "head_eager": lambda: made.step(head),
+            **{f"head_{name}": partial(self._taught_by, keys, *HEAD_METHODS)
                for name, keys in self._compiled().items()},
         }  # fmt: skip
-        if self.device.type == "cpu":
-            modules["score_l2_openvino"] = (self._edgekd(self._teacher("openvino"), "score_l2"), None)
-        chosen = self.options.only or list(modules)
-        return {name: self._step(module, before) for name, (module, before) in modules.items() if name in chosen}
+        if made.device.type == "cpu":
+            makers["score_l2_openvino"] = partial(self._taught_by, ("openvino", None), "score_l2")
+        chosen = self.options.only or list(makers)
+        return {name: make() for name, make in makers.items() if name in chosen}
 
     def methods(self, names: Sequence[str]) -> tuple[dict[str, Callable[[], float]], dict[str, str]]:
         """The plain step, each method's, and for each method the name of its minimum, which is among the steps."""
         from edgekd.detectors.spec import Needs
 
-        teacher, images = self._teacher(), self.batch["img"]
-        steps, minimum_of = {"plain": self._step(self._new_student(), None)}, {}
-        found: dict[Any, str] = {}
+        made, teacher = self.made, self.made.teacher()
+        steps: dict[str, Callable[[], float]] = {"plain": made.plain()}
+        minimum_of, found = {}, dict[Any, str]()
         for name in names:
-            module = self._edgekd(teacher, name)
+            module = made.distilled(teacher, name)
             needs = Needs.merged(part.wiring.teacher for part in module.distillers)
             if needs not in found:
                 found[needs] = f"minimum of {name}"
-                steps[found[needs]] = self._step(self._new_student(), partial(teacher.forward, images, needs))
-            steps[name], minimum_of[name] = self._step(module, None), found[needs]
+                steps[found[needs]] = made.minimum(teacher, module)
+            steps[name], minimum_of[name] = made.step(module), found[needs]
         return steps, minimum_of
 
-    def _as_given(self, images: Any) -> None:
-        """The teacher's eager forward pass as Ultralytics runs it: nothing folded, all heads, boxes decoded."""
-        import torch
-
-        with torch.no_grad():
-            self.teacher.module(images)
+    def _taught_by(self, keys: tuple[Any, Any], *methods: str) -> Callable[[], float]:
+        return self.made.step(self.made.distilled(self.made.teacher(*keys), *methods))
 
     def _compiled(self) -> dict[str, tuple[str, str | None]]:
         """Compiled teachers that this machine can have, by name: runtime and precision."""
         from edgekd.errors import EdgekdError
         from edgekd.training.teacher_runtime import RUNTIMES
 
-        runtimes = ["openvino"] if self.device.type == "cpu" else ["compile"]
-        runtimes += ["compile"] if self.options.compile and self.device.type == "cpu" else []
+        runtimes = ["openvino"] if self.made.device.type == "cpu" else ["compile"]
+        runtimes += ["compile"] if self.options.compile and self.made.device.type == "cpu" else []
         found: dict[str, tuple[str, str | None]] = {}
         for runtime in runtimes:
             for name, precision in ((runtime, None), (f"{runtime}_bf16", "bf16")):
                 try:
-                    RUNTIMES[runtime].check(precision, self.device)
+                    RUNTIMES[runtime].check(precision, self.made.device)
                 except EdgekdError as error:
                     say(f"left out: {name}: {error}")
                 else:
                     found[name] = (runtime, precision)
         return found
-
-    def _teacher(self, runtime: str = "eager", precision: str | None = None) -> Any:
-        from edgekd.detectors.class_map import ClassMap
-        from edgekd.training.teacher import Teacher
-
-        return Teacher(self.teacher.frozen(), ClassMap.identity(len(CLASSES)), runtime, precision).to(self.device)
-
-    def _step(self, module: Any, before: Callable[[], object] | None) -> Callable[[], float]:
-        import torch
-
-        module.train()
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.AdamW(trained, lr=1e-4)
-        clock = CLOCKS[self.options.clock]
-        wait = torch.cuda.synchronize if self.device.type == "cuda" else lambda: None
-
-        def step() -> float:
-            wait()
-            started = clock()
-            optimiser.zero_grad()
-            with torch.autocast(self.device.type, enabled=self.options.amp):
-                if before:
-                    before()
-                loss, _ = module(self.batch)
-            loss.sum().backward()
-            optimiser.step()
-            wait()
-            return clock() - started
-
-        return step
-
-    def _new_student(self) -> Any:
-        from ultralytics.cfg import get_cfg
-
-        student = deepcopy(self.student.module).to(self.device).requires_grad_(True)
-        student.args = get_cfg(overrides={"imgsz": self.options.imgsz})
-        return student
-
-    def _edgekd(self, teacher: Any, *methods: str) -> Any:
-        from edgekd.detectors.ultralytics.detector import UltralyticsDetector
-        from edgekd.training.distillation import DistillationModule
-        from edgekd.training.distillers import build_distillers
-
-        student = UltralyticsDetector(self._new_student(), self.options.student)
-        configs = [_method(text) for text in methods]
-        parts = build_distillers(configs, student.spec, {"teacher": teacher})
-        module = DistillationModule(student, student.module, parts, [teacher] * len(parts), epochs=100, seed=0)
-        module.steps_per_epoch = 100
-        return module.to(self.device)
-
-    def _engines(self) -> Any:
-        from ultralytics.nn.distill_model import DistillationModel
-
-        return DistillationModel(teacher_model=deepcopy(self.teacher.module), student_model=self._new_student())
 
 
 def plain_step(model: str, imgsz: int, batch: int, threads: int) -> Callable[[], float]:
@@ -207,41 +135,11 @@ def plain_step(model: str, imgsz: int, batch: int, threads: int) -> Callable[[],
     options = argparse.Namespace(
         student=model, teacher=model, imgsz=imgsz, batch=batch, threads=threads, device="cpu", clock="wall", amp=False
     )
-    bench = Bench(options)
-    return bench._step(bench._new_student(), None)
-
-
-def _detector(name: str) -> Any:
-    from edgekd.detectors.contract import Asked
-    from edgekd.detectors.ultralytics.detector import UltralyticsDetector
-
-    return UltralyticsDetector.opened(Asked(name, None, CLASSES, 3, name))
-
-
-def _method(text: str) -> tuple[str, Any]:
-    """A method and its keys, of `mgd:width=32`."""
-    from edgekd.distill.contract import distiller_type
-
-    name, _, keys = text.partition(":")
-    return name, distiller_type(name).config_type.model_validate(dict(key.split("=") for key in keys.split(",") if key))
+    return Bench(options).made.plain()
 
 
 def _extra_goal(method: str) -> float | None:
     return EXTRA_GOALS.get(method.partition(":")[0])
-
-
-def _batch(size: int, imgsz: int) -> dict[str, Any]:
-    import torch
-
-    count = size * BOXES_PER_IMAGE
-    sides = 0.1 + 0.3 * torch.rand(count, 2)
-    centres = sides / 2 + (1 - sides) * torch.rand(count, 2)
-    return {
-        "img": torch.rand(size, 3, imgsz, imgsz),
-        "cls": torch.randint(len(CLASSES), (count, 1)).float(),
-        "bboxes": torch.cat([centres, sides], 1),
-        "batch_idx": torch.arange(size).repeat_interleave(BOXES_PER_IMAGE).float(),
-    }
 
 
 def main() -> None:
@@ -252,7 +150,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall", help="cpu: where other programs are running")
+    parser.add_argument(
+        "--clock", choices=["cpu", "wall"], default="wall", help="cpu: where other programs are running"
+    )
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--amp", action="store_true", help="autocast, as the engine does on a GPU")
     parser.add_argument("--compile", action="store_true", help="torch.compile on a CPU, too")
@@ -261,13 +161,13 @@ def main() -> None:
     parser.add_argument("--pin", action="store_true", help="keep the process on as many cores as it has threads")
     options = parser.parse_args()
     use_cores(options.threads, options.pin)
+    from edgekd.training.engines.step_times import WARM_UP_STEPS, warm_up
+
     started = time.monotonic()
     bench = Bench(options)
     variants, minimum_of = bench.methods(options.methods) if options.methods else (bench.variants(), {})
     say(f"warming up: {WARM_UP_STEPS} steps each")
-    for _ in range(WARM_UP_STEPS):
-        for step in variants.values():
-            step()
+    warm_up(list(variants.values()))
     times = interleave(variants, options.rounds)
     pairs = {name: name.split(" / ") for name in (*GOALS, *BESIDE)}
     done = {name: sides for name, sides in pairs.items() if set(sides) <= set(times)}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Recipe,
         Run,
         Searched,
+        Shortlisted,
         Verdict,
         check,
         compare,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         report,
         run,
         search,
+        shortlist,
         validate,
     )  # fmt: skip
     from edgekd.errors import DivergedError, EdgekdError, EnvironmentFault, InputError, Interrupted
@@ -41,15 +43,17 @@ __version__ = "0.1.0"
 
 _ERRORS = ("DivergedError", "EdgekdError", "EnvironmentFault", "InputError", "Interrupted")
 _API = (
-    "Artifact", "Checked", "Detections", "Event", "Predictor", "Recipe", "Run", "Searched", "Verdict", "check",
-    "compare", "distill", "export", "gate", "init", "load", "prepare", "profile", "report", "run", "search", "validate",
+    "Artifact", "Checked", "Detections", "Event", "Predictor", "Recipe", "Run", "Searched", "Shortlisted", "Verdict",
+    "check", "compare", "distill", "export", "gate", "init", "load", "prepare", "profile", "report", "run", "search",
+    "shortlist", "validate",
 )  # fmt: skip
 _ALSO_ROOMS = ("distill", "export", "gate", "report", "search")  # packages of these names are called like the functions
 
 __all__ = [
     "Artifact", "Checked", "Detections", "DivergedError", "EdgekdError", "EnvironmentFault", "Event", "InputError",
-    "Interrupted", "Predictor", "Recipe", "Run", "Searched", "Verdict", "__version__", "check", "compare",
-    "distill", "export", "gate", "init", "load", "prepare", "profile", "report", "run", "search", "validate",
+    "Interrupted", "Predictor", "Recipe", "Run", "Searched", "Shortlisted", "Verdict", "__version__", "check",
+    "compare", "distill", "export", "gate", "init", "load", "prepare", "profile", "report", "run", "search",
+    "shortlist", "validate",
 ]  # fmt: skip
 
 

@@ -17,7 +17,8 @@ from tests.stages.tiny import edgekd
 
 COMMANDS = [
     "init", "run", "prepare", "distill", "knowledge", "export", "validate", "profile", "bundle", "report", "check",
-    "data", "shortlist", "search", "gate", "compare", "history", "targets", "devices", "doctor", "methods", "schema",
+    "data", "shortlist", "search", "gate", "compare", "history", "evidence", "targets", "devices", "doctor", "methods",
+    "schema",
 ]  # fmt: skip
 
 

@@ -58,6 +58,20 @@ def test_every_page_is_in_the_contents() -> None:
     assert listed == {page.name for page in PAGES if page.parent.name == "docs"}
 
 
+def test_the_reference_is_of_everything_that_there_is() -> None:
+    import edgekd
+    from mkdocs_hooks import MARK, on_page_markdown
+
+    page = on_page_markdown((ROOT / "docs" / "api.md").read_text(encoding="utf-8"))
+    assert MARK not in page
+    for name in edgekd.__all__:
+        assert f"### `edgekd.{name}`" in page or name == "__version__"
+    assert "    device: str = 'local'," in page
+    assert "- `architecture_only`: build models by name; open no weights and no data." in page
+    assert "Run.latency(name: str) -> dict[str, npt.NDArray[np.float64]]" in page
+    assert "#### `Run.gain`" in page and "Run.gain(" not in page, "a value is no function"
+
+
 def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     pytest.importorskip("material", reason="mkdocs-material is not installed")
     done = subprocess.run(

@@ -19,8 +19,8 @@ import edgekd
 ROOT = Path(edgekd.__file__).parent
 ROOMS = [
     "testing", "__main__",
-    "cli", "", "api", "search", "pipeline", "stages", "training", "report", "distill", "export", "gate", "detectors",
-    "data", "devices", "measure", "recipe", "run_dir", "former_runs", "agent",
+    "cli", "", "api", "evidence", "search", "pipeline", "stages", "training", "report", "distill", "export", "gate",
+    "detectors", "data", "devices", "measure", "recipe", "run_dir", "former_runs", "agent",
 ]  # fmt: skip
 CELLAR = {  # may import each other
     "types", "errors", "atomic", "progress", "pace", "forecast", "ranks", "plain", "terminal", "files", "plugins",
@@ -119,6 +119,7 @@ MAY_NAME_IT = {
     "distill/neck/score_l2.py": "says where the method comes from",
     "devices/bundle.py": "says whose licence weights may have",
     "run_dir/directory.py": "versions of installed packages, written down for people",
+    "testing/distillers.py": "the pair that the suite of methods has by default",
     "cli/habits.py": "help for people who come from there",
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgekd.api.calls import QUIET_S, WAIT_S, Listener, Overrides
 from edgekd.api.recipe import Recipe
-from edgekd.api.shown import Checked, Searched, Verdict
+from edgekd.api.shown import Checked, Searched, Shortlisted, Verdict
 from edgekd.api.typed import typed_errors
 from edgekd.errors import InputError
 from edgekd.plain import json_text
@@ -73,7 +73,7 @@ def check(
 
 @typed_errors
 def search(
-    recipe: str | Path,
+    recipe: str | Path | Recipe,
     out: str | Path,
     overrides: Overrides | None = None,
     *,
@@ -84,17 +84,56 @@ def search(
     """Search the distiller that teaches the recipe's pair best, or go on with a search.
 
     Args:
-        recipe: its file, or the name of a built-in one.
+        recipe: its file, the name of a built-in one, or a `Recipe`.
         out: folder of the search.
         fresh: delete first what edgekd wrote there.
     """
-    from edgekd.recipe.lookup import find
     from edgekd.search.distillers import show
-    from edgekd.search.distillers.search import search as run_search
+    from edgekd.search.distillers.search import search_bound
 
     with listening(on_event, quiet=quiet):
-        run_search(find("recipes", str(recipe)), Path(out), overrides_of(overrides), fresh=fresh)
+        search_bound(Recipe.asked(recipe).bound(overrides_of(overrides)), Path(out), fresh=fresh)
     return Searched(show.read(Path(out)))
+
+
+@typed_errors
+def shortlist(
+    recipe: str | Path | Recipe,
+    overrides: Overrides | None = None,
+    *,
+    device: str | None = None,
+    folder: str | Path | None = None,
+    everything: bool = False,
+    most: int | None = None,
+    wait_s: float = WAIT_S,
+    on_event: Listener | None = None,
+    quiet: bool = False,
+) -> Shortlisted:
+    """Profile untrained students on a device: which keep the gate's budgets and are not dominated.
+
+    What was measured before is not measured again; the page and its JSON twin are written into the folder.
+
+    Args:
+        recipe: its file, the name of a built-in one, or a `Recipe`.
+        device: a name or a YAML file; default: the recipe's only one, else local.
+        folder: keeps what is measured; default: runs/shortlist-NAME.
+        everything: measure also what a prediction rules out.
+        most: measure at most so many now; 0 measures nothing, and says what is known.
+        wait_s: for another run to leave the device.
+    """
+    from edgekd.search import shown
+    from edgekd.search.shortlist import shortlist_bound
+
+    if most is not None and most < 0:
+        raise InputError(f"shortlist: most: at least 0, got {most}")
+    place = None if folder is None else Path(folder)
+    with listening(on_event, quiet=quiet):
+        found = shortlist_bound(
+            Recipe.asked(recipe).bound(overrides_of(overrides)), device, place, everything=everything,
+            most=most or None, turn_seconds=wait_s, measuring=most != 0,
+        )  # fmt: skip
+        told, _ = shown.write(found)
+    return Shortlisted(told)
 
 
 @typed_errors

@@ -41,6 +41,8 @@ class Checked(dict[str, Any]):
     """What `check` found: a mapping as `edgekd check --json` prints it."""
 
     def _repr_html_(self) -> str:
+        from edgekd.stages.estimate.estimate import lines as estimate_lines
+
         sides = {"student": self["student"], "teacher": self["teacher"], **self["teachers"]}
         models = [
             {"model": side, "name": spec["name"], "family": spec["family"], "parameters": spec["parameters"],
@@ -48,7 +50,8 @@ class Checked(dict[str, Any]):
             for side, spec in sides.items() if spec
         ]  # fmt: skip
         methods = [{"method": one["method"], "weight": one["weight"]} for one in self["distill"]]
-        warnings = "".join(f"<li>{html.text(one)}</li>" for one in self["warnings"])
+        told = [*self["warnings"], *(estimate_lines(self["estimate"]) if "estimate" in self else ())]
+        warnings = "".join(f"<li>{html.text(one)}</li>" for one in told)
         where = f"targets: {', '.join(self['targets']) or 'none'}; devices: {', '.join(self['devices']) or 'none'}"
         tables = html.table(models) + html.table(methods)
         return (
@@ -65,3 +68,14 @@ class Searched(dict[str, Any]):
         control = "" if self["control"] is None else f"; control: AP {html.text(self['control'])}"
         title = f"{html.text(self['recipe'])}: {len(self['trials'])} trials{control}"
         return f"<div><p>{title}</p>{html.table(show.rows(self))}</div>"
+
+
+class Shortlisted(dict[str, Any]):
+    """A shortlist: a mapping as `edgekd shortlist --json` prints it."""
+
+    def _repr_html_(self) -> str:
+        from edgekd.search import shown
+
+        best = ", ".join(self["best"]) or "none"
+        title = f"{html.text(self['recipe'])} on {html.text(self['device'])}: best: {html.text(best)}"
+        return f"<div><p>{title}</p>{html.table(shown.rows(self))}</div>"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from edgekd.cli import starting, road, shortlist, search, verdicts, lists  # isort: skip  (in the order of --help)
+from edgekd.cli import starting, road, shortlist, search, verdicts, evidence, lists  # isort: skip  (as in --help)
 from edgekd.cli.app import app
 from edgekd.cli.entry import main
 
-__all__ = ["app", "lists", "main", "road", "search", "shortlist", "starting", "verdicts"]
+__all__ = ["app", "evidence", "lists", "main", "road", "search", "shortlist", "starting", "verdicts"]

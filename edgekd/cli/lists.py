@@ -14,10 +14,11 @@ from edgekd.terminal import print_lines
 
 @app.command()
 def targets(as_json: Json = False) -> None:
-    """List export targets, and whether this machine can make and run them."""
-    from edgekd.stages.listing import list_targets, shown_targets
+    """List export targets, whether this machine can make and run them, and what was executed on hardware."""
+    from edgekd.evidence import listed
+    from edgekd.stages.listing import shown_targets
 
-    rows = list_targets()
+    rows = listed.targets()
     if as_json:
         print_json(rows)
         return
@@ -28,10 +29,11 @@ def targets(as_json: Json = False) -> None:
 
 @app.command()
 def devices(as_json: Json = False) -> None:
-    """List devices."""
-    from edgekd.stages.listing import list_devices, shown_devices
+    """List devices, and which were ever executed on."""
+    from edgekd.evidence import listed
+    from edgekd.stages.listing import shown_devices
 
-    rows = list_devices()
+    rows = listed.devices()
     print_rows(rows if as_json else shown_devices(rows), as_json)
 
 

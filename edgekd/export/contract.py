@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -249,7 +249,8 @@ class Step:
             class names); a step that has none cannot tell before.
         missing: why this machine cannot do it, with the remedy; None if it can. Looks, and imports nothing heavy.
         prepare: makes, once, what it needs on this machine; EnvironmentFault where that cannot be had.
-        untested: what of it was never executed by its authors; None if all of it was.
+        untested: what of it was never executed by its authors: a word of the place where that would be (`aarch64`,
+            `GPU`; a file of docs/evidence that has it shows the opposite) -> what it is, in words.
     """
 
     name: str
@@ -262,7 +263,7 @@ class Step:
     foresee: Foresee = lambda sidecar, job: ()
     missing: Callable[[], str | None] = lambda: None
     prepare: Callable[[], object] = lambda: None
-    untested: str | None = None
+    untested: Mapping[str, str] = field(default_factory=dict)
 
 
 _REGISTRY: dict[str, Step] = {}

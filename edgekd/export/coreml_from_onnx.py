@@ -34,7 +34,7 @@ _MACHINES = (("linux", "x86_64"), ("darwin", "x86_64"), ("darwin", "arm64"))
     foresee=fixed_only,
     missing=lambda: wrong_machine("coremltools", _MACHINES),
     prepare=partial(python_of, NEEDS),
-    untested="running it: Core ML is part of Apple's systems; it was converted on Linux x86_64",
+    untested={"darwin": "running it: Core ML is part of Apple's systems; it was converted on Linux x86_64"},
 )
 def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:
     """Write an ML program for iOS 16 and macOS 13 on; with precision fp16, its decoding stays float32.

@@ -40,7 +40,7 @@ _MACHINES = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"))
     foresee=fixed_only,
     missing=lambda: wrong_machine("executorch", _MACHINES),
     prepare=partial(python_of, NEEDS),
-    untested="running on a phone; it ran in the library's own runtime on Linux x86_64",
+    untested={"android": "running on a phone; it ran in the library's own runtime on Linux x86_64"},
 )
 def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:
     """Write the program and compare one run of it with the ONNX.

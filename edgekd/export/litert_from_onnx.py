@@ -56,7 +56,11 @@ class LitertOptions(ConverterOptions):
     foresee=fixed_only,
     missing=lambda: wrong_machine("litert-torch", _MACHINES),
     prepare=partial(python_of, NEEDS),
-    untested="conversion on machines other than Linux x86_64; running on ARM and on delegates other than XNNPACK",
+    untested={
+        "converted elsewhere": "conversion on machines other than Linux x86_64",
+        "aarch64": "running on ARM",
+        "delegate": "running on delegates other than XNNPACK",
+    },
 )
 def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:
     """Write the model; its input is (1, H, W, C), its outputs are float32 in every precision.

@@ -24,7 +24,11 @@ _MACHINES = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64"), ("
     foresee=fixed_only,
     missing=lambda: wrong_machine("pnnx", _MACHINES),
     prepare=partial(python_of, NEEDS),
-    untested="conversion on machines other than Linux x86_64; running on ARM and with Vulkan",
+    untested={
+        "converted elsewhere": "conversion on machines other than Linux x86_64",
+        "aarch64": "running on ARM",
+        "vulkan": "running with Vulkan",
+    },
 )
 def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:
     """Write the graph and its weights, in float16 with precision fp16.

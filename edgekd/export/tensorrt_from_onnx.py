@@ -75,7 +75,7 @@ def _foresee(sidecar: Sidecar, job: Job) -> Iterator[str]:
     precisions=("fp32", "fp16", "int8"),
     options_type=TensorRTOptions,
     foresee=_foresee,
-    untested=UNTESTED,
+    untested={"GPU": UNTESTED},
 )
 def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:
     """Write `model.onnx` and a sidecar whose `build` is the recipe of the engine. Needs no TensorRT and no GPU.

@@ -134,7 +134,23 @@ def shortlist(
         InputError: a faulty recipe, an empty space.
         EnvironmentFault: something is not installed, or the device failed; what was measured is kept.
     """
-    bound = bind_recipe(recipe, overrides)
+    return shortlist_bound(
+        bind_recipe(recipe, overrides), device, folder, everything=everything, most=most, turn_seconds=turn_seconds,
+        measuring=measuring,
+    )  # fmt: skip
+
+
+def shortlist_bound(
+    bound: Bound,
+    device: str | None,
+    folder: Path | None,
+    *,
+    everything: bool = False,
+    most: int | None = None,
+    turn_seconds: float = 0.0,
+    measuring: bool = True,
+) -> Shortlist:
+    """As `shortlist`, of a recipe that is bound."""
     spec = _device(bound, device)
     folder = folder or Path("runs") / f"shortlist-{bound.recipe.name}"
     with _held(folder):

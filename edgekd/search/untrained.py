@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,13 +25,13 @@ from edgekd.recipe.schema import Recipe
 from edgekd.run_dir import RunDir
 from edgekd.search.students import Candidate
 from edgekd.search.verdicts import Result
-from edgekd.stages.binding import Bound, file_hash
+from edgekd.stages.binding import Bound
 from edgekd.stages.context import Context
 from edgekd.stages.export import export_stage, measured_size
 from edgekd.stages.families import with_families
 from edgekd.stages.on_device import profile_stage
 from edgekd.stages.quantization_images import int8_options
-from edgekd.stages.train import Trained, weights_name
+from edgekd.stages.train import given_stage
 
 IMAGES = 4  # that an artifact is compared with torch on, checked with on the device, and timed with
 _ITS_OWN = ("agent", "crashed", "silent")  # faults of a device that another candidate need not have
@@ -122,9 +122,7 @@ class Workshop:
         )  # fmt: skip
 
     def _stages(self, context: Untrained, candidate: Candidate) -> Result:
-        recipe = context.bound.recipe
-        inputs = {"student": recipe.student.model_dump(mode="json"), "architecture": file_hash(Path(candidate.model))}
-        context.stage("student", inputs | {"size_px": candidate.size_px}, partial(_untrained, context))
+        given_stage(context, measured=False)
         export_stage(context)
         if self.device.has_agent:
             _check(context, context.bound.targets[0], self.device)
@@ -164,14 +162,6 @@ def _calm(target: TargetSpec) -> TargetSpec:
         if isinstance(found, Int8Options):
             options[name] = {**options.get(name, {}), "max_drop": None, "sensitivity_images": 0}
     return target.model_copy(update={"options": options, "parity_images": min(target.parity_images, IMAGES)})
-
-
-def _untrained(context: Untrained) -> list[str]:
-    student = context.pair.student
-    folder = context.path / "student"
-    folder.mkdir(exist_ok=True)
-    student.with_module(student.module).save(folder, {}, context.size_px[0])
-    return [weights_name(context, Trained("student"))]
 
 
 def _check(context: Untrained, target: TargetSpec, device: DeviceSpec) -> None:

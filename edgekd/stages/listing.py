@@ -14,7 +14,10 @@ from edgekd.recipe.lookup import available
 
 
 def list_targets() -> list[dict[str, Any]]:
-    """One row per YAML file in `export/`: what it is, and whether this machine can make it and run it."""
+    """One row per YAML file in `export/`: what it is, and whether this machine can make it and run it.
+
+    `untested` has for each step a word of the place -> what was never executed there, as far as the code says.
+    """
     rows = []
     for name in sorted(available("export")):
         spec = load_target(name, {}, name)
@@ -23,13 +26,17 @@ def list_targets() -> list[dict[str, Any]]:
         rows.append({
             "target": name, "runtime": spec.runtime, "precision": spec.precision, "steps": list(spec.steps),
             "cannot_make": lacking, "cannot_run": _cannot_run(spec.runtime),
-            "untested": [one.untested for one in steps if one.untested],
+            "untested": {one.name: dict(one.untested) for one in steps if one.untested},
         })  # fmt: skip
     return rows
 
 
 def shown_targets(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
-    """A table for people, and below it, once each, why this machine cannot make or run some."""
+    """A table for people, and below it, once each, what this machine cannot make or run, and what was executed where.
+
+    Args:
+        rows: of `evidence.listed.targets`.
+    """
     table = [
         {
             **{key: row[key] for key in ("target", "runtime")},
@@ -46,6 +53,7 @@ def shown_targets(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], lis
             ("cannot_make", "cannot be made here"),
             ("cannot_run", "cannot run here"),
             ("untested", "untested"),
+            ("executed", "executed"),
         ):
             for text in row[key]:
                 whose.setdefault(f"{start}: {text}", []).append(row["target"])
@@ -84,5 +92,12 @@ def _where(spec: DeviceSpec) -> str:
 
 
 def shown_devices(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows of `list_devices`, for people."""
-    return [{**row, "runtimes": ", ".join(row["runtimes"])} for row in rows]
+    """The rows of `evidence.listed.devices`, for people."""
+    return [
+        {
+            **row,
+            "runtimes": ", ".join(row["runtimes"]),
+            "executed": "; ".join(row["executed"]) or ("here" if row["transport"] == "local" else "never"),
+        }
+        for row in rows
+    ]

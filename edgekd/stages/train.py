@@ -91,6 +91,36 @@ def train_stage(context: Context, model: Trained, inputs: dict[str, Any], prepar
     resume = _resume(context, model, inputs)
     context.stage(model.stage, inputs, lambda: _train(context, model, prepare(), resume), together=True)
     resume.remove()
+    _accuracy_stage(context, model)
+
+
+def given_stage(context: Context, *, measured: bool) -> None:
+    """Stage `student` without a training: the weights that the recipe's student starts from, for what comes behind it.
+
+    Args:
+        measured: do `accuracy/student`, too.
+    """
+    recipe, model = context.bound.recipe, Trained("student")
+    inputs = {
+        "student": recipe.student.model_dump(mode="json"),
+        "architecture": file_hash(Path(recipe.student.model)) if recipe.student.model else None,
+        "initial": hash_of_weights(context.bound.weights_path(recipe.student)),
+        "size_px": context.size_px,
+    }
+    context.stage("student", inputs, lambda: _given(context, model))
+    if measured:
+        _accuracy_stage(context, model)
+
+
+def _given(context: Context, model: Trained) -> list[str]:
+    student, folder = context.pair.student, context.path / model.folder
+    folder.mkdir(exist_ok=True)
+    student.with_module(student.module).save(folder, {}, context.size_px[0])
+    write_json(folder / "training.json", {"epochs": 0, "seconds": 0.0, "saving_seconds": 0.0})
+    return [weights_name(context, model), f"{model.folder}/training.json"]
+
+
+def _accuracy_stage(context: Context, model: Trained) -> None:
     measured = accuracy_inputs(context, model)
     context.stage(f"accuracy/{model.stage}", measured, lambda: _measure(context, model), together=True)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,41 +17,6 @@ def run(script: str, *arguments: str) -> dict[str, Any]:
     command = [sys.executable, str(BENCHMARKS / script), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)  # type: ignore[no-any-return]
-
-
-@pytest.fixture(scope="module")
-def paired() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("paired", BENCHMARKS / "paired.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_ratio_is_the_median_of_ratios_within_rounds(paired: ModuleType) -> None:
-    found = paired.ratio([2.0, 30.0, 8.0], [1.0, 10.0, 2.0])
-    assert found["median"] == 3.0
-    assert 2.0 <= found["low"] <= 3.0 <= found["high"] <= 4.0
-    assert paired.ratio([3.0] * 5, [2.0] * 5) == {"median": 1.5, "low": 1.5, "high": 1.5}
-
-
-def test_extra_is_the_median_of_what_is_added_within_rounds(paired: ModuleType) -> None:
-    found = paired.extra([5.0, 60.0, 9.0], [4.0, 40.0, 5.0], [2.0, 20.0, 4.0])
-    assert found["median"] == 1.0
-    assert 0.5 <= found["low"] <= found["high"] <= 1.0
-
-
-def test_each_round_times_each_variant_once_in_changing_order(paired: ModuleType) -> None:
-    calls: list[str] = []
-
-    def variant(name: str) -> Any:
-        return lambda: calls.append(name) or len(calls)
-
-    times = paired.interleave({name: variant(name) for name in "abc"}, rounds=20)
-    rounds = [tuple(calls[start : start + 3]) for start in range(0, 60, 3)]
-    assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
-    assert len(set(rounds)) > 3
-    assert [calls[int(position) - 1] for position in times["b"]] == ["b"] * 20
 
 
 @pytest.mark.slow

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from edgekd import api
 from edgekd.detectors import families
+from edgekd.errors import InputError
 from edgekd.recipe.yaml_text import read_mapping
 from edgekd.search import shortlist
 from edgekd.search.facts import FactsStore
@@ -372,3 +374,16 @@ def test_paths_hold_from_the_new_recipes_folder(bench: Bench) -> None:
     run("--most", "1")
     assert run("--pick", "yolo11s-640/onnx-fp32", "--out", "deep/er/picked.yaml").code == 0
     assert read_mapping(Path("deep/er/picked.yaml"))["teacher"]["weights"] == "../../w/t.safetensors"
+
+
+def test_in_python_it_is_what_the_command_says(bench: Bench) -> None:
+    path = recipe(gate={"max_p90_ms": {"onnx-fp32@local": 30.0}})
+    found = api.shortlist(api.Recipe.load(path), quiet=True)
+    measured = len(bench.names)
+    assert measured > 0
+    assert found == edgekd("shortlist", path, "--json").json
+    assert found == api.shortlist(path, most=0, quiet=True)
+    assert len(bench.names) == measured, "what was measured is not measured again"
+    assert f"best: {', '.join(found['best'])}" in found._repr_html_()
+    with pytest.raises(InputError, match="shortlist: most: at least 0, got -1"):
+        api.shortlist(path, most=-1)

@@ -49,8 +49,12 @@ def search(path: Path, out: Path, overrides: tuple[str, ...] = (), *, fresh: boo
         EnvironmentFault: Optuna or Ray is not installed, a cluster cannot be reached.
         Interrupted: by a signal; the same command goes on.
     """
+    return search_bound(bind_recipe(path, overrides), out, fresh=fresh)
+
+
+def search_bound(bound: Bound, out: Path, *, fresh: bool = False) -> Results:
+    """As `search`, of a recipe that is bound."""
     require_optuna()
-    bound = bind_recipe(path, overrides)
     if bound.recipe.teacher is None:
         raise InputError(f"{bound.where}: search: needs a 'teacher', from whom candidates learn")
     if side_by_side.is_asked_for(bound.recipe.search):
@@ -67,7 +71,7 @@ def search(path: Path, out: Path, overrides: tuple[str, ...] = (), *, fresh: boo
         _require_same(out, identity)
         run.accept()
         write_json(context.path / FILE, {"schema": SCHEMA, "identity": identity})
-        return _search(context, space, proxy, identity, work_of(path, overrides, out))
+        return _search(context, space, proxy, identity, work_of(bound.base, out))
 
 
 def _search(context: Context, space: Space, proxy: Proxy, identity: dict[str, Any], work: Work) -> Results:

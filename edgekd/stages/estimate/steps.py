@@ -33,6 +33,7 @@ from edgekd.stages.train import Trained, fit_plan
 from edgekd.training.balance import REPORT_STEPS
 from edgekd.training.distillation import DistillationModule, unwrapped
 from edgekd.training.engines.build import make_trainer
+from edgekd.training.engines.placement import torch_device
 from edgekd.training.engines.process import prepare
 from edgekd.types import Split
 
@@ -223,7 +224,9 @@ def _unchanged(context: Context) -> Iterator[None]:
     import torch
 
     numbers, places = random.getstate(), np.random.get_state()
-    drawn = torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    device = torch_device(context.bound.recipe.train.get("device"))
+    on_gpu = device.type == "cuda"  # other GPUs are left alone: to ask one of them takes its memory
+    drawn = torch.get_rng_state(), torch.cuda.get_rng_state(device) if on_gpu else None
     cudnn, strict = torch.backends.cudnn, torch.are_deterministic_algorithms_enabled()
     warns, filling = torch.is_deterministic_algorithms_warn_only_enabled(), _filling()
     switches = cudnn.deterministic, cudnn.benchmark, filling.fill_uninitialized_memory
@@ -234,8 +237,8 @@ def _unchanged(context: Context) -> Iterator[None]:
         random.setstate(numbers)
         np.random.set_state(places)
         torch.set_rng_state(drawn[0])
-        if drawn[1]:
-            torch.cuda.set_rng_state_all(drawn[1])
+        if drawn[1] is not None:
+            torch.cuda.set_rng_state(drawn[1], device)
         torch.use_deterministic_algorithms(strict, warn_only=warns)
         cudnn.deterministic, cudnn.benchmark, filling.fill_uninitialized_memory = switches
         for name, value in kept.items():
@@ -245,7 +248,7 @@ def _unchanged(context: Context) -> Iterator[None]:
         prepare(context.path / ".engine")
         set_threads(context.bound.recipe.threads)
         gc.collect()
-        if torch.cuda.is_available():
+        if on_gpu:
             torch.cuda.empty_cache()
 
 

@@ -85,7 +85,7 @@ def _coco(train: Path, beside: Path) -> dict[str, Any]:
     """The splits, by usual names: `train.json`, `instances_train2017.json`, `train/_annotations.coco.json`."""
     splits: dict[str, Any] = {"train": _files(train, "train", beside)}
     for split, names in _SPLITS.items():
-        others = [other for name in names if (other := _named(train, name)) is not None and other.is_file()]
+        others = [other for name in names if (named := _named(train, name)) is not None and (other := _there(named))]
         if others:
             splits[split] = _files(others[0], split, beside)
     if "val" not in splits:
@@ -97,11 +97,20 @@ def _coco(train: Path, beside: Path) -> dict[str, Any]:
 
 def _named(train: Path, split: str) -> Path | None:
     """The file of another split: `train` is replaced in the file's name, else in its folder's."""
-    if "train" in train.name:
-        plain = re.sub(r"train(?!.*train)", split, train.name)
-        return train.with_name(plain)
+    if "train" in train.name.lower():
+        return train.with_name(re.sub(r"train(?!.*train)", split, train.name, flags=re.IGNORECASE))
     folder = train.parent
-    return folder.with_name(folder.name.replace("train", split)) / train.name if "train" in folder.name else None
+    if "train" not in folder.name.lower():
+        return None
+    return folder.with_name(re.sub("train", split, folder.name, flags=re.IGNORECASE)) / train.name
+
+
+def _there(file: Path) -> Path | None:
+    """A file by its name, else by one that differs in case alone: CVAT writes `instances_Validation.json`."""
+    if file.is_file():
+        return file
+    beside = file.parent.iterdir() if file.parent.is_dir() else ()
+    return next((other for other in sorted(beside) if other.name.lower() == file.name.lower()), None)
 
 
 def _files(annotations: Path, split: str, beside: Path) -> dict[str, str]:

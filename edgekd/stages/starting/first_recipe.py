@@ -122,7 +122,7 @@ def _decided(
     train = machine.train(data.shape(found), machine.gpu_gib(), multiple)
     if taken:
         own = [Line(key, value, f"of {wishes.arguments}") for key, value in taken.train.items()]
-        train = [*own, *(one for one in train if one.key not in taken.train)]
+        train = [*own, *(one for one in train if one.key not in (*taken.train, "nbs"))]  # whose default they had
     if section["format"] == "digits":
         train.append(Line("fliplr", 0.0, "a mirrored digit is another shape"))
     targets = machine.targets(device)

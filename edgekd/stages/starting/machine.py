@@ -17,7 +17,7 @@ _SMALLEST_PX = 8  # of an object: one cell of the finest usual map
 _GIB_PER_IMAGE = 0.5  # of 640 px: student and teacher, a guess on the safe side
 _USUAL_BATCH = 16
 _CPU_STEPS = 1500
-_USUAL_EPOCHS = 100
+_USUAL_EPOCHS, _MOST_EPOCHS = 100, 300
 _RUNTIMES = {
     "onnxruntime": "onnx", "openvino": "openvino", "tensorrt": "tensorrt", "ncnn": "ncnn", "litert": "litert",
     "executorch": "executorch", "coreml": "coreml",
@@ -44,10 +44,12 @@ def train(shape: Shape, gpu: float | None, least_px: int) -> list[Line]:
     cores = usable_cores()
     workers = min(8, cores) if gpu is not None else max(1, cores // 2)
     spare = "to feed the GPU" if gpu is not None else "the others compute"
+    few = [] if gpu is not None else [Line("nbs", batch, "one update per batch: the steps are few")]
     return [
         Line("imgsz", size_px, why_size),
         Line("epochs", epochs, why_epochs),
         Line("batch", batch, why_batch),
+        *few,
         Line("workers", workers, f"of {cores} cores, {spare}"),
     ]
 
@@ -90,7 +92,7 @@ def epoch_count(shape: Shape, batch: int, has_gpu: bool) -> tuple[int, str]:
     if has_gpu:
         return _USUAL_EPOCHS, "the engine's default; the report's curves show whether more would help"
     steps = max(1, math.ceil(shape.train / batch))
-    epochs = min(_USUAL_EPOCHS, max(5, round(_CPU_STEPS / steps)))
+    epochs = min(_MOST_EPOCHS, max(5, round(_CPU_STEPS / steps)))
     return epochs, f"no GPU here: {epochs * steps:,} steps of {steps:,} an epoch; more, if the curves still rise"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from edgekd import api
 from edgekd.errors import InputError
 from edgekd.recipe.load import read_recipe
 from edgekd.recipe.schema import Recipe
@@ -41,6 +42,12 @@ def recipe(folder: Path, name: str = "tiny.yaml", **changes: Any) -> Path:
 @pytest.fixture(scope="module")
 def done(folder: Path) -> tuple[Path, Ended]:
     return folder / "S", edgekd("search", recipe(folder), "--out", folder / "S", "--json")
+
+
+def test_in_python_a_recipe_object_goes_on_with_it(folder: Path, done: tuple[Path, Ended]) -> None:
+    whole = api.Recipe.load(recipe(folder))
+    made = api.Recipe(base=folder, **whole.content)
+    assert api.search(made, done[0], quiet=True)["trials"] == done[1].json["trials"]
 
 
 def test_what_a_search_says_and_leaves(done: tuple[Path, Ended]) -> None:

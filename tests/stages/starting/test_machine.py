@@ -38,7 +38,16 @@ def test_epochs() -> None:
     assert machine.epoch_count(Shape(800, 10, 96, None), 16, True)[0] == 100
     assert machine.epoch_count(Shape(800, 10, 96, None), 16, False)[0] == 30
     assert machine.epoch_count(Shape(100_000, 10, 96, None), 16, False)[0] == 5
-    assert machine.epoch_count(Shape(16, 10, 96, None), 16, False)[0] == 100
+    assert machine.epoch_count(Shape(91, 41, 224, None), 16, False)[0] == 250
+    assert machine.epoch_count(Shape(16, 10, 96, None), 16, False)[0] == 300
+
+
+def test_where_steps_are_few_each_batch_is_an_update() -> None:
+    """The engine adds up 64 images: of 600 steps it would make 150 updates, and random weights learn nothing."""
+    shape = Shape(91, 41, 224, None)
+    on_cpu, on_gpu = ({one.key: one.value for one in machine.train(shape, gpu, 32)} for gpu in (None, 24.0))
+    assert on_cpu["nbs"] == on_cpu["batch"]
+    assert "nbs" not in on_gpu
 
 
 def test_targets_are_those_of_the_device() -> None:

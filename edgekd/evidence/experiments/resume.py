@@ -1,0 +1,64 @@
+"""A distillation that is killed goes on: are its weights those of one that nobody disturbed?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgekd.evidence.contract import Experiment, Setting, Work, register
+from edgekd.evidence.experiments import runs
+from edgekd.evidence.experiments.places import ENGINE, RESUME, trained_on, versions
+
+NAME = "kill and resume"
+_LOOK_EVERY_S = 0.02
+_SAVED = 2  # states that were kept before the kill: the training is in its midst
+
+
+def offers(setting: Setting) -> Iterator[Experiment]:
+    """Once."""
+    title = "a distillation ended by SIGKILL and gone on with, against one that was not disturbed"
+    yield Experiment(NAME, title, "resume", 40, 180, lacking=setting.lacks_gpus())
+
+
+def run(work: Work) -> None:
+    """Files whose bytes differ: none is what is hoped for; twice undisturbed says what the GPU itself leaves open."""
+    recipe = runs.recipe(work, "resume", deterministic=True)
+    whole, again, killed = (work.folder / name for name in ("whole", "again", "killed"))
+    began = time.monotonic()
+    runs.finish(recipe, whole)
+    work.keep(undisturbed_s=round(time.monotonic() - began, 1))
+    work.keep(kills=_kill(recipe, killed))
+    runs.finish(recipe, killed)
+    differing = _differing(whole, killed)
+    work.keep(differs=differing)
+    if not differing:
+        work.shows(NAME, trained_on(work), (*ENGINE, *RESUME), versions(work))
+    else:
+        runs.finish(recipe, again)
+        work.keep(undisturbed_differs_from_itself=_differing(whole, again))
+
+
+def _kill(recipe: Path, out: Path) -> int:
+    """End it once its state was saved some times; 0 if it was done before."""
+    process, state = runs.begin(recipe, out), out / "student" / "resume.pt"
+    seen: set[int] = set()
+    try:
+        while process.poll() is None and len(seen) < _SAVED:
+            if state.is_file():
+                seen.add(state.stat().st_mtime_ns)
+            time.sleep(_LOOK_EVERY_S)
+    except FileNotFoundError:  # replaced, or removed, between two looks
+        pass
+    killed = process.poll() is None
+    process.kill()
+    process.wait()
+    return int(killed)
+
+
+def _differing(one: Path, other: Path) -> list[str]:
+    first, second = runs.hashes(one), runs.hashes(other)
+    return [name for name, digest in first.items() if digest != second[name]]
+
+
+register("resume", offers, run)

@@ -1,0 +1,47 @@
+"""Targets and devices, with what was executed on hardware: from the files of `docs/evidence` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from edgekd.evidence.kept import Executed, executed
+from edgekd.stages import listing
+
+
+def targets(place: Path | None = None) -> list[dict[str, Any]]:
+    """The rows of `list_targets`; what a file shows is untested no more, until the code of that row changes."""
+    shown = [one for one in executed(place) if not one.changed]
+    rows = listing.list_targets()
+    words: dict[str, set[str]] = {}  # of places, by step: a step was executed with any target that it makes
+    for row in rows:
+        for step in row["steps"]:
+            words.setdefault(step, set()).update(*(one.where for one in _of(shown, "target", row["target"])))
+    return [
+        {
+            **row,
+            "untested": [
+                text
+                for step, texts in row["untested"].items()
+                for word, text in texts.items()
+                if word not in words.get(step, ())
+            ],
+            "executed": _lines(_of(shown, "target", row["target"])),
+        }
+        for row in rows
+    ]
+
+
+def devices(place: Path | None = None) -> list[dict[str, Any]]:
+    """The rows of `list_devices`, with the machines that were one."""
+    shown = [one for one in executed(place) if not one.changed]
+    return [{**row, "executed": _lines(_of(shown, "device", row["device"]))} for row in listing.list_devices()]
+
+
+def _of(shown: Iterable[Executed], kind: str, name: str) -> list[Executed]:
+    return [one for one in shown if one.row == f"{kind} {name}"]
+
+
+def _lines(shown: Iterable[Executed]) -> list[str]:
+    return list(dict.fromkeys(one.told for one in shown))
