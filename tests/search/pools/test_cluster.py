@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import pytest
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.search.pools import cluster
 from edgekd.search.pools.cluster import Cluster
+from edgekd.search.pools.contract import Job
 from tests.search.pools import short
 from tests.search.pools.test_processes import searched, starts
 
@@ -45,18 +44,27 @@ def nodes() -> Iterator[Any]:
     made.shutdown()
 
 
+class Meanwhile(Cluster):
+    """Something happens when a trial begins."""
+
+    at: int
+    happens: Callable[[], None]
+
+    def start(self, number: int, job: Job) -> None:
+        super().start(number, job)
+        if number >= self.at:
+            self.at = 1_000
+            self.happens()
+
+
 @pytest.mark.slow
 def test_a_worker_that_is_killed_and_a_node_that_joins_later(nodes: Any, tmp_path: Path) -> None:
-    pool = Cluster(short.work(tmp_path, seconds=0.5, die=[1]), nodes.address, 1)
-
     def join() -> None:
-        time.sleep(2)
         nodes.add_node(num_cpus=1, object_store_memory=80_000_000)
 
-    joining = threading.Thread(target=join)
-    joining.start()
+    pool = Meanwhile(short.work(tmp_path, seconds=0.5, die=[1]), nodes.address, 1)
+    pool.at, pool.happens = 3, join
     tried, said = searched(tmp_path, pool, 12, sampler="random")
-    joining.join()
     assert [one.number for one in tried] == list(range(12))
     assert any(line.startswith("trial 1: its worker is gone (") for line in said)
     assert len(starts(tmp_path, 1)) == 2
@@ -72,8 +80,8 @@ def test_no_node_is_large_enough(nodes: Any, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_head_that_goes_away_and_another_with_which_the_study_goes_on(nodes: Any, tmp_path: Path) -> None:
-    pool = Cluster(short.work(tmp_path, seconds=1), nodes.address, 1)
-    threading.Timer(4, nodes.head_node.kill_gcs_server).start()
+    pool = Meanwhile(short.work(tmp_path, seconds=1), nodes.address, 1)
+    pool.at, pool.happens = 2, nodes.head_node.kill_gcs_server
     with pytest.raises(
         EnvironmentFault, match=r"the head at .* is gone; start the cluster again"
     ):
