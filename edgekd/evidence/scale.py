@@ -86,7 +86,7 @@ MINIATURE = Scale(
     amps=("fp32", "bf16"), compiled=(("openvino", None),),
     ap_px=96, ap_images=16, latency_px=64, targets=("onnx-fp16",),
     pairs=(("onnx-fp16", "onnx-int8"),),
-    looks=(3,), epochs=1, images=16,
+    looks=(3,), epochs=1, images=8,
     gain_epochs=1, gain_images=32, gain_seeds=(100,), side_by_side=2,
     power_s=1.0, sustained_minutes=0.02, profile_minutes=0.02, wait_s=0.0,
 )  # fmt: skip

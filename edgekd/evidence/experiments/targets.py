@@ -64,7 +64,7 @@ def places(setting: Setting) -> list[Place]:
     if not setting.here:
         value = _GPU
         found = [Place("", tuple(name for name in device["runtimes"] if name in usable), value=value)]
-        if "tensorrt" in usable and device["programs"].get("trtexec"):
+        if "tensorrt" in usable and device.get("programs", {}).get("trtexec"):
             found.append(Place(" by trtexec", ("tensorrt",), options=_TRTEXEC, value=_GPU + 10))
         return found
     own = tuple(name for name in device["runtimes"] if name in usable and name != "tensorrt")

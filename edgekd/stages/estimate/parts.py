@@ -91,12 +91,14 @@ def _quantised(context: Context, measured: Measured, role: str) -> Iterator[Part
 
 
 def _preparations(context: Context, measured: Measured, _: str) -> Iterator[Part]:
-    """As long as the student's training, for want of anything better."""
+    """Of its own epochs, each as long as one of the student's, for want of anything better."""
     methods = context.bound.distillers
     for label, (name, config) in zip(labels([name for name, _ in methods]), methods, strict=True):
         if distiller_type(name).prepares and getattr(config, "prepared", None) is None:
+            pair = context.pair.of_methods(config.teacher)
+            preparation = distiller_type(name)(config, replace(pair, student=pair.teacher)).preparation()
             sizes = (len(context.data.splits["train"].images), 0)
-            train = {**context.bound.recipe.train, **config.model_dump(include={"epochs", "batch"}, exclude_none=True)}
+            train = {**context.bound.recipe.train, **preparation.train}
             yield Part(f"prepare/{label}", "train", training_s(measured.trainings["student"], train, *sizes))
 
 

@@ -79,6 +79,14 @@ class TestParts:
         assert trained == ["control/seed-3", "control/seed-4", "student/seed-3", "student/seed-4"]
         assert training_steps(of_seeds, ("control", "student")) == 3 * 2 * 2
 
+    def test_a_preparation_has_epochs_of_its_own(self, context: Context) -> None:
+        bound = bind_recipe(context.bound.path, ('distill=[{"method": "unikd", "absorb_epochs": 5}]',))
+        of_unikd = Context(bound, context.run)
+        of_unikd.__dict__.update(data=context.data, pair=context.pair)
+        (found,) = (part for part in expected(of_unikd, EVERY, MEASURED, {}) if part.stage.startswith("prepare/"))
+        assert (found.stage, found.known_by) == ("prepare/unikd", "guess")
+        assert found.seconds == pytest.approx(3 + 5 * (3 * 0.3 + 0.5))
+
     def test_epochs_count_as_often_as_they_are(self) -> None:
         """118,287 images in batches of 16, as of COCO: 7,393 steps."""
         train = {"epochs": 100, "batch": 16}
