@@ -82,7 +82,7 @@ class Cluster:
 
     def room(self) -> int:
         """See `Pool.room`."""
-        if time.monotonic() - self._counted > _LOOK_S:
+        if time.monotonic() - self._counted > _LOOK_S and _answers(self._head):  # else it would be waited for
             self._counted = time.monotonic()
             self._room = sum(self._fits(node) for node in self._nodes())
         return self._room

@@ -82,9 +82,7 @@ def test_no_node_is_large_enough(nodes: Any, tmp_path: Path) -> None:
 def test_a_head_that_goes_away_and_another_with_which_the_study_goes_on(nodes: Any, tmp_path: Path) -> None:
     pool = Meanwhile(short.work(tmp_path, seconds=1), nodes.address, 1)
     pool.at, pool.happens = 2, nodes.head_node.kill_gcs_server
-    with pytest.raises(
-        EnvironmentFault, match=r"the head at .* is gone; start the cluster again"
-    ):
+    with pytest.raises(EnvironmentFault, match=r"the head at .* is gone; start the cluster again"):
         searched(tmp_path, pool, 50, sampler="random")
     cluster.require_ray().shutdown()
     nodes.shutdown()
