@@ -119,6 +119,7 @@ MAY_NAME_IT = {
     "distill/neck/score_l2.py": "says where the method comes from",
     "devices/bundle.py": "says whose licence weights may have",
     "run_dir/directory.py": "versions of installed packages, written down for people",
+    "testing/distillers.py": "the pair that the suite of methods has by default",
     "cli/habits.py": "help for people who come from there",
 }
 

@@ -117,6 +117,12 @@ class SearchRecipe(Strict):
         gt=0,
         description="distillation loss over the student's own, above which a candidate is dropped at once",
     )
+    workers: int = Field(default=1, ge=1, le=1024, description="trials at once, in processes of this machine")
+    ray: str | None = Field(
+        default=None,
+        pattern=r"^(auto|[^\s/]+:[0-9]{1,5})$",
+        description="trials on a Ray cluster: auto, the one that this machine is part of, or host:port of its head",
+    )
     proxy: ProxyRecipe = Field(default_factory=ProxyRecipe)
     evolution: EvolutionRecipe = Field(default_factory=EvolutionRecipe)
 
@@ -124,4 +130,6 @@ class SearchRecipe(Strict):
     def _parts_fit(self) -> SearchRecipe:
         if len(set(self.kinds)) < len(self.kinds):
             raise ValueError("kinds: the same one twice; leave one out")
+        if self.ray is not None and self.workers > 1:
+            raise ValueError("workers: is for this machine, and ray for a cluster; leave one out")
         return self

@@ -7,7 +7,7 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -22,6 +22,7 @@ from edgekd.detectors.spec import NOTHING, DenseHead, Needs, QueryHead
 from edgekd.export.contract import Source
 from edgekd.export.parity import require
 from edgekd.export.targets import load_target, run_steps
+from edgekd.testing import trainings
 from edgekd.testing.detectors import DetectorContract
 from edgekd.testing.predictions import NAMES, images_of
 from edgekd.testing.queries import asked_in_training
@@ -52,7 +53,13 @@ def batch(channels: int = 3, objects: Sequence[tuple[float, ...]] = _OBJECTS) ->
 
 
 class TrainableContract(DetectorContract):
-    """Of a detector that can teach and be trained."""
+    """Of a detector that can teach and be trained.
+
+    Attributes:
+        modules: what registers the family, where no entry point does.
+    """
+
+    modules: ClassVar[Sequence[str]] = ()
 
     def student(self, names: Sequence[str] = NAMES, channels: int = 3) -> Trainable:
         """One of its own, as a training has it: in training mode, with the engine's arguments."""
@@ -254,6 +261,19 @@ class TrainableContract(DetectorContract):
             artifact = run_steps(source, target, tmp_path / str(head))
             images = np.random.default_rng(0).integers(0, 255, (2, *size_px, 3), np.uint8)
             assert require(predictor, artifact, images, target)["passed"] is True
+
+    @pytest.mark.slow
+    def test_a_training_goes_on_where_it_was_stopped(self, tmp_path: Path) -> None:
+        """It ends as the uninterrupted one: bit for bit."""
+        data, training = trainings.images(tmp_path / "set"), trainings.Training((self.family, self.model))
+        expected = trainings.whole(training, data, tmp_path / "whole")
+        assert trainings.in_parts(training, data, tmp_path / "parts", (2, 2)) == expected
+
+    @pytest.mark.slow
+    def test_two_processes_train_one_student(self, tmp_path: Path) -> None:
+        """Over gloo, on this machine."""
+        training = trainings.Training((self.family, self.model), modules=self.modules)
+        trainings.check_ranks(training, trainings.images(tmp_path / "set"), tmp_path / "ranks")
 
     def test_trained_weights_of_another_model_are_found_out(self) -> None:
         family, detector = families.family(self.family), self.open()

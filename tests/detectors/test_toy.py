@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 
@@ -20,3 +21,4 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 class TestToy(TrainableContract):
     family, model = "toy", "toy-s"
+    modules: ClassVar[tuple[str, ...]] = ("tests.detectors.toy_registered",)

@@ -175,6 +175,10 @@ class Proxy:
         fit(plan, {MAIN: teacher} if methods else {}, folder, "trial")
         return self._opened(folder / plan.weights_name)
 
+    def lay_out(self) -> None:
+        """Write what trials read, which several that begin at once could not write beside one another."""
+        train_view.write(self.data, self.context.path / _VIEW)
+
     @cached_property
     def _teacher(self) -> Remembering:
         """Of all trials; those of other seeds, for the noise, see other images."""

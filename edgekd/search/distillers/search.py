@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,20 @@ from edgekd.atomic import read_json, write_json
 from edgekd.errors import InputError
 from edgekd.progress import progress, say
 from edgekd.run_dir import RunDir
-from edgekd.search.distillers import noise
+from edgekd.search.distillers import noise, side_by_side
 from edgekd.search.distillers.candidates import CONTROL, in_words
 from edgekd.search.distillers.guidance import claims, ordered
 from edgekd.search.distillers.noise import Noise
 from edgekd.search.distillers.proxy import Proxy
 from edgekd.search.distillers.results import SCHEMA, Results, best_of
+from edgekd.search.distillers.side_by_side import SideBySide
 from edgekd.search.distillers.space import Space, space_of
 from edgekd.search.distillers.strategy import Budgeted, Divide, Strategy
 from edgekd.search.distillers.study import Study, Tried, require_optuna, twin
-from edgekd.search.distillers.trials import Outcome, Runner
+from edgekd.search.distillers.trials import Runner
+from edgekd.search.distillers.worker import work_of
+from edgekd.search.pools.cluster import require_ray
+from edgekd.search.pools.contract import Work
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.context import Context
 from edgekd.stages.models import check_runtime
@@ -41,7 +46,7 @@ def search(path: Path, out: Path, overrides: tuple[str, ...] = (), *, fresh: boo
 
     Raises:
         InputError: no teacher, an empty space, or the folder holds a search of another space, data or proxy.
-        EnvironmentFault: Optuna is not installed.
+        EnvironmentFault: Optuna or Ray is not installed, a cluster cannot be reached.
         Interrupted: by a signal; the same command goes on.
     """
     return search_bound(bind_recipe(path, overrides), out, fresh=fresh)
@@ -52,6 +57,11 @@ def search_bound(bound: Bound, out: Path, *, fresh: bool = False) -> Results:
     require_optuna()
     if bound.recipe.teacher is None:
         raise InputError(f"{bound.where}: search: needs a 'teacher', from whom candidates learn")
+    if side_by_side.is_asked_for(bound.recipe.search):
+        side_by_side.require_room(bound)
+        out = out.resolve()  # as workers call it
+        if bound.recipe.search.ray is not None:
+            require_ray()
     with RunDir.held(out, bound.recipe.name, bound.base, bound.locked(), fresh=fresh) as run:
         context = Context(bound, run)
         check_runtime(bound)
@@ -61,10 +71,10 @@ def search_bound(bound: Bound, out: Path, *, fresh: bool = False) -> Results:
         _require_same(out, identity)
         run.accept()
         write_json(context.path / FILE, {"schema": SCHEMA, "identity": identity})
-        return _search(context, space, proxy, identity)
+        return _search(context, space, proxy, identity, work_of(bound.base, out))
 
 
-def _search(context: Context, space: Space, proxy: Proxy, identity: dict[str, Any]) -> Results:
+def _search(context: Context, space: Space, proxy: Proxy, identity: dict[str, Any], work: Work) -> Results:
     recipe = context.bound.recipe
     proxy.warm_up()
     errors = proxy.errors()
@@ -83,7 +93,7 @@ def _search(context: Context, space: Space, proxy: Proxy, identity: dict[str, An
         if recipe.search.strategy == "budgeted"
         else Divide(space, order, recipe.search.evolution, recipe.seed)
     )
-    why = _Loop(context, study, strategy, runner, found).run()
+    why = _Loop(context, study, strategy, runner, found).run(work)
     results = Results(context, space, proxy, study, found, order, by_errors, errors, identity, why)
     results.write(runner)
     return results
@@ -91,7 +101,7 @@ def _search(context: Context, space: Space, proxy: Proxy, identity: dict[str, An
 
 @dataclass(frozen=True)
 class _Loop:
-    """Runs trials, one after the other."""
+    """Runs trials, one after the other or beside one another."""
 
     context: Context
     study: Study
@@ -99,27 +109,48 @@ class _Loop:
     runner: Runner
     noise: Noise
 
-    def run(self) -> str:
-        """Until the end; why it is the end."""
+    def run(self, work: Work) -> str:
+        """Until the end; why it is the end.
+
+        Args:
+            work: of whoever runs trials beside one another.
+        """
         recipe, tried = self.context.bound.recipe.search, self.study.finished()
-        began = time.monotonic()
         with progress("search", recipe.trials, done=min(len(tried), recipe.trials)) as advance:
-            while not (why := self._over(tried, time.monotonic() - began)):
-                proposal = self.strategy.next(tried)
-                if proposal is None:
-                    return "nothing is left to try"
-                self._one(proposal.candidate, proposal.stage, tried)
-                tried = self.study.finished()
-                advance(note=_note(tried))
+            if not side_by_side.is_asked_for(recipe):
+                return self._in_turn(advance)
+
+            ended = len(tried)
+
+            def told(tried: list[Tried], line: str) -> None:
+                nonlocal ended
+                say(line)
+                advance(len(tried) - ended, note=_note(tried))
+                ended = len(tried)
+
+            self.runner.proxy.lay_out()
+            pool = side_by_side.pool_of(self.context.bound, work, self.context.path)
+            seed = self.context.bound.recipe.seed
+            why = SideBySide(self.study, self.strategy, pool, seed, recipe.trials, self._over, told).run()
+            shutil.rmtree(self.context.path / "trials", ignore_errors=True)
+            return why
+
+    def _in_turn(self, advance: Callable[..., None]) -> str:
+        tried, began = self.study.finished(), time.monotonic()
+        while not (why := self._over(tried, time.monotonic() - began)):
+            proposal = self.strategy.next(tried)
+            if proposal is None:
+                return "nothing is left to try"
+            self._one(proposal.candidate, proposal.stage, tried)
+            tried = self.study.finished()
+            advance(note=_note(tried))
         return why
 
     def _one(self, proposed: Any, stage: str, tried: Sequence[Tried]) -> None:
         trial = self.study.begin(proposed, stage)
         same = twin(trial.candidate, tried)
-        if same is not None:  # it would give the same scores
-            for place, value in enumerate(same.outcome.values, start=1):
-                trial.lags(place, value)
-            outcome = Outcome(same.outcome.status, same.outcome.values, f"as trial {same.number}", 0)
+        if same is not None:
+            outcome = trial.as_of(same)
         else:
             outcome = self.runner.run(trial.candidate, self.context.bound.recipe.seed, trial.lags)
         self.study.end(trial, outcome)
@@ -158,7 +189,7 @@ def _note(tried: Sequence[Tried]) -> str:
 
 def _deciding(bound: Bound) -> dict[str, Any]:
     """What of the recipe's section decides what is tried; how long it goes on may change."""
-    free = {"trials", "hours", "patience", "kinds", "space", "proxy", "students"}
+    free = {"trials", "hours", "patience", "kinds", "space", "proxy", "students", "workers", "ray"}
     return {**bound.recipe.search.model_dump(mode="json", exclude=free), "seed": bound.recipe.seed}
 
 

@@ -31,8 +31,12 @@ class Proposal:
 class Strategy(Protocol):
     """Proposes by what was tried."""
 
-    def next(self, tried: Sequence[Tried]) -> Proposal | None:
-        """None: there is nothing left to try."""
+    def next(self, tried: Sequence[Tried], running: int = 0) -> Proposal | None:
+        """None: there is nothing left to try.
+
+        Args:
+            running: trials that were begun and have not ended.
+        """
         ...
 
 
@@ -43,11 +47,12 @@ class Budgeted:
     space: Space
     order: Sequence[Kind]
 
-    def next(self, tried: Sequence[Tried]) -> Proposal | None:
+    def next(self, tried: Sequence[Tried], running: int = 0) -> Proposal | None:
         """See `Strategy`."""
         published = [one for kind in self.order if (one := self.space.published(kind))]
         first = [Proposal(CONTROL, "control"), *(Proposal(one, "published") for one in published)]
-        return first[len(tried)] if len(tried) < len(first) else Proposal(None, "sampler")
+        begun = len(tried) + running
+        return first[begun] if begun < len(first) else Proposal(None, "sampler")
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,9 @@ class Divide:
     rules: EvolutionRecipe
     seed: int
 
-    def next(self, tried: Sequence[Tried]) -> Proposal | None:
-        """See `Strategy`."""
+    def next(self, tried: Sequence[Tried], running: int = 0) -> Proposal | None:
+        """See `Strategy`; each trial depends on the one before, so none may run."""
+        assert running == 0
         if not tried:
             return Proposal(CONTROL, "control")
         scores = [-inf if one.score is None else one.score for one in tried[1:]]

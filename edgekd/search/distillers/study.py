@@ -81,10 +81,18 @@ class Study:
         found = self.study.get_trials(deepcopy=False, states=(state.COMPLETE, state.PRUNED))
         return [_tried(trial) for trial in sorted(found, key=lambda one: one.number)]
 
-    def begin(self, proposed: Candidate | None, stage: str) -> Trial:
-        """The next trial: the one that was interrupted, else what is proposed, else what the sampler draws."""
+    def begin(self, proposed: Candidate | None, stage: str, running: frozenset[int] = frozenset()) -> Trial:
+        """The next trial: one that was interrupted, else what is proposed, else what the sampler draws.
+
+        Args:
+            running: numbers of those that run just now.
+        """
         state = self._optuna.trial.TrialState
-        unfinished = self.study.get_trials(deepcopy=False, states=(state.RUNNING, state.WAITING))
+        unfinished = [
+            trial
+            for trial in self.study.get_trials(deepcopy=False, states=(state.RUNNING, state.WAITING))
+            if trial.number not in running
+        ]
         number = unfinished[0].number if unfinished else len(self.study.get_trials(deepcopy=False))
         self.study.sampler = self._sampler(random.Random(f"{self._seed} {number}").getrandbits(32))
         reported: frozenset[int] = frozenset()
@@ -97,6 +105,11 @@ class Study:
             trial = self.study.ask()
         trial.set_user_attr("stage", stage)
         return Trial(trial, suggested(trial, self._space), self._passes, reported)
+
+    def reported(self, trial: Trial) -> frozenset[int]:
+        """Passes of a trial whose AP is known."""
+        kept = self.study.get_trials(deepcopy=False)[trial.number]
+        return frozenset(kept.intermediate_values)
 
     def end(self, trial: Trial, outcome: Outcome) -> None:
         """Write down how a trial ended."""
@@ -175,6 +188,12 @@ class Trial:
         if done not in self.reported:
             self.trial.report(value, done)
         return bool(self.candidate) and done < self.passes and bool(self.trial.should_prune())
+
+    def as_of(self, same: Tried) -> Outcome:
+        """The outcome of a trial whose candidate was tried before: it would give the same scores."""
+        for place, value in enumerate(same.outcome.values, start=1):
+            self.lags(place, value)
+        return Outcome(same.outcome.status, same.outcome.values, f"as trial {same.number}", 0)
 
 
 def suggested(trial: Any, space: Space) -> Candidate:

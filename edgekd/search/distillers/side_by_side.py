@@ -1,0 +1,140 @@
+"""Trials beside one another, on whatever runs them; the study, and who is ended early, stay here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgekd.errors import InputError
+from edgekd.recipe.search import SearchRecipe
+from edgekd.search.distillers.candidates import in_words
+from edgekd.search.distillers.strategy import Strategy
+from edgekd.search.distillers.study import Study, Trial, Tried, twin
+from edgekd.search.distillers.trials import Outcome
+from edgekd.search.pools.cluster import Cluster
+from edgekd.search.pools.contract import Asked, Done, Event, Lost, Pool, Work, raise_fault
+from edgekd.search.pools.processes import Processes
+from edgekd.stages.binding import Bound
+from edgekd.training.engines.placement import torch_device
+
+TRIES = 3  # of one trial, whose workers died
+_WAIT_S = 0.5
+
+
+def is_asked_for(recipe: SearchRecipe) -> bool:
+    """Whether trials run beside one another at all."""
+    return recipe.workers > 1 or recipe.ray is not None
+
+
+def require_room(bound: Bound) -> None:
+    """Refuse what cannot run beside one another.
+
+    Raises:
+        InputError: each trial would take all cores, or the next depends on the last.
+    """
+    key = "ray" if bound.recipe.search.ray is not None else "workers"
+    problems = []
+    if bound.recipe.threads is None:
+        problems.append(
+            f"search.{key}: needs 'threads', the CPU threads of a trial, else each takes all; set threads: 1"
+        )
+    if bound.recipe.search.strategy == "divide":
+        problems.append(
+            f"search.{key}: strategy 'divide' decides each trial by the one before; use 'budgeted', or leave {key} out"
+        )
+    if problems:
+        raise InputError(*(f"{bound.where}: {problem}" for problem in problems))
+
+
+def pool_of(bound: Bound, work: Work, folder: Path) -> Pool:
+    """What the recipe asks for, not yet entered."""
+    search = bound.recipe.search
+    if search.ray is None:
+        return Processes(work, search.workers, folder / "trials" / "workers.log")
+    gpus = int(torch_device(bound.recipe.train.get("device")).type == "cuda")
+    return Cluster(work, search.ray, bound.recipe.threads or 1, gpus)
+
+
+@dataclass
+class SideBySide:
+    """Keeps as many trials running as there is room for.
+
+    Attributes:
+        over: (finished trials, seconds) -> why the search is over; empty while it is not.
+        told: after each trial that ended, all that did.
+    """
+
+    study: Study
+    strategy: Strategy
+    pool: Pool
+    seed: int
+    most: int
+    over: Callable[[list[Tried], float], str]
+    told: Callable[[list[Tried], str], None]
+    _running: dict[int, Trial] = field(default_factory=dict)
+    _tries: dict[int, int] = field(default_factory=dict)
+
+    def run(self) -> str:
+        """Until the end, of the trials that still run, too; why it is the end."""
+        began, why = time.monotonic(), ""
+        with self.pool:
+            while True:
+                tried = self.study.finished()
+                why = why or self.over(tried, time.monotonic() - began)
+                while not why and self._may_begin(tried):
+                    if not self._begin(tried):
+                        why = "nothing is left to try"
+                    tried = self.study.finished()
+                if not self._running and why:
+                    return why
+                for event in self.pool.events(_WAIT_S):
+                    self._heed(event)
+
+    def _may_begin(self, tried: list[Tried]) -> bool:
+        running = len(self._running)
+        return running < self.pool.room() and len(tried) + running < self.most
+
+    def _begin(self, tried: list[Tried]) -> bool:
+        proposal = self.strategy.next(tried, len(self._running))
+        if proposal is None:
+            return False
+        trial = self.study.begin(proposal.candidate, proposal.stage, frozenset(self._running))
+        same = twin(trial.candidate, tried)
+        if same is not None:
+            self._end(trial, trial.as_of(same))
+            return True
+        self._running[trial.number] = trial
+        self._start(trial)
+        return True
+
+    def _start(self, trial: Trial) -> None:
+        self.pool.start(trial.number, {"number": trial.number, "candidate": trial.candidate, "seed": self.seed})
+
+    def _heed(self, event: Event) -> None:
+        trial = self._running[event.number]
+        if isinstance(event, Asked):
+            self.pool.answer(event.number, trial.lags(event.done, event.value))
+        elif isinstance(event, Done):
+            raise_fault(event.ended)
+            del self._running[event.number]
+            self._end(trial, Outcome(**event.ended))
+        else:
+            self._lost(trial, event)
+
+    def _lost(self, trial: Trial, event: Lost) -> None:
+        tries = self._tries[trial.number] = self._tries.get(trial.number, 0) + 1
+        if tries >= TRIES:
+            del self._running[trial.number]
+            self._end(trial, Outcome("failed", why=f"{event.why}, {tries} times"))
+            return
+        self.told(self.study.finished(), f"trial {trial.number}: {event.why}; begun again")
+        self._running[trial.number] = replace(trial, reported=self.study.reported(trial))
+        self._start(trial)
+
+    def _end(self, trial: Trial, outcome: Outcome) -> None:
+        self.study.end(trial, outcome)
+        how: Any = f"AP {outcome.score:.3f}" if outcome.score is not None else outcome.why
+        self.told(self.study.finished(), f"trial {trial.number}: {how}: {in_words(trial.candidate)}")

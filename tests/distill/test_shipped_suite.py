@@ -1,0 +1,25 @@
+"""The suite that methods of other packages inherit: on adapters, draws, buffers and regions, and heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from edgekd.testing.distillers import DistillerContract
+
+
+class TestOnMaps(DistillerContract):
+    method = "fitnet"
+
+
+class TestThatDraws(DistillerContract):
+    method = "mgd"
+
+
+class TestWithStateAndRegions(DistillerContract):
+    method = "gdetkd"
+    keys: ClassVar[Mapping[str, Any]] = {"canonical_px": 24, "memory": 16}
+
+
+class TestOnHeads(DistillerContract):
+    method = "logit"

@@ -1,0 +1,100 @@
+"""Trials in several processes of this machine: the study is the truth, whatever happens to who runs them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekd.errors import InputError
+from edgekd.recipe.search import SearchRecipe
+from edgekd.search.distillers.candidates import CONTROL
+from edgekd.search.distillers.side_by_side import SideBySide
+from edgekd.search.distillers.strategy import Budgeted
+from edgekd.search.distillers.study import Study, Tried
+from edgekd.search.pools.contract import Pool
+from edgekd.search.pools.processes import Processes
+from tests.search.distillers.test_study import SPACE
+from tests.search.pools import short
+
+
+def searched(
+    folder: Path, pool: Pool, trials: int = 8, most: int | None = None, **recipe: Any
+) -> tuple[list[Tried], list[str]]:
+    """Go on with the study in `folder` until so many trials have ended; and what was said."""
+    study = Study(folder, SPACE, SearchRecipe.model_validate({"pruner": "none", **recipe}), 7, 3)
+    said: list[str] = []
+
+    def over(tried: list[Tried], seconds: float) -> str:
+        return "enough" if len(tried) >= trials else ""
+
+    loop = SideBySide(
+        study, Budgeted(SPACE, list(SPACE.kinds)), pool, 7, most or trials, over, lambda tried, line: said.append(line)
+    )
+    assert loop.run() == "enough"
+    return study.finished(), said
+
+
+def starts(folder: Path, number: int) -> list[int]:
+    """Processes that began a trial."""
+    return [int(line) for line in (folder / f"started-{number}").read_text().splitlines()]
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_trials_run_in_processes_that_end_with_the_search(tmp_path: Path) -> None:
+    """Each is told in the study with its passes; the control is the first one that is begun."""
+    pool = Processes(short.work(tmp_path, seconds=0.05), 2, tmp_path / "log")
+    tried, said = searched(tmp_path, pool)
+    assert [one.number for one in tried] == list(range(8))
+    assert tried[0].candidate == CONTROL
+    for one in tried:
+        assert one.outcome.status == "complete"
+        full = short.score(one.candidate)
+        assert one.outcome.values == pytest.approx([full / 3, 2 * full / 3, full])
+    ran = {
+        place for number in range(8) if (tmp_path / f"started-{number}").is_file() for place in starts(tmp_path, number)
+    }
+    assert len(ran) == 2
+    assert not any(is_alive(process) for process in ran)
+    assert len(said) == 8
+
+
+def test_a_worker_that_is_killed_costs_its_trial_a_try(tmp_path: Path) -> None:
+    pool = Processes(short.work(tmp_path, die=[1]), 2, tmp_path / "log")
+    tried, said = searched(tmp_path, pool, 4)
+    assert "trial 1: its process was killed by signal 9; begun again" in said
+    first, second = starts(tmp_path, 1)
+    assert first != second
+    (again,) = [one for one in tried if one.number == 1]
+    assert again.outcome.status == "complete" and len(again.outcome.values) == 3
+
+
+def test_a_trial_whose_workers_always_die_is_left(tmp_path: Path) -> None:
+    pool = Processes(short.work(tmp_path, die=[1], deaths=9), 2, tmp_path / "log")
+    tried, _ = searched(tmp_path, pool, 3)
+    (left,) = [one for one in tried if one.number == 1]
+    assert (left.outcome.status, left.score) == ("failed", None)
+    assert left.outcome.why == "its process was killed by signal 9, 3 times"
+
+
+def test_the_study_ends_trials_early(tmp_path: Path) -> None:
+    pool = Processes(short.work(tmp_path), 2, tmp_path / "log")
+    tried, _ = searched(tmp_path, pool, 12, pruner="halving")
+    assert "pruned" in {one.outcome.status for one in tried}
+
+
+def test_an_error_of_a_worker_is_the_searchs_and_a_later_one_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="trial 1: no"):
+        searched(tmp_path, Processes(short.work(tmp_path, fault=[1]), 1, tmp_path / "log"), 4)
+    tried, _ = searched(tmp_path, Processes(short.work(tmp_path), 2, tmp_path / "log"), 4)
+    assert [one.number for one in tried] == [0, 1, 2, 3]
+    assert len(starts(tmp_path, 1)) == 2 and len(starts(tmp_path, 0)) == 1
