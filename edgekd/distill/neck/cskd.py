@@ -33,6 +33,7 @@ from edgekd.distill.adapters import Levels, fp32_island
 from edgekd.distill.box_masks import box_mask, boxes_in_cells, has_labels
 from edgekd.distill.config import FeatureConfig, Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
+from edgekd.distill.regions import roi_align
 
 ROI_CELLS = 7
 
@@ -72,12 +73,9 @@ def cskd_loss(
 
 def rois(feature: Tensor, batch: Batch) -> Tensor:
     """Every box of a batch cut out of its image's map and resampled, (M, C, 7, 7)."""
-    from torchvision.ops import roi_align
-
-    cells = boxes_in_cells(batch, (feature.shape[2], feature.shape[3])).to(feature.dtype)
-    boxes = torch.cat([batch.image_index[:, None].to(feature.dtype), cells], 1)
-    cut: Tensor = roi_align(feature, boxes, (ROI_CELLS, ROI_CELLS), sampling_ratio=2, aligned=True)
-    return cut
+    cells = boxes_in_cells(batch, (feature.shape[2], feature.shape[3]))
+    rows = torch.cat([batch.image_index[:, None].to(cells.dtype), cells], 1)
+    return roi_align(feature, rows, 1, ROI_CELLS)  # of a stride of 1: the boxes are in cells already
 
 
 @register("cskd")
