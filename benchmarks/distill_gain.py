@@ -266,7 +266,8 @@ def _teach(pair: Models, data: Path | None, device: str) -> None:
 
 
 def _device_name(device: str) -> str:
-    if device == "cpu":
+    """Rows go by it; given in full it names rows of a machine that is not this one."""
+    if not device.isdigit():
         return device
     import torch
 
@@ -280,7 +281,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "distill_gain", help="data and scratch files")
     parser.add_argument("--methods", nargs="+", default=["control", *WEIGHTS], help="names, or all")
     parser.add_argument("--processes", type=int, default=2, help="trainings side by side, one thread each")
-    parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU that they share")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu, or the number of a GPU that they share; its name reads rows"
+    )
     parser.add_argument("--data", type=Path, help="data.yaml of --setting photographs")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop then; what is finished is kept")
     parser.add_argument("--summary", action="store_true", help="print the figures of the rows that are there")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 from dataclasses import asdict, dataclass
@@ -97,41 +98,30 @@ def attempt(row: Row, **how: Any) -> dict[str, Any]:
 def train(row: Row, data_yaml: str, setting: dict[str, Any], scratch: Path, threads: int) -> dict[str, Any]:
     """Train one row and measure AP on its split."""
     from edgekd.data.config import YoloData, load
-    from edgekd.data.pack import build
-    from edgekd.detectors.contract import Asked
-    from edgekd.detectors.families import open_detector
-    from edgekd.detectors.ultralytics.guard import guard
-    from edgekd.recipe.sections import ValidateRecipe
-    from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise
+    from edgekd.evidence import gain_rows
+    from edgekd.stages.accuracy import Stopwatch
 
-    guard(scratch / "engine")
-    import torch
-
-    torch.set_num_threads(threads)
-    watch = Stopwatch()
     folder = scratch / "-".join(str(part) for part in row.key).replace("+", "_").replace(":", "_")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    data = load(YoloData(format="yolo", path=data_yaml), folder / "data", Path())
-    weights = (_with_engine if row.method == "distill_model" else _with_edgekd)(
-        row, data_yaml, setting, folder, threads, data.class_names
+    os.environ["YOLO_CONFIG_DIR"] = str(scratch / "settings")
+    pair, device = PAIRS[setting["pair"]], setting["device"]
+    names = load(YoloData(format="yolo", path=data_yaml), folder / "data", Path()).class_names
+    models = gain_rows.Models(pair.teacher, pair.weights, pair.student, pair.head)
+    how = gain_rows.How(models, names, Path(data_yaml), _arguments(setting), threads, device)
+    watch = Stopwatch()
+    weights = (
+        gain_rows.with_engine(how, float(row.weight), row.seed, folder)
+        if row.method == "distill_model"
+        else gain_rows.with_methods(how, _methods(row), row.seed, folder)
     )
     seconds = watch.seconds()
-    pair = PAIRS[setting["pair"]]
-    detector = open_detector(None, Asked(pair.student, weights, (), 3, "student"))
-    split = data.splits[row.split]
-    side = pair.train["imgsz"]
-    pack = build(split, (side, side), 3, folder / "packs")
-    device = "cpu" if setting["device"] == "cpu" else "cuda"
-    found = detect_in_torch(
-        detector, pair.head, pack=pack, columns=None, settings=ValidateRecipe(), title="validate", device=device
-    )
-    summary = summarise(split, found, data.class_names, ValidateRecipe(), pair.head)
+    found = gain_rows.accuracy(how, weights, row.split, pair.train["imgsz"], folder / "measured")
     shutil.rmtree(folder, ignore_errors=True)
-    figures = {
-        "ap": summary["ap"], "ap50": summary["ap50"], "seconds": round(seconds, 1), "peak_mb": _peak_mb(device),
+    return {
+        "setting": setting["name"], "device": setting["device_name"], **asdict(row), **found,
+        "seconds": round(seconds, 1), "peak_mb": _peak_mb(device),
     }  # fmt: skip
-    return {"setting": setting["name"], "device": setting["device_name"], **asdict(row), **figures}
 
 
 def _peak_mb(device: str) -> int:
@@ -147,7 +137,7 @@ def _peak_mb(device: str) -> int:
 
 
 def _arguments(setting: dict[str, Any]) -> dict[str, Any]:
-    placed = {} if setting["device"] == "cpu" else {"device": setting["device"], "workers": 0}  # many share its host
+    placed = {} if setting["device"] == "cpu" else {"workers": 0}  # many share the host of a GPU
     return {
         **PAIRS[setting["pair"]].train, "epochs": setting["epochs"], "batch": 16, "amp": False,
         "patience": 0, "plots": False,
@@ -156,65 +146,17 @@ def _arguments(setting: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _with_edgekd(
-    row: Row, data_yaml: str, setting: dict[str, Any], folder: Path, threads: int, classes: tuple[str, ...]
-) -> Path:
-    from edgekd.detectors.class_map import ClassMap
-    from edgekd.detectors.contract import Asked
-    from edgekd.detectors.families import open_detector, trainable
+def _methods(row: Row) -> tuple[tuple[str, Any], ...]:
+    """Of a row, with their configs."""
     from edgekd.distill.contract import distiller_type
-    from edgekd.stages.families import with_defaults
-    from edgekd.training.arguments import split_arguments
-    from edgekd.training.fit import fit
-    from edgekd.training.plan import FitPlan
-    from edgekd.training.teacher import Teacher
 
     method, _, share_of = row.method.partition(":")
     weights = COMBINED.get(method, {method: 1.0})
     auto = {"weight": "auto", "share_of": share_of or "loss"}
-    methods = tuple(
+    return tuple(
         (name, distiller_type(name).config_type(
             **(auto if row.weight == "auto" else {"weight": weight * float(row.weight)}), **OPTIONS.get(name, {}),
         ))
         for name, weight in weights.items()
         if name != "control"
     )  # fmt: skip
-    pair = PAIRS[setting["pair"]]
-    student = trainable(open_detector(None, Asked(pair.student, None, classes, 3, "student")), "student")
-    train, own = split_arguments(with_defaults(student.spec.family, _arguments(setting)))
-    plan = FitPlan(
-        student=student, initialised=False, data_yaml=Path(data_yaml), train=train, own=own, head=pair.head,
-        seed=row.seed, threads=threads, distillers=methods,
-    )  # fmt: skip
-    teachers = {}
-    if methods:
-        teacher = open_detector(None, Asked(pair.teacher, pair.weights, (), 3, "teacher"))
-        teachers["teacher"] = Teacher(teacher.frozen(), ClassMap.identity(len(classes)))
-    return fit(plan, teachers, folder, str(row.key)).weights
-
-
-def _with_engine(
-    row: Row, data_yaml: str, setting: dict[str, Any], folder: Path, threads: int, classes: tuple[str, ...]
-) -> Path:
-    """Ultralytics' own distillation: the same student YAML, its trainer, `distill_model` and `dis`."""
-    import torch
-
-    from edgekd.detectors.contract import Asked
-    from edgekd.detectors.ultralytics.detector import UltralyticsDetector
-
-    from edgekd.training.engines.trainer import YoloTrainer  # isort: skip  (only to build the student from a width-0.125 YAML)
-
-    pair = PAIRS[setting["pair"]]
-    teacher = UltralyticsDetector.opened(Asked(pair.teacher, pair.weights, (), 3, "teacher"))
-    torch.save({"model": teacher.module, "train_args": {}}, folder / "teacher.pt")
-    overrides = {
-        **_arguments(setting), "model": f"{pair.student}.yaml", "data": data_yaml, "seed": row.seed,
-        "pretrained": False, "save_dir": str(folder / "engine"), "distill_model": str(folder / "teacher.pt"),
-        "dis": row.weight, "verbose": False,
-    }  # fmt: skip
-    torch.set_num_threads(threads)
-    trainer = YoloTrainer(overrides=overrides)
-    student = UltralyticsDetector.opened(Asked(pair.student, None, classes, 3, "student"))
-    trainer.prepare(student, False, None, False, None)
-    trainer.train()
-    return Path(trainer.best)

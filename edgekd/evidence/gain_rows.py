@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekd.evidence.shipped import CLASSES
-
 
 @dataclass(frozen=True)
 class Models:
@@ -30,11 +28,13 @@ class How:
     """What all rows of a table share.
 
     Attributes:
-        train: the engine's arguments.
+        class_names: of the data; the teacher has the same, in this order.
+        train: the engine's arguments, above the habits of the student's family.
         device: cpu, or the number of a GPU.
     """
 
     models: Models
+    class_names: tuple[str, ...]
     data_yaml: Path
     train: Mapping[str, Any]
     threads: int
@@ -46,20 +46,23 @@ def with_methods(how: How, methods: tuple[tuple[str, Any], ...], seed: int, fold
     from edgekd.detectors.class_map import ClassMap
     from edgekd.detectors.contract import Asked
     from edgekd.detectors.families import open_detector, trainable
+    from edgekd.stages.families import with_defaults
+    from edgekd.training.arguments import split_arguments
     from edgekd.training.fit import fit
     from edgekd.training.plan import FitPlan
     from edgekd.training.teacher import Teacher
 
     models = how.models
-    student = trainable(open_detector(None, Asked(models.student, None, CLASSES, 3, "student")), "student")
+    student = trainable(open_detector(None, Asked(models.student, None, how.class_names, 3, "student")), "student")
+    train, own = split_arguments(with_defaults(student.spec.family, {**how.train, "device": how.device}))
     plan = FitPlan(
-        student=student, initialised=False, data_yaml=how.data_yaml, train={**how.train, "device": how.device},
-        head=models.head, seed=seed, threads=how.threads, distillers=methods,
+        student=student, initialised=False, data_yaml=how.data_yaml, train=train, own=own, head=models.head,
+        seed=seed, threads=how.threads, distillers=methods,
     )  # fmt: skip
     teachers = {}
     if methods:
         teacher = open_detector(None, Asked(models.teacher, models.weights, (), 3, "teacher"))
-        teachers = {"teacher": Teacher(teacher.frozen(), ClassMap.identity(len(CLASSES)))}
+        teachers = {"teacher": Teacher(teacher.frozen(), ClassMap.identity(len(how.class_names)))}
     return fit(plan, teachers, folder, folder.name).weights
 
 
@@ -73,7 +76,7 @@ def with_engine(how: How, weight: float, seed: int, folder: Path) -> Path:
     teacher = open_detector(None, Asked(models.teacher, models.weights, (), 3, "teacher"))
     return peers.distilled(
         models.student, teacher.module, weight,
-        class_names=CLASSES, data_yaml=how.data_yaml, train={**how.train, "device": how.device}, seed=seed,
+        class_names=how.class_names, data_yaml=how.data_yaml, train={**how.train, "device": how.device}, seed=seed,
         threads=how.threads, folder=folder,
     )  # fmt: skip
 

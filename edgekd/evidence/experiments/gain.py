@@ -14,7 +14,7 @@ from edgekd.cores import usable_cores
 from edgekd.evidence.contract import Experiment, Setting, Work, register
 from edgekd.evidence.experiments.places import ENGINE, TEACHER, trained_on, versions
 from edgekd.evidence.gain_rows import How, Models, accuracy, with_engine, with_methods
-from edgekd.evidence.shipped import MODEL, QUICKSTART, arguments, quickstart_methods, weights
+from edgekd.evidence.shipped import CLASSES, MODEL, QUICKSTART, arguments, quickstart_methods, weights
 
 NAME = "gain"
 ROWS = ("control", "quickstart", "distill_model")
@@ -41,7 +41,7 @@ def run(work: Work) -> None:
     data = generate(work.folder / "digits", imgsz=scale.ap_px, seed=0, **counts)
     device = "0" if scale.device == "cuda" else "cpu"
     train = {**arguments(scale.ap_px, scale.gain_epochs, 16), "cache": True, "val": False, "workers": 0}
-    how = How(Models(MODEL, weights(), STUDENT, "one2many"), data, train, _threads(work), device)
+    how = How(Models(MODEL, weights(), STUDENT, "one2many"), CLASSES, data, train, _threads(work), device)
     jobs = [(name, seed) for seed in scale.gain_seeds for name in ROWS]
     found: list[dict[str, Any]] = []
     do = partial(_row, how=how, size_px=scale.ap_px, folder=work.folder)

@@ -18,7 +18,7 @@ _SAVED = 2  # states that were kept before the kill: the training is in its mids
 def offers(setting: Setting) -> Iterator[Experiment]:
     """Once."""
     title = "a distillation ended by SIGKILL and gone on with, against one that was not disturbed"
-    yield Experiment(NAME, title, "resume", 40, 180, lacking=setting.lacks_gpus())
+    yield Experiment(NAME, title, "resume", 40, 300, lacking=setting.lacks_gpus())
 
 
 def run(work: Work) -> None:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekd.detectors.contract import Trainable
+import pytest
+
+from edgekd.detectors.contract import Detector, Trainable
 from edgekd.testing.detectors import NAMES
 from edgekd.testing.training import TrainableContract
 from tests.detectors.rtmdet.networks import lively
@@ -17,3 +19,20 @@ class TestRTMDet(TrainableContract):
         made = super().student(names, channels)
         lively(made.module)
         return made
+
+    @pytest.fixture
+    def extended(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`open` gives boxes that have an extent, which a fresh detector's have not."""
+        plain = type(self).open
+
+        def opened(own: TestRTMDet) -> Detector:
+            made = plain(own)
+            lively(made.module)
+            return made
+
+        monkeypatch.setattr(type(self), "open", opened)
+
+    @pytest.mark.usefixtures("extended")
+    def test_proposals(self) -> None:
+        """Of boxes that have an extent."""
+        super().test_proposals()
