@@ -46,8 +46,8 @@ PAIRS = {
         "yolo11n", ROOT / "recipes/weights/digits-yolo11n.safetensors", "yolo11p", "one2many", {**DIGITS, **ADAMW}
     ),
     "rtdetr": Models(
-        "rtdetr-n", _made("digits-rtdetr-teacher"), "rtdetr-p", None, {**DIGITS, **ADAMW, "lr0": 0.0005},
-        ROOT / "recipes/digits-rtdetr-teacher.yaml",
+        "rtdetr-n", ROOT / "recipes/weights/digits-rtdetr-n.safetensors", "rtdetr-p", None,
+        {**DIGITS, **ADAMW, "lr0": 0.0005},
     ),
     "rtmdet": Models(
         "rtmdet-tiny", _made("digits-rtmdet-teacher"), "rtmdet-p", "one2many", {**DIGITS, "mixup": 0.0},
