@@ -1,4 +1,4 @@
-"""The files of docs/clusters: what each starts, in which order, with programs that only write down how they are called."""
+"""The files of docs/clusters: what each starts, with programs that only write down how they are called."""
 
 from __future__ import annotations
 
