@@ -45,7 +45,7 @@ SETTINGS = {
     "full": {"train": 1600, "test": 1000, "epochs": 40, "tries": 4, "report_seeds": tuple(range(100, 110))},
     "rtdetr": {"train": 1600, "test": 400, "epochs": 30, "tries": 0, "report_seeds": (), "pair": "rtdetr"},
     "rtmdet": {"train": 800, "test": 400, "epochs": 24, "tries": 0, "report_seeds": (), "pair": "rtmdet"},
-    "photographs": {"epochs": 40, "tries": 0, "report_seeds": (), "pair": "photographs"},
+    "photographs": {"epochs": 30, "tries": 0, "report_seeds": (), "pair": "photographs"},
 }  # fmt: skip
 TUNE_SEEDS = (0, 1, 2)
 BEST, BEST_SEEDS = 8, (100, 101, 102, 103, 104)

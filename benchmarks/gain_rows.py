@@ -54,8 +54,7 @@ PAIRS = {
         ROOT / "recipes/digits-rtmdet-teacher.yaml",
     ),
     "photographs": Models(
-        "yolo11m", _made("photographs-teacher"), "yolo11n", "one2many",
-        {**ADAMW, "lr0": 0.001, "imgsz": 320, "warmup_epochs": 3.0},
+        "yolo11s", _made("photographs-teacher"), "yolo11p", "one2many", {**ADAMW, "imgsz": 224, "warmup_epochs": 3.0},
         ROOT / "benchmarks/photographs-teacher.yaml",
     ),
 }  # fmt: skip

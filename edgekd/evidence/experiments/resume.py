@@ -23,7 +23,7 @@ def offers(setting: Setting) -> Iterator[Experiment]:
 
 def run(work: Work) -> None:
     """Files whose bytes differ: none is what is hoped for; twice undisturbed says what the GPU itself leaves open."""
-    recipe = runs.recipe(work, "resume", deterministic=True)
+    recipe = runs.recipe(work, "resume", deterministic=True, workers=0)  # new workers would draw anew
     whole, again, killed = (work.folder / name for name in ("whole", "again", "killed"))
     began = time.monotonic()
     runs.finish(recipe, whole)

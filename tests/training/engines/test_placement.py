@@ -73,7 +73,7 @@ def test_too_few(gpus: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.gpu
 def test_detections_on_a_gpu_are_those_of_the_cpu() -> None:
-    """Up to rounding: validation runs in full float32 on either."""
+    """As near to float64 as the CPU's own: float32 alone moves a box of random weights by up to 0.16 px."""
     from edgekd.detectors.ultralytics.heads import DenseExport
     from edgekd.stages.accuracy import _full_float32
     from tests.stages import tiny
@@ -81,7 +81,9 @@ def test_detections_on_a_gpu_are_those_of_the_cpu() -> None:
     module = DenseExport(tiny.detector("yolo11n").module, "one2many")
     images = torch.rand(4, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(), _full_float32():
-        there = [part.cpu() for part in module.to("cuda")(images.to("cuda"))]
-        here = module.to("cpu")(images)
-    torch.testing.assert_close(there[0], here[0], rtol=0, atol=0.05)  # boxes in px
-    torch.testing.assert_close(there[1], here[1], rtol=0, atol=1e-3)
+        there = [part.double().cpu() for part in module.to("cuda")(images.to("cuda"))]
+        here = [part.double() for part in module.to("cpu")(images)]
+        exact = module.double()(images.double())
+    for gpu, cpu, true in zip(there, here, exact, strict=True):
+        assert (gpu - true).abs().max() <= 4 * (cpu - true).abs().max()
+        assert (gpu - true).abs().mean() <= 4 * (cpu - true).abs().mean()  # TF32 would be a thousand times off
