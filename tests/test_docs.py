@@ -14,6 +14,7 @@ import pytest
 from typer.main import get_command
 
 from edgekd.cli import app
+from edgekd.distill.contract import distiller_names
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -82,3 +83,8 @@ def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     assert "WARNING" not in done.stderr
     index = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert "fonts.googleapis.com" not in index
+
+
+def test_every_method_has_a_line_in_the_table_of_methods() -> None:
+    table = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| \[`(\w+)`\]\(", table, re.MULTILINE)) == distiller_names()

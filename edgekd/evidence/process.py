@@ -19,13 +19,14 @@ import edgekd
 from edgekd.atomic import read_json, write_json
 from edgekd.evidence.contract import Setting
 from edgekd.files import read_text
+from edgekd.training.engines.process import SETTINGS_FOLDER
 
 # Not `-m`, which would let files of the current folder pass for modules.
 _PROGRAM = (
     "import sys; sys.path = [entry for entry in sys.path if entry]; from edgekd.evidence.child import main; main()"
 )
 # What libraries and runtimes keep: nothing from before helps, and nothing stays.
-_CACHES = ("EDGEKD_CACHE", "YOLO_CONFIG_DIR", "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+_CACHES = ("EDGEKD_CACHE", SETTINGS_FOLDER, "MPLCONFIGDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 _GRACE_S = 10.0  # between SIGTERM and SIGKILL
 _LAST_LINES, _LAST_CHARACTERS = 3, 400
 

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from edgekd.distill.config import DistillerConfig
-
-_ENGINE = {"epochs": 100, "warmup_epochs": 3.0}  # of `yolo train`, where a recipe says nothing
+from edgekd.training.engines.arguments import EngineArguments
 
 
 def never_full(methods: Sequence[tuple[str, DistillerConfig] | None], epochs: Any, where: str, key: str) -> list[str]:
@@ -49,5 +48,5 @@ def in_the_warm_up(methods: Sequence[tuple[str, DistillerConfig]], train: Mappin
 
 
 def _number(given: Any, key: str) -> float | None:
-    value = _ENGINE[key] if given is None else given
+    value = EngineArguments.model_fields[key].default if given is None else given
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -22,12 +22,12 @@ from edgekd import ranks
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.ranks.environment import host_and_port, stated
 from edgekd.ranks.group import JOIN_TIMEOUT_S
+from edgekd.training.engines.process import SETTINGS_FOLDER
 
 # The command again, as each process runs it. Not `-m`, which would let files of the current folder pass for modules.
 _PROGRAM = "import sys; sys.path = [entry for entry in sys.path if entry]; from edgekd.__main__ import main; main()"
 _STOP_S = 600  # after SIGTERM, for saving a training state on a slow disk
 _STORE_GRACE_S = 2  # the rendezvous store outlives this node's processes by so long
-_ENGINE_CONFIG = "YOLO_CONFIG_DIR"
 _INTERRUPTED = 130
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)  # passed on to the processes
 
@@ -165,12 +165,12 @@ def _quiet_torchrun() -> Iterator[str]:
     sys.stdout.flush()
     logging.disable(logging.CRITICAL)  # it tells at length what a process has told in a line
     with tempfile.TemporaryDirectory(prefix="edgekd-torchrun-") as scratch:
-        config = os.environ.setdefault(_ENGINE_CONFIG, f"{scratch}/engine")  # a process that is ended leaves its own
+        config = os.environ.setdefault(SETTINGS_FOLDER, f"{scratch}/engine")  # a process that is ended leaves its own
         try:
             yield scratch
         finally:
             if config.startswith(scratch):
-                del os.environ[_ENGINE_CONFIG]
+                del os.environ[SETTINGS_FOLDER]
             logging.disable(logging.NOTSET)
             for kind, handler in handlers.items():
                 signal.signal(kind, handler)

@@ -57,6 +57,17 @@ def memories(_: Path) -> Any:
     return {"vectors": memory.vectors.flatten().tolist(), "place": memory.place.item()}, ranks.leave(0)
 
 
+def shares(_: Path) -> Any:
+    """Automatic weights, by losses that differ from rank to rank."""
+    import torch
+
+    from edgekd.training.weighting import AutoWeight
+
+    own, auto = join(), AutoWeight(share=0.5)
+    steps = [auto.of(torch.tensor(1.0 + 2 * own.rank + step), torch.tensor(2.0 - own.rank)) for step in range(2)]
+    return {"weights": [float(one) for one in steps], "state": auto.state()}, ranks.leave(0)
+
+
 def through_slurm(folder: Path) -> Any:
     """The same in a SLURM step, whose variables the engine does not know."""
     rank, size = os.environ.pop("RANK"), os.environ.pop("WORLD_SIZE")
@@ -148,9 +159,9 @@ def another_number_of_processes(folder: Path) -> Any:
 SCENARIOS: dict[str, tuple[int, Body]] = {
     body.__name__: (count, body)
     for count, body in (
-        (3, exchange), (2, memories), (2, through_slurm), (2, signals_while_waiting), (2, directories_of_their_own),
-        (3, recipes_of_their_own), (3, files_of_their_own), (3, error_on_rank_1), (2, same_error_on_all),
-        (3, bug_on_rank_0), (3, killed), (2, verdict), (2, another_number_of_processes),
+        (3, exchange), (2, memories), (2, shares), (2, through_slurm), (2, signals_while_waiting),
+        (2, directories_of_their_own), (3, recipes_of_their_own), (3, files_of_their_own), (3, error_on_rank_1),
+        (2, same_error_on_all), (3, bug_on_rank_0), (3, killed), (2, verdict), (2, another_number_of_processes),
     )
 }  # fmt: skip
 

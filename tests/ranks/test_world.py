@@ -87,6 +87,16 @@ def test_vectors_of_former_steps_are_the_same_on_all_ranks(folder: Path) -> None
     assert end.found[0] == end.found[1] == {"vectors": [2.0, 3.0, 3.0, 1.0], "place": 2}
 
 
+def test_automatic_weights_are_the_same_on_all_ranks(folder: Path) -> None:
+    """Means of the ranks: losses 2, then 3, and terms of 1.5."""
+    end = ended(folder, "shares")
+    assert end.codes == [0, 0]
+    assert end.found[0] == end.found[1], "weights and the state that a training is resumed from"
+    first, second = end.found[0]["weights"]
+    assert first == pytest.approx(0.5 * 2 / 1.5)
+    assert second == pytest.approx(0.5 * (0.99 * 2 + 3) / 1.99 / 1.5)
+
+
 def test_slurm_is_translated_for_the_engine(folder: Path) -> None:
     end = ended(folder, "through_slurm")
     assert end.codes == [7, 7]

@@ -21,7 +21,7 @@ TRAIN: dict[str, Any] = {
     "epochs": 3, "batch": 8, "nbs": 20, "mosaic": 1.0, "close_mosaic": 1, "warmup_epochs": 1.0,
 }  # fmt: skip
 METHODS: dict[str, dict[str, Any]] = {
-    "logit": {"schedule": {"warmup_epochs": 1}}, "fitnet": {"schedule": {"until_epoch": 2}},
+    "logit": {"schedule": {"warmup_epochs": 1}, "weight": "auto"}, "fitnet": {"schedule": {"until_epoch": 2}},
 }  # fmt: skip
 
 _server = multiprocessing.get_context("forkserver")

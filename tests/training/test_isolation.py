@@ -9,21 +9,22 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from edgekd.distill.frozen import Frozen
 from edgekd.training.distillation import DistillationModule
 from edgekd.training.engines.build import make_trainer
 from edgekd.training.fit import fit
 from edgekd.training.teacher import Teacher
 from tests.training.helpers import SAME_CLASSES, detector, methods, plan
 
-# Maps with adapters, a schedule, head outputs: everything a distiller may hold on to.
-METHODS = methods(fitnet={}, cwd={}, logit={}, ld={})
+# Maps with adapters, head outputs, parts of the teacher that gradients pass: everything a distiller may hold on to.
+METHODS = methods(fitnet={}, cwd={}, logit={}, ld={}, crosskd={})
 EVENTS = (
     "on_train_start", "on_train_epoch_start", "on_train_batch_start", "on_train_batch_end", "on_train_epoch_end",
     "on_val_start", "on_val_end", "on_fit_epoch_end", "on_train_end",
@@ -83,6 +84,18 @@ def holds(content: Any, module: nn.Module) -> list[str]:
     ]
 
 
+class Kept(Frozen):
+    """A frozen part that remembers what it was."""
+
+    made: ClassVar[list[Kept]] = []
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(module)
+        self.module = self._module
+        self.before = {name: value.clone() for name, value in self.module.state_dict().items()}
+        self.made.append(self)
+
+
 @dataclass
 class Watched:
     """One epoch of training, looked at from inside."""
@@ -91,6 +104,7 @@ class Watched:
     teacher: Teacher
     before: dict[str, Tensor]
     folder: Path
+    parts: list[Kept] = field(default_factory=list)
     modes: list[bool] = field(default_factory=list)
 
     @property
@@ -107,8 +121,9 @@ class Watched:
 
     @property
     def hidden(self) -> set[int]:
-        """Where the teacher's own tensors are in memory."""
-        return places([*self.secret.parameters(), *self.secret.buffers()])
+        """Where the teacher's own tensors are in memory, and those of its parts that a method calls."""
+        held = (self.secret, *(part.module for part in self.parts))
+        return places(value for module in held for value in (*module.parameters(), *module.buffers()))
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +135,7 @@ def watched(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Watc
 
     def made(*given: Any) -> Any:
         trainer = make_trainer(*given)
-        seen.append(Watched(trainer, holder, before, folder))
+        seen.append(Watched(trainer, holder, before, folder, Kept.made))
         for event in EVENTS:
             trainer.add_callback(event, note)
         trainer.add_callback("on_train_epoch_start", keep)
@@ -137,6 +152,7 @@ def watched(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Watc
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgekd.training.fit.make_trainer", made)
+        patch.setattr("edgekd.distill.contract.Frozen", Kept)
         fit(plan(tiny_digits, distillers=METHODS, epochs=2), {"teacher": holder}, folder, "student")
     return seen[0]
 
@@ -157,6 +173,18 @@ def test_its_batch_norms_and_weights_are_as_before(watched: Watched) -> None:
 
 def test_it_has_no_gradients(watched: Watched) -> None:
     assert all(value.grad is None and not value.requires_grad for value in watched.secret.parameters())
+
+
+def test_parts_that_a_method_calls_never_change(watched: Watched) -> None:
+    """The last layers of its head, of both kinds of predictions at each level; gradients went through them."""
+    assert len(watched.parts) == 6
+    for part in watched.parts:
+        after = part.module.state_dict()
+        assert after and [name for name, value in part.before.items() if not torch.equal(value, after[name])] == []
+        assert not any(one.training for one in part.module.modules())
+        assert all(value.grad is None and not value.requires_grad for value in part.module.parameters())
+    adapters = [value for name, value in watched.module.distillers.named_parameters() if name.startswith("4.")]
+    assert watched.trainer.optimizer.state[adapters[0]], "what lies before them was trained"
 
 
 def test_the_optimiser_has_student_and_adapters_only(watched: Watched) -> None:

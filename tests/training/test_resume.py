@@ -254,6 +254,8 @@ def test_distillation_is_part_of_the_state(tiny_digits: Path, tmp_path: Path, mo
     adapters = [name for name in model if name.startswith("distillers.")]
     assert adapters
     assert progress["step"] == BATCHES + 1
+    assert list(progress["weights"]) == ["logit"], "the averages of an automatic weight"
+    assert len(progress["weights"]["logit"]["averages"]) == 2
     assert {row["term"] for row in progress["balance"]["rows"]} == {
         "detection", "logit.class", "fitnet.feature",
     }  # fmt: skip

@@ -23,6 +23,8 @@ from edgekd import ranks
 from edgekd.cores import own_cores
 from edgekd.openmp import bound_waiting
 
+SETTINGS_FOLDER = "YOLO_CONFIG_DIR"  # environment variable: where the engine keeps its settings file
+
 
 def guard(config_dir: Path | None = None) -> None:
     """Prepare the process for `import ultralytics`.
@@ -37,9 +39,9 @@ def guard(config_dir: Path | None = None) -> None:
     os.environ.setdefault("YOLO_VERBOSE", "false")
     bound_waiting()
     os.environ.setdefault("OMP_NUM_THREADS", str(own_cores()))  # the engine would choose 1
-    if "YOLO_CONFIG_DIR" not in os.environ:
-        os.environ["YOLO_CONFIG_DIR"] = str(config_dir or _temporary_config())
-    Path(os.environ["YOLO_CONFIG_DIR"]).mkdir(parents=True, exist_ok=True)
+    if SETTINGS_FOLDER not in os.environ:
+        os.environ[SETTINGS_FOLDER] = str(config_dir or _temporary_config())
+    Path(os.environ[SETTINGS_FOLDER]).mkdir(parents=True, exist_ok=True)
     if config_dir is not None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(config_dir / "inductor"))
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # the data set is checked already

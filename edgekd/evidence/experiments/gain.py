@@ -15,6 +15,7 @@ from edgekd.evidence.contract import Experiment, Setting, Work, register
 from edgekd.evidence.experiments.places import ENGINE, TEACHER, trained_on, versions
 from edgekd.evidence.gain_rows import How, Models, accuracy, with_engine, with_methods
 from edgekd.evidence.shipped import CLASSES, MODEL, QUICKSTART, arguments, quickstart_methods, weights
+from edgekd.training.engines.process import SETTINGS_FOLDER
 
 NAME = "gain"
 ROWS = ("control", "quickstart", "distill_model")
@@ -92,7 +93,7 @@ def _row(job: tuple[str, int], how: How, size_px: int, folder: Path) -> dict[str
     name, seed = job
     place = folder / f"{name}-{seed}"
     place.mkdir()
-    os.environ["YOLO_CONFIG_DIR"] = str(place / "settings")
+    os.environ[SETTINGS_FOLDER] = str(place / "settings")
     try:
         watch = Stopwatch()
         trained = (

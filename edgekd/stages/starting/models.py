@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgekd.detectors import families
 from edgekd.detectors.contract import Asked, Detector
-from edgekd.detectors.spec import Spec
+from edgekd.detectors.spec import DenseHead, Spec
 from edgekd.distill.contract import distiller_names, distiller_type
 from edgekd.recipe.presets import load_preset
 from edgekd.stages.models import RunDetectors, method_problems
@@ -31,9 +31,9 @@ def student_for(teacher: Detector) -> str:
     """The smallest usual model of the teacher's series; of a teacher as small, or of no series, another one."""
     found = model_of(teacher)
     series, size = _split(found) if found else ("", "")
-    if not series or not _is_trained(series) or size not in _SIZES:
+    if not series or not _learns_from_few(teacher.spec, found) or size not in _SIZES:
         return _USUAL
-    names = families.family(teacher.spec.family).models()
+    names = families.student_models(teacher.spec.family)
     for small in ("n", "tiny", "p"):
         name = next((one for one in names if _split(one) == (series, small)), None)
         if name is not None and _SIZES.index(small) < _SIZES.index(size):
@@ -84,6 +84,6 @@ def _split(model: str) -> tuple[str, str]:
     return model[: len(model) - len(size)], size
 
 
-def _is_trained(series: str) -> bool:
-    """Whether students of the series learn well from few images: transformers want more, torchvision's only teach."""
-    return series.startswith(("yolo", "rtmdet"))
+def _learns_from_few(spec: Spec, model: str | None) -> bool:
+    """Whether students of the series learn well from few images: those with queries want more, and some only teach."""
+    return isinstance(spec.head, DenseHead) and not families.only_teaches(spec.family, str(model))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgekd.detectors.ultralytics.guard import guard
+from edgekd.detectors.ultralytics.guard import SETTINGS_FOLDER, guard
+
+__all__ = ["PACKAGES", "SETTINGS_FOLDER", "prepare"]
 
 PACKAGES = ("torch", "ultralytics")  # whose versions decide what a training gives, whatever is trained
 
