@@ -15,6 +15,7 @@ from edgekd.plain import listed, value
 from edgekd.recipe.yaml_text import read_mapping
 
 SPLITS = ("train", "val", "test")
+_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 MOST_CLASSES, MOST_CHANNELS = 30_000, 64
 
 
@@ -96,8 +97,7 @@ def _sources(
         root_given = "."
     roots = [(folder / root_given).resolve() for folder in (path.parent, base)]
     root = next((folder for folder in roots if folder.is_dir()), roots[0])
-    if "val" not in content and "validation" in content:
-        content = {**content, "val": content["validation"]}
+    content = _with_usual_names(content)
     sources: dict[str, tuple[Path, ...]] = {}
     for split in SPLITS:
         given = content.get(split)
@@ -117,6 +117,13 @@ def _sources(
         sources[split] = found
         faults.extend(f"{split}: {source} does not exist; correct the path" for source in missing)
     return sources
+
+
+def _with_usual_names(content: dict[str, Any]) -> dict[str, Any]:
+    """Splits under the names used here, where they stand under others: CVAT writes `Train:` and `Validation:`."""
+    known = {str(key).lower(): given for key, given in reversed(content.items())}
+    usual = {split: next((name for name in names if name in known), None) for split, names in _NAMES.items()}
+    return {**{split: known[name] for split, name in usual.items() if name is not None}, **content}
 
 
 def _resolved(root: Path, entry: str) -> Path:
