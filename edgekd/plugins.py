@@ -48,8 +48,13 @@ def load(group: Group) -> tuple[object, ...]:
         try:
             loaded.append(entry.load())
         except (Exception, SystemExit) as error:  # whatever a package does when it is imported
-            say(f"warning: plugin '{entry.name}' of package {_package(entry)} is left out: {_reason(error)}")
+            left_out(f"plugin '{entry.name}' of package {_package(entry)}", error)
     return tuple(loaded)
+
+
+def left_out(what: str, error: BaseException) -> None:
+    """Warn, once a process, that something of another package does not work, and that edgekd goes on without it."""
+    _say_once(f"warning: {what} is left out: {_reason(error)}")
 
 
 def folders(kind: str) -> list[Path]:
@@ -62,6 +67,16 @@ def folders(kind: str) -> list[Path]:
 def package_of(member: type) -> str:
     """The package that a class comes from."""
     return member.__module__.partition(".")[0]
+
+
+def is_foreign(member: type) -> bool:
+    """Whether a class is of another package than edgekd."""
+    return package_of(member) != __name__.partition(".")[0]
+
+
+@cache
+def _say_once(text: str) -> None:
+    say(text)
 
 
 def _package(entry: EntryPoint) -> str:

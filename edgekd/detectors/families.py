@@ -15,7 +15,10 @@ _REGISTRY: dict[str, Family] = {}
 
 
 def register(family: Family) -> None:
-    """Make a family known. A second registration under one name raises."""
+    """Make a family known. One that lacks a member raises, and so does a second registration under one name."""
+    lacking = [name for name in _members(Family) if not hasattr(family, name)]
+    if lacking:
+        raise TypeError(f"family {getattr(family, 'name', family)!r} lacks {', '.join(lacking)}, see Family")
     if family.name in _REGISTRY:
         raise ValueError(f"family '{family.name}' is registered twice: {_REGISTRY[family.name]!r} and {family!r}")
     _REGISTRY[family.name] = family
@@ -55,7 +58,7 @@ def meant(model: str | None, weights: Path | None) -> str | None:
 
     Weights that none accepts are the first family's, which tells what is wrong with them.
     """
-    found = next((name for name in family_names() if _REGISTRY[name].accepts(model, weights)), None)
+    found = next((name for name in family_names() if _accepts(name, model, weights)), None)
     return _BUILT_IN[0] if found is None and model is None and weights is not None else found
 
 
@@ -86,8 +89,7 @@ def trainable(detector: Detector, where: str) -> Trainable:
     """
     if isinstance(detector, Trainable):
         return detector
-    members = [name for name in (*vars(Trainable), *vars(Detector)) if not name.startswith("_")]
-    lacking = [name for name in members if not hasattr(detector, name)]
+    lacking = [name for name in (*_members(Trainable), *_members(Detector)) if not hasattr(detector, name)]
     if hasattr(detector, "training_pass"):
         raise InputError(
             f"{where}: family {detector.spec.family} lacks {', '.join(lacking)}, which edgekd asks of students; update "
@@ -97,6 +99,22 @@ def trainable(detector: Detector, where: str) -> Trainable:
         f"{where}: {detector.spec.name} of family {detector.spec.family} can teach, but not be trained; "
         "use it as the teacher, and a model of another family as the student"
     )
+
+
+def _members(protocol: type) -> list[str]:
+    """What a protocol asks for by name, attributes first."""
+    return [name for name in dict.fromkeys((*protocol.__annotations__, *vars(protocol))) if not name.startswith("_")]
+
+
+def _accepts(name: str, model: str | None, weights: Path | None) -> bool:
+    """Whether the family does; one of another package that fails at the question does not, and that is told once."""
+    try:
+        return _REGISTRY[name].accepts(model, weights)
+    except Exception as error:
+        if name in _BUILT_IN:
+            raise
+        plugins.left_out(f"family '{name}' of package {plugins.package_of(type(_REGISTRY[name]))}", error)
+        return False
 
 
 def _refused(asked: Asked) -> InputError:

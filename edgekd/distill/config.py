@@ -97,7 +97,10 @@ class DistillerConfig(BaseModel):
         "loss",
         description="with 'weight: auto': share of the detection loss, or of its gradient at the student",
     )
-    schedule: Schedule = Schedule()
+    schedule: Schedule = Field(
+        Schedule(),
+        description="of the weight: warmup_epochs, decay to final, and until_epoch or until_share where it ends",
+    )
 
     @model_validator(mode="after")
     def _share_of_auto(self) -> DistillerConfig:
@@ -126,14 +129,16 @@ class FeatureConfig(DistillerConfig):
     `taps` names a role (`neck`, `backbone`, ...) or lists roles and module paths; levels are matched by stride.
     """
 
-    taps: Taps = "neck"
+    taps: Taps = Field("neck", description="a role or module paths; levels are matched by stride")
     teacher_taps: Taps | None = Field(default=None, description="where they differ from the student's")
 
 
 class StandardisedConfig(FeatureConfig):
     """Keys of feature methods that may standardise both sides first: a BatchNorm without parameters, per channel."""
 
-    normalise: Literal["none", "channel"] = "none"
+    normalise: Literal["none", "channel"] = Field(
+        "none", description="channel: both sides are standardised per channel first"
+    )
     per_image_below: int = Field(8, ge=0, description="batches smaller than this are normalised per image")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from edgekd import plugins
@@ -246,11 +247,23 @@ Method = TypeVar("Method", bound=Distiller)
 
 
 def register(name: str) -> Callable[[type[Method]], type[Method]]:
-    """Class decorator that makes a method known to recipes. A second registration under one name raises."""
+    """Class decorator that makes a method known to recipes.
+
+    One that cannot be listed raises, whoever wrote it, and so does a second registration under one name.
+    """
 
     def add(cls: type[Method]) -> type[Method]:
         if name in _REGISTRY:
             raise ValueError(f"distiller '{name}' is registered twice: {_REGISTRY[name]} and {cls}")
+        if not isinstance(getattr(cls, "card", None), Card):
+            raise TypeError(f"distiller '{name}' has no card; write card = Card(about=..., title=..., ...)")
+        if not issubclass(getattr(cls, "config_type", object), DistillerConfig):
+            raise TypeError(f"distiller '{name}' has no config_type; name a subclass of DistillerConfig")
+        try:
+            cls.config_type.model_validate({})
+        except ValidationError as error:
+            keys = ", ".join(".".join(map(str, problem["loc"])) for problem in error.errors()) or str(error)
+            raise TypeError(f"distiller '{name}' has keys without a valid default: {keys}") from error
         cls.name = name
         _REGISTRY[name] = cls
         return cls

@@ -15,7 +15,9 @@ class MKDConfig(StandardisedConfig):
     """Keys of every part of MKD, and of all together."""
 
     weight: Weight = Field(1.0, description="factor on the sum over levels; the paper's alpha")
-    normalise: Literal["none", "channel"] = "channel"
+    normalise: Literal["none", "channel"] = Field(
+        "channel", description="channel: both sides are standardised per channel first"
+    )
 
 
 def aligned_levels(pair: Pair, config: MKDConfig, method: str) -> Levels:

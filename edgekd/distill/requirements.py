@@ -88,7 +88,8 @@ def all_classes_known(pair: Pair) -> str | None:
     if not unknown:
         return None
     return (
-        f"needs a teacher that knows all classes of the data; teacher {pair.teacher.name} does not know {some(unknown)}"
+        f"needs a teacher that knows all classes of the data; the data has {some(pair.class_names)}, "
+        f"teacher {pair.teacher.name} does not know {some(unknown)}"
     )
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, TypeVar
 
+from edgekd import plugins
 from edgekd.agent.protocol import AgentError
 from edgekd.agent.runtimes import runtime_class, runtime_names
 from edgekd.devices import catalog, transports
 from edgekd.devices.contract import DeviceSpec
+from edgekd.errors import InputError
 from edgekd.export.contract import step
 from edgekd.export.targets import load_target
 from edgekd.recipe.lookup import available
+
+Read = TypeVar("Read")
 
 
 def list_targets() -> list[dict[str, Any]]:
@@ -19,8 +24,7 @@ def list_targets() -> list[dict[str, Any]]:
     `untested` has for each step a word of the place -> what was never executed there, as far as the code says.
     """
     rows = []
-    for name in sorted(available("export")):
-        spec = load_target(name, {}, name)
+    for name, spec in _read("export", lambda name: load_target(name, {}, name)):
         steps = [step(one) for one in spec.steps]
         lacking = [reason for one in steps if (reason := one.missing())]
         rows.append({
@@ -72,7 +76,6 @@ def _cannot_run(runtime: str) -> list[str]:
 
 def list_devices() -> list[dict[str, Any]]:
     """One row per YAML file in `devices/`."""
-    specs = [catalog.load(name) for name in sorted(available("devices"))]
     return [
         {
             "device": spec.name,
@@ -80,8 +83,24 @@ def list_devices() -> list[dict[str, Any]]:
             "where": _where(spec),
             "runtimes": list(spec.runtimes),
         }
-        for spec in specs
+        for _, spec in _read("devices", catalog.load)
     ]
+
+
+def _read(kind: Literal["export", "devices"], load: Callable[[str], Read]) -> Iterator[tuple[str, Read]]:
+    """Every file of a kind, by name. A faulty one of another package is told and left out.
+
+    Raises:
+        InputError: a faulty one of the user's.
+    """
+    theirs = plugins.folders(kind)
+    for name, path in sorted(available(kind).items()):
+        try:
+            yield name, load(name)
+        except InputError as error:
+            if not any(path.is_relative_to(folder) for folder in theirs):
+                raise
+            plugins.left_out(f"{path.name} of package {path.parent.parent.name}", error)
 
 
 def _where(spec: DeviceSpec) -> str:

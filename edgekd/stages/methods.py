@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from edgekd.distill.config import DistillerConfig, FeatureConfig
 from edgekd.distill.contract import Distiller, distiller_names, distiller_type
+from edgekd.distill.reads import reads
 from edgekd.errors import InputError
 from edgekd.plugins import package_of
 from edgekd.recipe.lookup import SUFFIXES, find
@@ -19,6 +20,12 @@ from edgekd.stages.binding import bind_recipe
 from edgekd.stages.context import Context
 from edgekd.stages.distillers import bind_method, near_preset
 from edgekd.stages.models import method_problems
+
+# What a card says for people where a method has nothing there; what is not named is left out.
+_NOTHING = {
+    "weight published at": "none; the default is our own", "needs": "nothing that only some pairs have",
+    "reads of the student": "nothing", "reads of the teacher": "nothing",
+}  # fmt: skip
 
 
 def list_methods() -> list[dict[str, Any]]:
@@ -93,26 +100,25 @@ def method_card(name: str) -> dict[str, Any]:
         InputError: there is no such method.
     """
     kind = _kind(name)
-    card = kind.card
+    card, read = kind.card, reads(kind) or {side: ["what its pair decides"] for side in ("student", "teacher")}
     return {
         "method": name, "about": card.about, "title": card.title, "venue": card.venue, "arxiv": card.arxiv,
         "code": card.code, "level": card.level, "published gain": card.gain,
         "weight published at": card.weight_at, "package": package_of(kind),
         "needs": [_sentence(requirement.__doc__) for requirement in kind.requires],
+        "reads of the student": read["student"], "reads of the teacher": read["teacher"],
         "steers the student's loss": kind.guides, "trains apart from the student": sorted(kind.auxiliary),
+        "is prepared before any student": kind.prepares, "looks at all train images": kind.surveys,
         "keys": _keys(kind.config_type),
     }  # fmt: skip
 
 
 def shown_card(card: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:
     """Lines for people, and the table of keys."""
-    facts = {key: value for key, value in card.items() if key not in ("method", "about", "keys") and value}
+    facts = {key: card[key] or _NOTHING.get(key) for key in card if key not in ("method", "about", "keys")}
     lines = [f"{card['method']}: {card['about']}", ""]
-    lines += [f"{key}: {'; '.join(value) if isinstance(value, list) else value}" for key, value in facts.items()]
-    keys = [
-        {**row, "default": "" if row["default"] is None else row["default"], "allowed": ", ".join(row["allowed"])}
-        for row in card["keys"]
-    ]
+    lines += [f"{key}: {_fact(value)}" for key, value in facts.items() if value]
+    keys = [{**row, "default": _default(row["default"]), "allowed": ", ".join(row["allowed"])} for row in card["keys"]]
     return [*lines, ""], keys
 
 
@@ -157,7 +163,7 @@ def _keys(config: type[DistillerConfig]) -> list[dict[str, Any]]:
     return [
         {
             "key": key,
-            "default": None if key == "schedule" else defaults[key],
+            "default": defaults[key],
             "allowed": list(get_args(field.annotation)) if _is_choice(field.annotation) else [],
             "about": field.description or "",
         }
@@ -167,6 +173,17 @@ def _keys(config: type[DistillerConfig]) -> list[dict[str, Any]]:
 
 def _is_choice(annotation: Any) -> bool:
     return bool(get_args(annotation)) and all(isinstance(choice, str) for choice in get_args(annotation))
+
+
+def _fact(value: Any) -> str:
+    return "; ".join(value) if isinstance(value, list) else "yes" if value is True else str(value)
+
+
+def _default(value: Any) -> Any:
+    """Of a key, for people."""
+    if isinstance(value, dict):  # a schedule
+        return ", ".join(f"{key}={part}" for key, part in value.items() if part is not None)
+    return ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else value
 
 
 def _sentence(text: str | None) -> str:

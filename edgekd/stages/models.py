@@ -13,7 +13,7 @@ from edgekd.detectors.class_matching import ClassMatch
 from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.detectors.inheriting import inherited
 from edgekd.detectors.spec import Branch, DetectionsHead, Spec
-from edgekd.distill.adapters import named_paths
+from edgekd.distill.adapters import find_taps, named_paths
 from edgekd.distill.config import EMA, MAIN, DistillerConfig, FeatureConfig
 from edgekd.distill.contract import Pair, distiller_type
 from edgekd.distill.frozen import no_parts
@@ -21,6 +21,8 @@ from edgekd.distill.requirements import unmet
 from edgekd.errors import EdgekdError, InputError, unknown
 from edgekd.export import foresee
 from edgekd.export.targets import check_size
+from edgekd.plain import line
+from edgekd.plugins import is_foreign, package_of
 from edgekd.stages.binding import Bound
 from edgekd.stages.fitting import instead_of, unreadable
 from edgekd.stages.opened import require_channels, require_model, require_trainable
@@ -179,11 +181,17 @@ def method_problems(pair: RunDetectors, name: str, config: DistillerConfig | Non
     config = config or kind.config_type.model_validate({})
     side, sides = pair.teachers[config.teacher], pair.of_methods(config.teacher)
     reasons = [f"{name} {reason}" for reason in unmet(kind.requires, sides)]
-    if not reasons:
+    if reasons:
+        reasons += _unknown_taps(name, config, sides)
+    else:
         try:
             part = kind(config, sides)
         except EdgekdError as error:
             reasons = list(error.problems)
+        except Exception as error:
+            if not is_foreign(kind):
+                raise
+            reasons = [f"{name} of package {package_of(kind)} fails: {type(error).__name__}: {line(str(error))}"]
         else:
             reasons = [f"{name} {reason}" for reason in unreadable(side.runtime, part, side.detector.spec)]
     if reasons and isinstance(sides.teacher.head, DetectionsHead):
@@ -192,6 +200,21 @@ def method_problems(pair: RunDetectors, name: str, config: DistillerConfig | Non
             "them as labels (data.unlabelled), or another teacher for this method"
         ]
     return reasons
+
+
+def _unknown_taps(name: str, config: DistillerConfig, pair: Pair) -> list[str]:
+    """Taps that one of the sides does not have, of a method that cannot be built for other reasons."""
+    if not isinstance(config, FeatureConfig):
+        return []
+    problems: list[str] = []
+    for side, spec, taps in (
+        ("student", pair.student, config.taps), ("teacher", pair.teacher, config.teacher_taps or config.taps),
+    ):  # fmt: skip
+        try:
+            find_taps(side, spec, taps, name)
+        except InputError as error:
+            problems += error.problems
+    return problems
 
 
 def check_runtime(bound: Bound) -> None:

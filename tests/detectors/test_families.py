@@ -31,6 +31,34 @@ def test_a_second_one_of_the_same_name_is_refused() -> None:
         families.register(ToyFamily())
 
 
+def test_one_that_lacks_a_member_is_refused() -> None:
+    class Old:
+        name, student_files, train_defaults, style = "old", (), {}, None
+
+        def models(self) -> list[str]:
+            return []
+
+    with pytest.raises(TypeError, match="family 'old' lacks packages, missing, accepts, open, differing, see Family"):
+        families.register(Old())  # type: ignore[arg-type]
+
+
+def test_one_of_another_package_that_fails_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Failing(ToyFamily):
+        name = "failing"
+
+        def accepts(self, model: str | None, weights_path: Path | None) -> bool:
+            raise AttributeError("no suffix")
+
+    families.family_names()
+    monkeypatch.setattr(families, "_REGISTRY", {"failing": Failing(), **families._REGISTRY})
+    assert [families.meant("no-such-model", None) for _ in range(2)] == [None, None]
+    assert capsys.readouterr().err.splitlines() == [
+        "warning: family 'failing' of package tests is left out: AttributeError: no suffix"
+    ]
+
+
 def test_one_that_there_is_not() -> None:
     with pytest.raises(KeyError) as caught:
         families.family("ultralitics")

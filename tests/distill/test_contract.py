@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 from copy import deepcopy
+from itertools import product
 from typing import Any
 
 import pytest
@@ -12,14 +13,23 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from edgekd.detectors.spec import DenseHead, QueryHead
+from edgekd.detectors.spec import DenseHead, DetectionsHead, QueryHead, RegionHead
+from edgekd.distill import requirements
 from edgekd.distill.config import DistillerConfig, Schedule
-from edgekd.distill.contract import Distiller, Requirement, distiller_names, distiller_type, register
+from edgekd.distill.contract import Card, Distiller, Requirement, distiller_names, distiller_type, register
 from edgekd.distill.frozen import Frozen
 from edgekd.distill.points import SharedPoints
 from edgekd.distill.requirements import dense_heads, dense_teacher, shared_classes, shared_points, unmet
 
 from .helpers import pair_of, random_output, spec
+
+CARD = Card(about="x", title="x", venue="x", level="neck")
+
+
+class Demanding(DistillerConfig):
+    """A key that every recipe would have to name."""
+
+    tau: float
 
 
 @pytest.mark.parametrize(
@@ -100,6 +110,21 @@ def test_second_registration_raises_and_changes_nothing() -> None:
     assert distiller_type("fitnet") is first
 
 
+@pytest.mark.parametrize(
+    ("members", "fault"),
+    [
+        ({"config_type": DistillerConfig}, "distiller 'mine' has no card; write card = Card"),
+        ({"card": CARD}, "distiller 'mine' has no config_type; name a subclass of DistillerConfig"),
+        ({"card": CARD, "config_type": dict}, "distiller 'mine' has no config_type"),
+        ({"card": CARD, "config_type": Demanding}, "distiller 'mine' has keys without a valid default: tau"),
+    ],
+)
+def test_a_method_that_could_not_be_listed_is_not_registered(members: dict[str, Any], fault: str) -> None:
+    with pytest.raises(TypeError, match=fault):
+        register("mine")(type("Mine", (Distiller,), members))
+    assert "mine" not in distiller_names()
+
+
 def of(name: str) -> tuple[Requirement, ...]:
     return distiller_type(name).requires
 
@@ -167,6 +192,30 @@ DETR = QueryHead(layers=6, queries=300, width=256)
 )
 def test_unmet_names_both_sides(requirement: Requirement, changes: dict[str, Any], reason: str) -> None:
     assert unmet((requirement,), pair_of(spec("yolo11n"), spec("other", **changes))) == [reason]
+
+
+def test_every_reason_names_both_sides() -> None:
+    """The student's side is the student, or the data whose classes it learns."""
+    heads = (
+        DenseHead((8, 16, 32), bins=16), DenseHead((8, 16), 0.0), DenseHead((64,), anchors_per_cell=9), DETR,
+        QueryHead(layers=3, queries=5, width=8, strides=(8,), gives=("memory",)), RegionHead(4), DetectionsHead(),
+    )  # fmt: skip
+    asked = [
+        one for name, one in vars(requirements).items() if signature_of(one) == {"pair": "Pair", "return": "str | None"}
+    ]
+    assert len(asked) > 15
+    told = set()
+    for ours, theirs, known in product(heads, heads, (("one", "two", "three"), ("one",), ("cat",))):
+        pair = pair_of(spec("smaller", head=ours), spec("larger", head=theirs, class_names=known))
+        for one in asked:
+            if reason := one(pair):
+                assert "larger" in reason and ("smaller" in reason or "the data has one, two, three" in reason), reason
+                told.add(one)
+    assert set(asked) - told == {requirements.lasting_teacher}, "which is of the student's own average"
+
+
+def signature_of(member: object) -> dict[str, object]:
+    return getattr(member, "__annotations__", {})
 
 
 def test_all_reasons_are_told_at_once() -> None:

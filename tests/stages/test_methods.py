@@ -25,6 +25,11 @@ def test_every_method_has_a_card() -> None:
         lines, keys = shown_card(method_card(name))
         assert lines[0] == f"{name}: {card.about}"
         assert keys[0]["key"] == "weight" and {"schedule"} < {row["key"] for row in keys}
+        assert [row["key"] for row in keys if not row["about"]] == []
+        shown = {line.partition(":")[0] for line in lines[2:]}
+        always = ("title", "venue", "level", "needs", "reads of the student", "reads of the teacher", "published gain")
+        assert shown >= {*always, "weight published at", "package"}
+        assert "what its pair decides" not in "".join(lines), "each serves one of two plain pairs"
 
 
 def test_the_card_of_ld() -> None:
@@ -38,11 +43,26 @@ def test_the_card_of_ld() -> None:
         "Both heads predict at the same points, as often at each, on one level at least",
         "The teacher knows at least one class of the data set",
     ]
+    assert card["reads of the student"] == ["boxes"]
+    assert card["reads of the teacher"] == ["boxes", "class_logits"]
+    assert "weight published at: none; the default is our own" in shown_card(card)[0]
     region = next(row for row in card["keys"] if row["key"] == "region")
     assert (region["default"], region["allowed"]) == ("confidence", ["confidence", "foreground"])
     json.dumps(card)
     shown = next(row for row in shown_card(card)[1] if row["key"] == "region")
     assert (shown["default"], shown["allowed"]) == ("confidence", "confidence, foreground")
+
+
+def test_a_card_says_what_a_method_does_beside_its_terms() -> None:
+    lines, keys = shown_card(method_card("gkd"))
+    assert "reads of the student: taps neck" in lines and "looks at all train images: yes" in lines
+    schedule = next(row for row in keys if row["key"] == "schedule")
+    assert schedule["default"] == "warmup_epochs=0.0, decay=linear, final=0.0"
+    taps = next(row for row in keys if row["key"] == "taps")
+    assert (taps["default"], taps["about"]) == ("neck", "a role or module paths; levels are matched by stride")
+    assert "is prepared before any student: yes" in shown_card(method_card("unikd"))[0]
+    assert "steers the student's loss: yes" in shown_card(method_card("lad"))[0]
+    assert "trains apart from the student: discriminator" in shown_card(method_card("gankd"))[0]
 
 
 def test_presets_are_listed_and_shown() -> None:

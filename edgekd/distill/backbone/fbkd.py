@@ -51,7 +51,7 @@ class FBKDConfig(FeatureConfig):
     pooled: float = Field(2e-2, ge=0, description="factor on differences of pooled maps")
     relation: float = Field(4e-4, ge=0, description="factor on differences behind the non-local blocks")
     temperature: float = Field(0.5, gt=0, description="of the attention")
-    reduction: Reduction = "norm"
+    reduction: Reduction = Field("norm", description="of differences: their L2 norm, or the mean of their squares")
 
 
 @fp32_island

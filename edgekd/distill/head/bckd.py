@@ -37,8 +37,8 @@ from edgekd.distill.requirements import dense_heads, shared_classes, shared_poin
 class BCKDConfig(DistillerConfig):
     """Keys of `bckd`."""
 
-    class_weight: float = Field(1.0, ge=0)
-    box_weight: float = Field(4.0, ge=0)
+    class_weight: float = Field(1.0, ge=0, description="factor on class scores")
+    box_weight: float = Field(4.0, ge=0, description="factor on boxes")
     beta: float = Field(1.0, ge=1, le=4, description="power of the disagreement")
 
 

@@ -38,7 +38,7 @@ class DKDConfig(DistillerConfig):
 
     alpha: float = Field(1.0, ge=0, le=100, description="factor on the target class")
     beta: float = Field(0.25, ge=0, le=100, description="factor on the other classes; up to 8 in classification")
-    temperature: float = Field(1.0, gt=0, le=100)
+    temperature: float = Field(1.0, gt=0, le=100, description="of the class distributions")
 
 
 @fp32_island

@@ -46,7 +46,7 @@ class LDConfig(DistillerConfig):
     """Keys of `ld`."""
 
     weight: Weight = Field(1.0, description="factor; 1..4 at temperature 1, 0.05..0.5 at 10")
-    temperature: float = Field(1.0, gt=0, le=100)
+    temperature: float = Field(1.0, gt=0, le=100, description="of the box distributions")
     region: Literal["confidence", "foreground"] = Field(
         "confidence", description="where the teacher is confident, or only there inside ground-truth boxes"
     )

@@ -36,8 +36,8 @@ from edgekd.distill.requirements import all_classes_known, all_points_shared, de
 class SoLADConfig(DistillerConfig):
     """Keys of `solad`."""
 
-    class_weight: float = Field(2.0, ge=0)
-    box_weight: float = Field(1.3, ge=0)
+    class_weight: float = Field(2.0, ge=0, description="factor on soft classes")
+    box_weight: float = Field(1.3, ge=0, description="factor on boxes")
     gamma: float = Field(0.5, ge=0, le=4, description="of the focal factor on classes")
     min_iou: float = Field(0.5, ge=0, lt=1, description="the teacher's box counts above this IoU with an object")
 

@@ -40,11 +40,11 @@ from edgekd.distill.requirements import dense_heads, shared_classes, shared_poin
 class TADConfig(FeatureConfig):
     """Keys of `tad`."""
 
-    feature_weight: float = Field(4.0, ge=0)
+    feature_weight: float = Field(4.0, ge=0, description="factor on features under the bells")
     class_weight: float = Field(0.5, ge=0, description="factor on classes; 0.5 is the gain of YOLO's own class loss")
     box_weight: float = Field(7.5, ge=0, description="factor on boxes; 7.5 is the gain of YOLO's own box loss")
     sigma: float = Field(0.5, gt=0, le=10, description="of the bells, in sides of the box")
-    schedule: Schedule = Schedule(decay="linear", final=0.0)
+    schedule: Schedule = Field(Schedule(decay="linear", final=0.0), description="of the weight; it fades out")
 
 
 @fp32_island

@@ -40,7 +40,7 @@ class DeFeatConfig(FeatureConfig):
     boxes: Literal["by_size", "all"] = Field(
         "by_size", description="painted on the level that the box's size belongs to, or on all levels"
     )
-    adapter: Literal["conv3x3", "conv1x1"] = "conv3x3"
+    adapter: Literal["conv3x3", "conv1x1"] = Field("conv3x3", description="of the student's maps")
 
 
 @fp32_island

@@ -38,7 +38,7 @@ class FGFIConfig(FeatureConfig):
     weight: Weight = Field(0.01, description="factor on the mean over cells, which sums over channels")
     psi: float = Field(0.5, ge=0, lt=1, description="share of a box's best IoU from which a cell is imitated")
     anchor_scale: float = Field(8.0, gt=0, le=64, description="side of a square anchor, in strides")
-    adapter: Literal["conv3x3", "conv1x1"] = "conv3x3"
+    adapter: Literal["conv3x3", "conv1x1"] = Field("conv3x3", description="of the student's maps")
 
 
 def imitation_masks(

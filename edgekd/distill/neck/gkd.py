@@ -40,14 +40,14 @@ class GKDConfig(FeatureConfig):
     """Keys of `gkd`."""
 
     weight: Weight = Field(1.0, description="factor on all three terms")
-    schedule: Schedule = Schedule(decay="linear", final=0.0)
+    schedule: Schedule = Field(Schedule(decay="linear", final=0.0), description="of the weight; it fades out")
     relation: float = Field(5.0, ge=0, description="of the cosines with prototypes")
     object_weight: float = Field(1.0, ge=0, description="of the cells inside boxes")
     background_weight: float = Field(4.0, ge=0, description="of all other cells")
     prototypes: int = Field(10, ge=1, le=100, description="per class and level")
     instances: int = Field(800, ge=1, le=10_000, description="boxes per class that prototypes are chosen from")
     agreement: float = Field(10.0, ge=0, description="how much both sides' weights must agree in that choice")
-    adapter: Literal["conv3x3", "conv1x1"] = "conv3x3"
+    adapter: Literal["conv3x3", "conv1x1"] = Field("conv3x3", description="of the student's maps")
 
 
 @fp32_island

@@ -41,7 +41,7 @@ class MGDConfig(FeatureConfig):
 
     weight: Weight = Field(2e-5, description="factor on the sum over levels; 5e-7 for two-stage students")
     ratio: float = Field(0.65, ge=0, lt=1, description="share of positions that is hidden; 0.45 for two-stage students")
-    mask: Literal["spatial", "channel"] = "spatial"
+    mask: Literal["spatial", "channel"] = Field("spatial", description="whether positions or channels are hidden")
     width: int | None = Field(None, ge=1, description="channels inside the generator, where not the teacher's")
 
 

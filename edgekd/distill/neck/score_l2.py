@@ -36,7 +36,7 @@ class ScoreL2Config(FeatureConfig):
     """Keys of `score_l2`."""
 
     weight: Weight = Field(6.0, description="factor on the sum over levels; Ultralytics' 'dis'")
-    adapter: Literal["mlp", "conv1x1"] = "mlp"
+    adapter: Literal["mlp", "conv1x1"] = Field("mlp", description="of the student's maps")
 
 
 @fp32_island

@@ -44,5 +44,6 @@ def test_a_teacher_that_cannot_decide_for_the_student_is_refused(name: str) -> N
     assert unmet(distiller_type(name).requires, pair_of(student, teacher)) == [
         "needs all points of the student on the teacher; student yolo11n has strides 8, 16, 32 at offset 0.5, "
         "teacher other has strides 8, 16 at offset 0.5",
-        "needs a teacher that knows all classes of the data; teacher other does not know two",
+        "needs a teacher that knows all classes of the data; the data has one, two, three, "
+        "teacher other does not know two",
     ]
