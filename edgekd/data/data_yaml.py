@@ -127,10 +127,14 @@ def _with_usual_names(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _resolved(root: Path, entry: str) -> Path:
-    """Some exporters write `../train/images` for a folder beside the data.yaml; the training engine allows it."""
-    path = Path(os.path.normpath(root / entry))
-    beside = Path(os.path.normpath(root / entry.removeprefix("../")))
-    return beside if not path.exists() and beside.exists() else path
+    """What an entry means, where it leads nowhere as it is written.
+
+    Some exporters write `../train/images` for a folder beside the data.yaml; the training engine allows it. Of YOLOv5,
+    the `roboflow` package writes the folder's own name ahead, `street-1/train/images`.
+    """
+    names = (entry, entry.removeprefix("../"), entry.removeprefix(f"{root.name}/"))
+    paths = [Path(os.path.normpath(root / name)) for name in names]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def _keypoint_columns(content: dict[str, Any], faults: list[str]) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -24,7 +25,8 @@ PAGE = Path(__file__).parents[3] / "docs" / "from-labelling-tools.md"
 def image(path: Path) -> None:
     """32 px, unlike every other."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (32, 32), (len(str(path)), sum(path.name.encode()) % 256, 0)).save(path)
+    pattern = np.random.default_rng(list("/".join(path.parts[-4:]).encode())).integers(0, 256, (4, 4, 3), np.uint8)
+    Image.fromarray(pattern).resize((32, 32), Image.Resampling.NEAREST).save(path)
 
 
 def write(path: Path, text: str) -> None:
@@ -65,23 +67,26 @@ def shell(command: str, folder: Path) -> None:
     subprocess.run(["sh", "-e", "-c", command], cwd=folder, check=True, capture_output=True)
 
 
-def test_roboflow_yolo(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ahead", ["../", "street-1/"])
+def test_roboflow_yolo(ahead: str, tmp_path: Path) -> None:
     """As in public exports of 2025: paths begin with `../` and mean folders beside the data.yaml; `test` was not made.
 
-    Some images have boxes, others polygons.
+    Some images have boxes, others polygons. With the name of the folder ahead, as the `roboflow` package 1.7.3 rewrites
+    YOLOv5 exports that it downloads.
     """
+    folder = tmp_path / "street-1"
     for split in ("train", "valid"):
         for name, text in (("a", "0 0.5 0.5 0.5 0.5"), ("b", "0 0.25 0.25 0.75 0.25 0.75 0.5")):
-            image(tmp_path / split / "images" / f"{split}_{name}_jpg.rf.1a2b.jpg")
-            write(tmp_path / split / "labels" / f"{split}_{name}_jpg.rf.1a2b.txt", text)
-    head = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\nnc: 1\nnames: ['car']\n\n"
+            image(folder / split / "images" / f"{split}_{name}_jpg.rf.1a2b.jpg")
+            write(folder / split / "labels" / f"{split}_{name}_jpg.rf.1a2b.txt", text)
+    paths = f"train: {ahead}train/images\nval: {ahead}valid/images\ntest: {ahead}test/images\n\n"
     about = (
         "roboflow:\n  workspace: w\n  project: p\n  version: 1\n  license: CC BY 4.0\n  url: https://u/w/p/dataset/1"
     )
-    write(tmp_path / "data.yaml", head + about)
-    write(tmp_path / "README.dataset.txt", "of the project\n")
-    write(tmp_path / "README.roboflow.txt", "of the version\n")
-    found = look(tmp_path, "data.yaml")
+    write(folder / "data.yaml", f"{paths}nc: 1\nnames: ['car']\n\n{about}")
+    write(folder / "README.dataset.txt", "of the project\n")
+    write(folder / "README.roboflow.txt", "of the version\n")
+    found = look(folder, "data.yaml")
     assert found.class_names == ("car",)
     assert counts(found) == {"train": (2, 2), "val": (2, 2)}
     assert found.problems == ()
