@@ -1,7 +1,7 @@
 """Records of a COCO file: images and annotations, parsed, with every fault named by its id.
 
-Whole numbers may be written as floats (`96.0`); `iscrowd` is 0, 1, true or false, in quotes or not. Text in the place
-of an id or a coordinate is a fault. Crowd annotations are kept and marked.
+Whole numbers may be written as floats (`96.0`); `iscrowd` is 0, 1, true or false, in quotes or not; so may numbers of a
+bbox be, as Roboflow writes some. Text in the place of an id is a fault. Crowd annotations are kept and marked.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from edgekd.files import path_fault
 
 _LARGEST_EXACT = 2**53  # of whole numbers in a float
 _LARGEST_ID = 2**63
+_SLIGHT_TURN = 5.0  # degrees of a box that it hardly matters to
 
 
 def images_of(
@@ -144,6 +145,11 @@ class _AnnotationReader:
 
     def read(self, records: Sequence[Any]) -> None:
         in_shares = _in_shares(records)
+        if turned := sum(map(_is_turned, records)):
+            self._log.warn(
+                f"{self._split}: boxes that attributes.rotation turns (CVAT): {turned}; they are read unturned; "
+                "export oriented boxes, as docs/from-labelling-tools.md says"
+            )
         for index, record in enumerate(records):
             image_id = whole(field_of(record, "image_id"))
             number = whole(field_of(record, "id"))
@@ -189,14 +195,15 @@ class _AnnotationReader:
     def _box_fault(bbox: Any) -> tuple[str, str]:
         if not isinstance(bbox, list) or len(bbox) != 4:
             return problems.BROKEN_ANNOTATION, f"bbox {shown(bbox)} is not [x, y, width, height]"
-        if any(isinstance(value, str) or finite(value) is None for value in bbox):
+        if any(finite(value) is None for value in bbox):
             return problems.NOT_A_NUMBER, f"bbox {shown(bbox)}"
-        if min(bbox[2:]) < 0:
-            return problems.NEGATIVE_SIZE, f"{bbox[2]:g} x {bbox[3]:g}"
+        wide, tall = map(float, bbox[2:])
+        if min(wide, tall) < 0:
+            return problems.NEGATIVE_SIZE, f"{wide:g} x {tall:g}"
         return "", ""
 
 
-def _corners(bbox: Sequence[float]) -> Corners:
+def _corners(bbox: Sequence[float | str]) -> Corners:
     x, y, wide, tall = map(float, bbox)
     return x, y, x + wide, y + tall
 
@@ -209,13 +216,19 @@ def _flag(value: Any) -> bool | None:
     return None
 
 
+def _is_turned(record: Any) -> bool:
+    angle = field_of(field_of(record, "attributes"), "rotation")
+    degrees = None if isinstance(angle, str) else finite(angle)
+    return degrees is not None and _SLIGHT_TURN <= degrees % 180 <= 180 - _SLIGHT_TURN
+
+
 def _in_shares(records: Sequence[Any]) -> bool:
     """Whether all boxes of a file lie within the first pixel, which shares of 1 do and pixels do not."""
     broken = False
     for record in records:
         bbox = field_of(record, "bbox")
-        values = bbox if isinstance(bbox, list) else []
-        if any(isinstance(value, str) or (number := finite(value)) is None or not 0 <= number <= 1 for value in values):
+        values = [finite(value) for value in bbox] if isinstance(bbox, list) else []
+        if any(value is None or not 0 <= value <= 1 for value in values):
             return False
-        broken |= any(value != int(value) for value in values)
+        broken |= any(value not in (0, 1) for value in values)
     return broken

@@ -15,6 +15,7 @@ from edgekd.plain import listed, value
 from edgekd.recipe.yaml_text import read_mapping
 
 SPLITS = ("train", "val", "test")
+_NAMES = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 MOST_CLASSES, MOST_CHANNELS = 30_000, 64
 
 
@@ -96,8 +97,7 @@ def _sources(
         root_given = "."
     roots = [(folder / root_given).resolve() for folder in (path.parent, base)]
     root = next((folder for folder in roots if folder.is_dir()), roots[0])
-    if "val" not in content and "validation" in content:
-        content = {**content, "val": content["validation"]}
+    content = _with_usual_names(content)
     sources: dict[str, tuple[Path, ...]] = {}
     for split in SPLITS:
         given = content.get(split)
@@ -119,11 +119,22 @@ def _sources(
     return sources
 
 
+def _with_usual_names(content: dict[str, Any]) -> dict[str, Any]:
+    """Splits under the names used here, where they stand under others: CVAT writes `Train:` and `Validation:`."""
+    known = {str(key).lower(): given for key, given in reversed(content.items())}
+    usual = {split: next((name for name in names if name in known), None) for split, names in _NAMES.items()}
+    return {**{split: known[name] for split, name in usual.items() if name is not None}, **content}
+
+
 def _resolved(root: Path, entry: str) -> Path:
-    """Some exporters write `../train/images` for a folder beside the data.yaml; the training engine allows it."""
-    path = Path(os.path.normpath(root / entry))
-    beside = Path(os.path.normpath(root / entry.removeprefix("../")))
-    return beside if not path.exists() and beside.exists() else path
+    """What an entry means, where it leads nowhere as it is written.
+
+    Some exporters write `../train/images` for a folder beside the data.yaml; the training engine allows it. Of YOLOv5,
+    the `roboflow` package writes the folder's own name ahead, `street-1/train/images`.
+    """
+    names = (entry, entry.removeprefix("../"), entry.removeprefix(f"{root.name}/"))
+    paths = [Path(os.path.normpath(root / name)) for name in names]
+    return next((path for path in paths if path.exists()), paths[0])
 
 
 def _keypoint_columns(content: dict[str, Any], faults: list[str]) -> int:

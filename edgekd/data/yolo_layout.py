@@ -73,7 +73,7 @@ def _image_paths(data_yaml: Path, split: str, source: Path) -> list[Path]:
         lines = read_text(source, encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{data_yaml}: {split}: cannot read the list {source} ({error}); mend it") from None
-    named = [Path(os.path.normpath(source.parent / line.strip())) for line in lines if line.strip()]
+    named = [_named(source.parent, line.strip()) for line in lines if line.strip()]
     other = [path.name for path in named if path.suffix.lower() not in SUFFIXES]
     if other:
         raise InputError(
@@ -83,6 +83,13 @@ def _image_paths(data_yaml: Path, split: str, source: Path) -> list[Path]:
     if fault := next((fault for path in named if (fault := path_fault(str(path)))), None):
         raise InputError(f"{data_yaml}: {split}: {source}: a line {fault}; list one image per line")
     return named
+
+
+def _named(folder: Path, line: str) -> Path:
+    """The image of a line. CVAT writes `data/` before paths that mean the list's own folder."""
+    path, beside = (Path(os.path.normpath(folder / name)) for name in (line, line.removeprefix("data/")))
+    is_prefixed = path != beside and not path_fault(str(path)) and not path.exists() and beside.exists()
+    return beside if is_prefixed else path
 
 
 def _image_dir(sources: tuple[Path, ...], paths: list[Path]) -> Path:

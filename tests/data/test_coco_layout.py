@@ -52,7 +52,7 @@ def test_faulty_coco_records_are_counted(tmp_path: Path) -> None:
             *({"id": 100 + index, "image_id": 10, "category_id": 5, "bbox": [1, 1, 2, 2], **change}
               for index, change in enumerate((
                 {"category_id": 6}, {"bbox": [1, 1, 2]}, {"bbox": None}, {"bbox": [1, 1, float("nan"), 2]},
-                {"bbox": [1, 1, "3", 2]}, {"bbox": [1, 1, -1, 2]}, {"bbox": [35, 1, 11, 2]}, {"iscrowd": "no"},
+                {"bbox": [1, 1, "3px", 2]}, {"bbox": [1, 1, -1, 2]}, {"bbox": [35, 1, 11, 2]}, {"iscrowd": "no"},
                 {"iscrowd": 2}, {"id": "x"}, {"image_id": "10"},
             ))),
             {"id": 11, "image_id": 20, "category_id": 5, "bbox": [1, 1, 0, 2]},
@@ -199,6 +199,45 @@ def test_boxes_in_shares_of_one_are_named(tmp_path: Path) -> None:
         "(bbox [0.1, 0.2, 0.3, 0.4]); multiply x and width by the image's width, y and height by its height or set "
         "data.on_problem: skip",
     )
+
+
+def test_numbers_of_a_box_may_stand_in_quotes(tmp_path: Path) -> None:
+    """Of polygons, Roboflow (export of 2026-03) writes width and height so."""
+    root = tmp_path / "set"
+    plain = load(coco_set(root), tmp_path / "plain", root)
+
+    def quote(content: dict[str, Any]) -> None:
+        for annotation in content["annotations"]:
+            annotation["bbox"][2:] = [f"{value:.4f}" for value in annotation["bbox"][2:]]
+
+    quoted = load(coco_set(root, quote), tmp_path / "quoted", root)
+    assert quoted.problems == plain.problems
+    assert quoted.splits["train"].content_hash == plain.splits["train"].content_hash
+
+    def negative(content: dict[str, Any]) -> None:
+        content["annotations"][0]["bbox"][2] = "-3.5"
+
+    with pytest.raises(InputError, match=r"negative.*annotation 1 of image 20 \(-3.5 x"):
+        load(coco_set(root, negative), tmp_path / "negative", root)
+
+
+def test_turned_boxes_are_told(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+
+    def turn(content: dict[str, Any]) -> None:
+        turns: tuple[Any, ...] = (
+            90.0,
+            359.6,
+            "north",
+        )  # the second is no turn to speak of, the third a user's own word
+        for annotation, angle in zip(content["annotations"], turns, strict=False):
+            annotation["attributes"] = {"occluded": False, "rotation": angle}
+
+    told = [text for text in load(coco_set(root, turn), tmp_path / "run", root).warnings if "rotation" in text]
+    assert told == [
+        "train: boxes that attributes.rotation turns (CVAT): 1; they are read unturned; export oriented boxes, "
+        "as docs/from-labelling-tools.md says"
+    ]
 
 
 def test_boxes_of_one_pixel_are_no_shares(tmp_path: Path) -> None:

@@ -19,6 +19,12 @@ from edgekd.recipe.lookup import SUFFIXES
 
 _VAL = ("val", "valid", "validation", "val2017")
 _SPLITS = {"val": _VAL, "test": ("test",)}
+_LABEL_STUDIO = "Label Studio's exports have no splits: make them as docs/from-labelling-tools.md says"
+_TOLD_BY = {  # file in a folder without a data.yaml -> what to do
+    "notes.json": _LABEL_STUDIO,
+    "result.json": _LABEL_STUDIO,
+    "obj.data": "obj.data is Darknet's layout (YOLO 1.1 of CVAT): export as docs/from-labelling-tools.md says",
+}
 
 
 @dataclass(frozen=True)
@@ -52,9 +58,9 @@ def section(given: str, beside: Path) -> dict[str, Any]:
     if path.is_dir():
         found = next((path / name for name in ("data.yaml", "data.yml") if (path / name).is_file()), None)
         if found is None:
-            raise InputError(
-                f"{path}: is a folder without a data.yaml; give a data.yaml, or a COCO file of its train split"
-            )
+            usual = "give a data.yaml, or a COCO file of its train split"
+            remedy = next((told for name, told in _TOLD_BY.items() if (path / name).is_file()), usual)
+            raise InputError(f"{path}: is a folder without a data.yaml; {remedy}")
         path = found
     if not path.is_file():
         raise InputError(f"{path}: no such file; give a data.yaml, a COCO JSON of the train split, or 'digits'")
