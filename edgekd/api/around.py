@@ -38,12 +38,12 @@ def init(
         device: where it will run: a name or a YAML file.
         from_yolo: the args.yaml of a `yolo train`, to be taken over.
     """
-    from edgekd.stages.starting.first_recipe import Wishes, write_first_recipe
+    from edgekd.stages.starting.first_recipe import InitRequest, write_first_recipe
 
     paths = (None if path is None else Path(path) for path in (out, from_yolo))
-    wishes = Wishes(None if data is None else str(data), Path(teacher), teacher_model, student, device, *paths)
+    request = InitRequest(None if data is None else str(data), Path(teacher), teacher_model, student, device, *paths)
     with listening(None, quiet=quiet):
-        return Recipe.load(write_first_recipe(wishes)["file"])
+        return Recipe.load(write_first_recipe(request)["file"])
 
 
 @typed_errors

@@ -33,8 +33,8 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Write a first recipe, by looking at data, teacher, device and machine. Asks nothing, overwrites nothing."""
-    from edgekd.stages.starting.first_recipe import Wishes, write_first_recipe
+    from edgekd.stages.starting.first_recipe import InitRequest, write_first_recipe
 
-    wishes = Wishes(data, teacher, teacher_model, student, device, out, from_yolo)
-    result = write_first_recipe(wishes)
+    request = InitRequest(data, teacher, teacher_model, student, device, out, from_yolo)
+    result = write_first_recipe(request)
     print_json(result) if as_json else print_lines([result["file"], f"next: {result['next']}"])

@@ -21,7 +21,7 @@ def files(folder: Path, *, deep: bool) -> list[Path]:
     return [Path(name) for name in found]
 
 
-class Looker:
+class UnreadFiles:
     """Reports each unread file once, to the first split that it lies with.
 
     Args:

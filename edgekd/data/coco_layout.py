@@ -113,9 +113,9 @@ def read_splits(files: dict[str, CocoFile], channels: int, log: ProblemLog, cach
         checked[split] = assemble(
             split, images, file.image_dir, listed=len(file.images), channels=channels, log=log, cache=cache
         )
-    looker = beside.Looker(log, ignored={Path(os.path.normpath(file.path.absolute())) for file in files.values()})
+    unread = beside.UnreadFiles(log, ignored={Path(os.path.normpath(file.path.absolute())) for file in files.values()})
     for split, file in files.items():
-        looker.unlisted(split, file.image_dir, listed)
+        unread.unlisted(split, file.image_dir, listed)
     return checked
 
 

@@ -53,14 +53,14 @@ def _read_split(split: str, paths: list[Path], data: DataYaml, log: ProblemLog, 
 def _look_beside(data: DataYaml, paths: dict[str, list[Path]], log: ProblemLog) -> None:
     """What lies with the images and labels and is not read."""
     expected = {label_path(path) for listed in paths.values() for path in listed}
-    looker = beside.Looker(log, ignored={source for sources in data.sources.values() for source in sources})
+    unread = beside.UnreadFiles(log, ignored={source for sources in data.sources.values() for source in sources})
     for split, sources in data.sources.items():
         folders = [source for source in sources if source.is_dir()]
         parents = {path.parent for path in paths[split] if not any(path.is_relative_to(folder) for folder in folders)}
         for folder, deep in [*((folder, True) for folder in folders), *((parent, False) for parent in sorted(parents))]:
             label_folder = label_path(folder / "any.png").parent
-            looker.images(split, folder, deep=deep, may_hold_labels=label_folder == folder)
-            looker.labels(split, folder, label_folder, expected, deep=deep)
+            unread.images(split, folder, deep=deep, may_hold_labels=label_folder == folder)
+            unread.labels(split, folder, label_folder, expected, deep=deep)
 
 
 def _image_paths(data_yaml: Path, split: str, source: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from edgekd.search.facts import FactsStore
 from edgekd.search.latency_fit import Fit, Point, Prediction
 from edgekd.search.memory import MEASURED, Memory
 from edgekd.search.students import Candidate, space
-from edgekd.search.untrained import Workshop, few_images
+from edgekd.search.untrained import ShortlistContext, few_images
 from edgekd.search.verdicts import (
     OPEN,
     Result,
@@ -162,13 +162,15 @@ def shortlist_bound(
         memory = Memory(folder / MEASURED, found, facts)
         found.results, found.elsewhere = memory.results(), memory.elsewhere()
         if measuring:
-            workshop = Workshop(bound, spec, folder, data, turn_seconds)
-            _measure(found, workshop, memory, everything=everything, most=most)
+            context = ShortlistContext(bound, spec, folder, data, turn_seconds)
+            _measure(found, context, memory, everything=everything, most=most)
         _rule_out(found, everything=everything)
     return found
 
 
-def _measure(found: Shortlist, workshop: Workshop, memory: Memory, *, everything: bool, most: int | None) -> None:
+def _measure(
+    found: Shortlist, context: ShortlistContext, memory: Memory, *, everything: bool, most: int | None
+) -> None:
     """One measurement at a time, the one that says most first, until the others need none."""
     waiting = [one for one in found.candidates if found.result(one).status in _AGAIN]
     if not waiting:
@@ -183,7 +185,7 @@ def _measure(found: Shortlist, workshop: Workshop, memory: Memory, *, everything
         candidate = _next(found, waiting)
         done += 1
         say(f"shortlist {done}: {candidate.name} on {found.device.name} (at most {len(waiting) - 1} more)")
-        found.results[candidate.name] = workshop.measure(candidate)
+        found.results[candidate.name] = context.measure(candidate)
         memory.keep(candidate, found.results[candidate.name])
         waiting = [one for one in waiting if one is not candidate]
 

@@ -57,7 +57,7 @@ class Untrained(Context):
 
 
 @dataclass
-class Workshop:
+class ShortlistContext:
     """What all candidates of a shortlist share.
 
     Attributes:

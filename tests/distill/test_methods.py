@@ -119,6 +119,14 @@ def test_terms_are_scalars_and_the_student_is_not_changed(method: Distiller) -> 
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
 
+def test_random_numbers_are_the_methods_own(method: Distiller) -> None:
+    """A draw from torch's generator would give the student other augmentation, and other denoising queries."""
+    student, teacher = random_output(STUDENT), random_output(TEACHER, seed=1)
+    before = torch.get_rng_state()
+    terms(method, student, teacher)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_knowledge_is_detached_and_can_be_stored_per_image(method: Distiller) -> None:
     """Stored image by image and stacked again, it gives the same terms: online and offline are one code."""
     student, teacher, batch = (

@@ -57,6 +57,13 @@ def test_gradients_reach_student_and_adapters_but_not_the_teacher(variant: str) 
     assert all(value.grad is None for value in teacher_of().module.parameters())
 
 
+def test_random_numbers_are_the_methods_own(variant: str) -> None:
+    found = kept(variant)
+    before = torch.get_rng_state()
+    found.method.terms(found.found.output, found.knowledge, batch(), moment())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_terms_beside_the_detection_loss(variant: str) -> None:
     """With default factors no part is lost in the loss, none drowns it; memory by place is small, as published."""
     found = taken(variant)

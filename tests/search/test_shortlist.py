@@ -17,7 +17,7 @@ from edgekd.recipe.yaml_text import read_mapping
 from edgekd.search import shortlist
 from edgekd.search.facts import FactsStore
 from edgekd.search.students import Candidate, default_sizes
-from edgekd.search.untrained import Workshop
+from edgekd.search.untrained import ShortlistContext
 from edgekd.search.verdicts import Result
 from tests.search.made import measured
 from tests.stages.tiny import Ended, edgekd
@@ -54,7 +54,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_digits: Path) ->
     made = Bench()
     monkeypatch.chdir(tmp_path)
     Path("data.link").symlink_to(tiny_digits.parent)
-    monkeypatch.setattr(Workshop, "measure", lambda _, candidate: made.measure(candidate))
+    monkeypatch.setattr(ShortlistContext, "measure", lambda _, candidate: made.measure(candidate))
     monkeypatch.setattr(FactsStore, "_look", _look)
     monkeypatch.setattr(shortlist, "check_environment", lambda bound, prepare: None)
     return made

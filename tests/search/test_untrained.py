@@ -12,7 +12,7 @@ import pytest
 
 from edgekd.data.config import load
 from edgekd.devices import catalog
-from edgekd.search.untrained import Workshop, result_of
+from edgekd.search.untrained import ShortlistContext, result_of
 from edgekd.stages.binding import bind_recipe
 from tests.search.made import candidate
 from tests.stages.tiny import edgekd, short_protocol
@@ -72,8 +72,8 @@ def test_what_no_graph_can_hold_is_told_of_its_candidate_alone(
 def test_a_candidate_has_what_its_family_asks_of_a_training(tiny_digits: Path, tmp_path: Path) -> None:
     """Nothing is trained, but the engine is asked whether it could."""
     bound = bind_recipe(write(tmp_path, tiny_digits, "rtmdet-p", "64"))
-    workshop = Workshop(bound, catalog.load("local"), tmp_path, load(bound.data, tmp_path / "data", tmp_path))
-    recipe = workshop.bound_of(candidate("rtmdet-p", 64)).recipe
+    context = ShortlistContext(bound, catalog.load("local"), tmp_path, load(bound.data, tmp_path / "data", tmp_path))
+    recipe = context.bound_of(candidate("rtmdet-p", 64)).recipe
     assert (recipe.student.family, recipe.student.model) == ("rtmdet", "rtmdet-p")
     assert (recipe.train["optimizer"], recipe.train["imgsz"]) == ("AdamW", 64)
 

@@ -20,7 +20,7 @@ from edgekd.search.distillers.space import WEIGHT, Choices
 C = TypeVar("C")
 
 
-class Breeding(Protocol[C]):
+class Variation(Protocol[C]):
     """How candidates are made."""
 
     def draw(self, rng: random.Random) -> C:
@@ -32,7 +32,7 @@ class Breeding(Protocol[C]):
         ...
 
     def cross(self, rng: random.Random, first: C, second: C) -> C:
-        """Each choice is of one of two parents; a breeding without crossover gives the first one."""
+        """Each choice is of one of two parents; a variation without crossover gives the first one."""
         ...
 
 
@@ -43,8 +43,8 @@ class Evolution(Generic[C]):
         best: the best candidate so far and its score; None before the first was told.
     """
 
-    def __init__(self, rules: EvolutionRecipe, iterations: int, breeding: Breeding[C], seed: int) -> None:
-        self._rules, self._iterations, self._breeding = rules, iterations, breeding
+    def __init__(self, rules: EvolutionRecipe, iterations: int, variation: Variation[C], seed: int) -> None:
+        self._rules, self._iterations, self._variation = rules, iterations, variation
         self._rng = random.Random(seed)
         self._population: list[tuple[float, C]] = []
         self._pending: list[C] = []
@@ -56,9 +56,9 @@ class Evolution(Generic[C]):
         """The next candidate; None once all iterations are done. The same one until it is told."""
         if not self._pending:
             if len(self._population) < self._rules.population:
-                self._pending = [self._breeding.draw(self._rng)]
+                self._pending = [self._variation.draw(self._rng)]
             elif self._done < self._iterations:
-                self._pending = [self._child(), self._breeding.draw(self._rng)]
+                self._pending = [self._child(), self._variation.draw(self._rng)]
             else:
                 return None
         return self._pending[len(self._tried)]
@@ -80,7 +80,7 @@ class Evolution(Generic[C]):
 
     def _child(self) -> C:
         first, second = self._parent(), self._parent()
-        return self._breeding.mutate(self._rng, self._breeding.cross(self._rng, first, second))
+        return self._variation.mutate(self._rng, self._variation.cross(self._rng, first, second))
 
     def _parent(self) -> C:
         count = max(1, ceil(self._rules.sample * len(self._population)))
@@ -96,11 +96,11 @@ class OfOneKind:
     choices: Choices
 
     def draw(self, rng: random.Random) -> Parts:
-        """See `Breeding`."""
+        """See `Variation`."""
         return {key: rng.choice(allowed) for key, allowed in self.choices.items()}
 
     def mutate(self, rng: random.Random, parent: Parts) -> Parts:
-        """See `Breeding`."""
+        """See `Variation`."""
         return _mutated(rng, parent, self.choices)
 
     def cross(self, rng: random.Random, first: Parts, second: Parts) -> Parts:
@@ -120,11 +120,11 @@ class OfWeights:
         return cls({kind: (0.0, *choices[WEIGHT]) for kind, choices in kinds.items()})
 
     def draw(self, rng: random.Random) -> Parts:
-        """See `Breeding`."""
+        """See `Variation`."""
         return {kind: rng.choice(allowed) for kind, allowed in self.choices.items()}
 
     def mutate(self, rng: random.Random, parent: Parts) -> Parts:
-        """See `Breeding`."""
+        """See `Variation`."""
         return _mutated(rng, parent, self.choices)
 
     def cross(self, rng: random.Random, first: Parts, second: Parts) -> Parts:

@@ -23,8 +23,8 @@ from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.distill.config import MAIN
 from edgekd.errors import InputError
 from edgekd.progress import say
+from edgekd.search.distillers.cached_teacher import CachedTeacher, needs_of
 from edgekd.search.distillers.candidates import Candidate, methods_of
-from edgekd.search.distillers.remembering import Remembering, needs_of
 from edgekd.search.distillers.space import Space
 from edgekd.stages.accuracy import detect_in_torch, summarise
 from edgekd.stages.binding import file_hash
@@ -180,11 +180,11 @@ class Proxy:
         train_view.write(self.data, self.context.path / _VIEW)
 
     @cached_property
-    def _teacher(self) -> Remembering:
+    def _teacher(self) -> CachedTeacher:
         """Of all trials; those of other seeds, for the noise, see other images."""
         pair = self.context.pair
         methods = methods_of({next(iter(self.space.kinds)): {}})
-        return Remembering(make_teachers(methods, pair.teachers)[MAIN], needs_of(self.space, pair))
+        return CachedTeacher(make_teachers(methods, pair.teachers)[MAIN], needs_of(self.space, pair))
 
     @cached_property
     def student(self) -> Trainable:

@@ -34,7 +34,7 @@ _MOST_AP_DROP = 0.005
 
 
 @dataclass(frozen=True)
-class Wishes:
+class InitRequest:
     """What a first recipe is asked for.
 
     Attributes:
@@ -56,7 +56,7 @@ class Wishes:
     arguments: Path | None = None
 
 
-def write_first_recipe(wishes: Wishes) -> dict[str, Any]:
+def write_first_recipe(request: InitRequest) -> dict[str, Any]:
     """Look, decide, try, write. Nothing is asked, and no file is written over.
 
     Returns:
@@ -65,22 +65,22 @@ def write_first_recipe(wishes: Wishes) -> dict[str, Any]:
     Raises:
         InputError: data, teacher or device are not what they should be, do not fit each other, or the file is there.
     """
-    taken = from_yolo.read(wishes.arguments) if wishes.arguments else None
-    given = wishes.data or (taken.data if taken else None)
+    taken = from_yolo.read(request.arguments) if request.arguments else None
+    given = request.data or (taken.data if taken else None)
     if given is None:
         raise InputError("init: give a data.yaml, a COCO JSON of the train split, 'digits', or --from-yolo args.yaml")
-    if not wishes.teacher.is_file():
+    if not request.teacher.is_file():
         raise InputError(
-            f"--teacher {wishes.teacher}: no such file; give the weights of a detector that is good at this data"
+            f"--teacher {request.teacher}: no such file; give the weights of a detector that is good at this data"
         )
-    out = wishes.out or Path(f"{_name(given)}.yaml")
+    out = request.out or Path(f"{_name(given)}.yaml")
     if fault := place_fault(out):
         raise InputError(f"{out}: {fault}")
     if out.exists():
         raise InputError(f"{out}: is there already, and stays as it is; choose another name with --out")
-    device = catalog.load(wishes.device)
+    device = catalog.load(request.device)
     with _desk(out.stem) as desk:
-        lines, head = _decided(desk, wishes, taken, given, out, device)
+        lines, head = _decided(desk, request, taken, given, out, device)
         content = content_of(lines)
         _tried(desk, content, out)
     command = shlex.join(["edgekd", "run", str(out), "--out", f"runs/{out.stem}"])
@@ -103,14 +103,14 @@ def _desk(name: str) -> Iterator[RunDir]:
 
 
 def _decided(
-    desk: RunDir, wishes: Wishes, taken: from_yolo.Taken | None, given: str, out: Path, device: DeviceSpec
+    desk: RunDir, request: InitRequest, taken: from_yolo.Taken | None, given: str, out: Path, device: DeviceSpec
 ) -> tuple[list[Line], list[str]]:
     """The recipe's lines, and what stands above them."""
     beside = out.parent
     section = data.section(given, beside)
     found, section, problem = _looked_through(desk, section, out)
-    teacher_lines, detector = _teacher(wishes, found, beside)
-    student_lines = _student(wishes, taken, detector, beside)
+    teacher_lines, detector = _teacher(request, found, beside)
+    student_lines = _student(request, taken, detector, beside)
     draft = [
         Line("name", re.sub(r"[^A-Za-z0-9._-]+", "-", out.stem).strip("-._") or "first"),
         Line("data", tuple(_data(section, found, problem))),
@@ -121,17 +121,17 @@ def _decided(
     multiple = pair.student.spec.size_multiple
     train = machine.train(data.shape(found), machine.gpu_gib(), multiple)
     if taken:
-        own = [Line(key, value, f"of {wishes.arguments}") for key, value in taken.train.items()]
+        own = [Line(key, value, f"of {request.arguments}") for key, value in taken.train.items()]
         train = [*own, *(one for one in train if one.key not in (*taken.train, "nbs"))]  # whose default they had
     if section["format"] == "digits":
         train.append(Line("fliplr", 0.0, "a mirrored digit is another shape"))
     targets = machine.targets(device)
     head = [*_about_data(found), *(f"left out: {line}" for line in (taken.left_out if taken else ()))]
-    return [*draft[:2], *_models(draft, pair), *_rest(pair, train, targets, device, wishes, out)], head
+    return [*draft[:2], *_models(draft, pair), *_rest(pair, train, targets, device, request, out)], head
 
 
 def _rest(
-    pair: RunDetectors, train: list[Line], targets: list[Line], device: DeviceSpec, wishes: Wishes, out: Path
+    pair: RunDetectors, train: list[Line], targets: list[Line], device: DeviceSpec, request: InitRequest, out: Path
 ) -> list[Line]:
     """Everything behind data and models."""
     serve, every = models.serving(pair)
@@ -147,11 +147,11 @@ def _rest(
     ]  # fmt: skip
     if not targets:
         return lines
-    where = "" if device.transport == "local" else f"; 'edgekd doctor --device {wishes.device}' says what works there"
+    where = "" if device.transport == "local" else f"; 'edgekd doctor --device {request.device}' says what works there"
     return [
         *lines,
         Line("export", tuple(targets)),
-        Line("devices", [wishes.device], f"where accuracy and latency of each file are measured{where}"),
+        Line("devices", [request.device], f"where accuracy and latency of each file are measured{where}"),
         Line("profile", {"protocol": "quick"}, "minutes; 'full' for what a release is judged by"),
         Line(
             "gate", {"max_ap_drop": _MOST_AP_DROP},
@@ -201,21 +201,21 @@ def _data(section: dict[str, Any], found: DataSet, problem: str) -> Iterator[Lin
         yield Line("on_problem", section["on_problem"], f"without it: {problem}")
 
 
-def _teacher(wishes: Wishes, found: DataSet, beside: Path) -> tuple[list[Line], Detector]:
-    detector = models.open_teacher(wishes.teacher, wishes.teacher_model, found.class_names, found.channels)
-    lines = [Line("model", wishes.teacher_model)] if wishes.teacher_model else []
-    return [*lines, Line("weights", data.shown(wishes.teacher, beside))], detector
+def _teacher(request: InitRequest, found: DataSet, beside: Path) -> tuple[list[Line], Detector]:
+    detector = models.open_teacher(request.teacher, request.teacher_model, found.class_names, found.channels)
+    lines = [Line("model", request.teacher_model)] if request.teacher_model else []
+    return [*lines, Line("weights", data.shown(request.teacher, beside))], detector
 
 
-def _student(wishes: Wishes, taken: from_yolo.Taken | None, teacher: Detector, beside: Path) -> list[Line]:
+def _student(request: InitRequest, taken: from_yolo.Taken | None, teacher: Detector, beside: Path) -> list[Line]:
     folders = (beside, Path())
-    if wishes.student and Path(wishes.student).suffix in WEIGHTS:
-        return [Line("weights", data.shown(Path(wishes.student), beside), "as asked for")]
-    own = None if wishes.student else from_yolo.student(taken.student if taken else None, folders)
+    if request.student and Path(request.student).suffix in WEIGHTS:
+        return [Line("weights", data.shown(Path(request.student), beside), "as asked for")]
+    own = None if request.student else from_yolo.student(taken.student if taken else None, folders)
     if own and "weights" in own:
         return [Line("weights", data.shown(Path(own["weights"]), beside), "as in the args.yaml")]
-    model = wishes.student or (own["model"] if own else models.student_for(teacher))
-    why = "as asked for" if wishes.student else "as in the args.yaml" if own else "small, and alike the teacher"
+    model = request.student or (own["model"] if own else models.student_for(teacher))
+    why = "as asked for" if request.student else "as in the args.yaml" if own else "small, and alike the teacher"
     ready = models.weights_beside(model, folders)
     if ready is not None:
         return [Line("model", model, why), Line("weights", data.shown(ready, beside), "lies ready")]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import Needs
-from edgekd.search.distillers.remembering import Remembering
+from edgekd.search.distillers.cached_teacher import CachedTeacher
 from tests.distill.helpers import random_output, spec
 
 SIDE = spec("a", (4, 6))
@@ -33,7 +33,7 @@ class Counting:
 
 def test_the_same_images_are_asked_for_once_with_all_that_any_candidate_reads() -> None:
     teacher = Counting()
-    kept = Remembering(teacher, NEEDS)  # type: ignore[arg-type]
+    kept = CachedTeacher(teacher, NEEDS)  # type: ignore[arg-type]
     images, others = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
     first = kept.forward(images, Needs(SIDE.taps))
     assert kept.forward(images.clone(), Needs(parts=frozenset({"class_logits"}))) is first
@@ -46,7 +46,7 @@ def test_beyond_its_memory_it_asks_again() -> None:
     strides; an image."""
     teacher, images = Counting(), torch.rand(1, 3, 32, 32)
     size = 4 * (64 + 24 + 20 * 3 + 20 * 20 + 20 * 2 + 20 + 3 * 32 * 32)
-    kept = Remembering(teacher, NEEDS, most_bytes=size)  # type: ignore[arg-type]
+    kept = CachedTeacher(teacher, NEEDS, most_bytes=size)  # type: ignore[arg-type]
     first = kept.forward(images, NEEDS)
     assert kept.kept_bytes == size
     other = torch.rand(1, 3, 32, 32)
@@ -55,6 +55,6 @@ def test_beyond_its_memory_it_asks_again() -> None:
 
 
 def test_what_no_kind_reads_is_a_fault() -> None:
-    kept = Remembering(Counting(), Needs(SIDE.taps))  # type: ignore[arg-type]
+    kept = CachedTeacher(Counting(), Needs(SIDE.taps))  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match="no kind of its space reads"):
         kept.forward(torch.rand(1, 3, 32, 32), NEEDS)

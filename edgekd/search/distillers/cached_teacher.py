@@ -21,7 +21,7 @@ MOST_BYTES = 2 * 1024**3  # beyond which the teacher runs anew
 
 
 @dataclass
-class Remembering:
+class CachedTeacher:
     """A teacher that is asked once for the same images, for all that any candidate reads.
 
     Attributes:
@@ -39,7 +39,7 @@ class Remembering:
         """See `AnyTeacher.pair`."""
         return self.teacher.pair(student)
 
-    def to(self, device: torch.device) -> Remembering:
+    def to(self, device: torch.device) -> CachedTeacher:
         """See `AnyTeacher.to`."""
         self.teacher.to(device)
         return self
@@ -61,7 +61,7 @@ class Remembering:
                 self.kept_bytes += size
         return found
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Remembering:
+    def __deepcopy__(self, memo: dict[int, Any]) -> CachedTeacher:
         return self
 
     def __reduce__(self) -> str:
