@@ -157,6 +157,7 @@ MAY_NAME_IT = {
     "cli/starting.py": "takes over a configuration of `yolo train`",
     "stages/starting/first_recipe.py": "takes over a configuration of `yolo train`",
     "stages/starting/from_yolo.py": "takes over a configuration of `yolo train`",
+    "training/distillation.py": "lists what the engine reads of the model that it trains, which this module is",
     "recipe/instead.py": "help for people who come from there",
     "evidence/experiments/exact.py": "compares with the engine alone, and says so in its title",
     "search/coco_ap.yaml": "says where published AP are from",

@@ -23,11 +23,14 @@ from edgekd.errors import InputError
 from edgekd.training.balance import REPORT_STEPS, Balance, Term
 from edgekd.training.distillers import labels
 from edgekd.training.engines.batch import batch_of
-from edgekd.training.engines.protocol import READ_OF_MODEL
 from edgekd.training.knowledge import Knowledge, KnowledgeSource, Online
 from edgekd.training.survey import TrainImages, TrainSurvey, undisturbed
 from edgekd.training.teacher import AnyTeacher, EmaTeacher
 from edgekd.training.weighting import GRADIENT_STEPS, auto_weight, gradient_norm
+
+# What the engine reads of the model that it trains, beside what every module has. `student_model` is its own name for
+# the student in a wrapper.
+_STUDENTS = frozenset({"stride", "names", "nc", "args", "yaml", "criterion", "set_head_attr"})
 
 
 class DistillationModule(nn.Module):
@@ -101,7 +104,7 @@ class DistillationModule(nn.Module):
 
     def __getattr__(self, name: str) -> Any:
         """Of what is the student's, that which the engine reads; any other name is a mistake."""
-        return getattr(super().__getattr__("student"), name) if name in READ_OF_MODEL else super().__getattr__(name)
+        return getattr(super().__getattr__("student"), name) if name in _STUDENTS else super().__getattr__(name)
 
     def progress(self) -> dict[str, Any]:
         """What a training state holds beside the tensors of `state_dict`: where schedules are, and what was logged."""

@@ -13,10 +13,6 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-# What the engine reads of the model that it trains, beside what every module has. `student_model` is its own name for
-# the student in a wrapper (`DistillationModule`).
-READ_OF_MODEL = frozenset({"stride", "names", "nc", "args", "yaml", "criterion", "set_head_attr"})
-
 
 class Average(Protocol):
     """The engine's moving average of a model's weights.
