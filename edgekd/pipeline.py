@@ -18,6 +18,7 @@ from edgekd.measure.withheld import is_unusable
 from edgekd.progress import foreseen, say
 from edgekd.run_dir import LOCKED_RECIPE, RunDir, require_recipe
 from edgekd.stages import gate_and_report
+from edgekd.stages.before_training import check_ready
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.bisect import bisect_target
 from edgekd.stages.check import check_budgets, check_loggers, check_suppression
@@ -32,7 +33,6 @@ from edgekd.stages.on_device import profile_stage, validate_stage
 from edgekd.stages.on_test import test_stage
 from edgekd.stages.prepare import prepare_stage
 from edgekd.stages.quantize import quantize_stage
-from edgekd.stages.ready import check_ready
 from edgekd.stages.seeds import control_stage, student_stage
 from edgekd.stages.summaries import show, show_verdict
 from edgekd.stages.teacher import teacher_stage

@@ -186,7 +186,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Build report.html, report.md and report.json from the files of a run; of several, one page side by side."""
-    from edgekd.stages.several import open_in_browser, write_side_by_side
+    from edgekd.stages.run_reports import open_in_browser, write_side_by_side
 
     if len(run_dirs) == 1:
         if out is not None:

@@ -32,8 +32,8 @@ from edgekd.search.verdicts import (
     predicted_out,
     surpassed_by,
 )
+from edgekd.stages.before_training import check_environment
 from edgekd.stages.binding import Bound, bind_recipe
-from edgekd.stages.ready import check_environment
 
 _AGAIN = ("invalid", "open")
 

@@ -21,13 +21,13 @@ from edgekd.gate import baseline as releases
 from edgekd.gate.policy import check_names
 from edgekd.run_dir import RunDir
 from edgekd.stages import offline, schedules
+from edgekd.stages.before_training import check_measurable, check_ready
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.check_words import head_words, weight_words
 from edgekd.stages.context import Context
 from edgekd.stages.estimate import estimate as estimates
 from edgekd.stages.models import RunDetectors, build_detectors, quantization_detectors
 from edgekd.stages.prepared_file import named_files
-from edgekd.stages.ready import check_measurable, check_ready
 from edgekd.stages.teachers import Side, make_teachers
 from edgekd.stages.train import Trained, fit_plan
 from edgekd.terminal import cell, print_lines, print_table

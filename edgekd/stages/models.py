@@ -24,8 +24,8 @@ from edgekd.export.targets import check_size
 from edgekd.plain import line
 from edgekd.plugins import is_foreign, package_of
 from edgekd.stages.binding import Bound
-from edgekd.stages.fitting import instead_of, unreadable
-from edgekd.stages.opened import require_channels, require_model, require_trainable
+from edgekd.stages.detector_checks import require_channels, require_model, require_trainable
+from edgekd.stages.method_fit import instead_of, unreadable
 from edgekd.stages.teachers import (
     Methods,
     Side,

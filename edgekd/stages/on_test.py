@@ -16,8 +16,8 @@ from edgekd.progress import say
 from edgekd.report.numbers import gain_words
 from edgekd.stages import seeds
 from edgekd.stages.context import Context
-from edgekd.stages.in_torch import measure_in_torch, teacher_measuring
 from edgekd.stages.seeds import pairs_of, roles, trained_models
+from edgekd.stages.torch_accuracy import measure_in_torch, teacher_measuring
 from edgekd.stages.train import Trained, accuracy_inputs, load_trained
 
 SCHEMA = "edgekd.test/1"

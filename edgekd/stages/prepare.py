@@ -20,10 +20,10 @@ from edgekd.distill.preparation import Preparation
 from edgekd.progress import say
 from edgekd.ranks import agreement
 from edgekd.stages.context import Context
-from edgekd.stages.in_torch import measure_in_torch, measuring
 from edgekd.stages.models import check_runtime
 from edgekd.stages.prepared_file import check_prepared, description, file_of
 from edgekd.stages.teachers import Methods, make_teachers, teacher_inputs
+from edgekd.stages.torch_accuracy import measure_in_torch, measuring
 from edgekd.training.arguments import split_arguments
 from edgekd.training.distillers import build_distillers, labels
 from edgekd.training.engines.process import PACKAGES

@@ -13,8 +13,8 @@ from edgekd.distill.config import MAIN
 from edgekd.progress import say
 from edgekd.stages.binding import hash_of_weights
 from edgekd.stages.context import Context
-from edgekd.stages.in_torch import measure_in_torch, measuring
 from edgekd.stages.teachers import recipes_of, teacher_inputs
+from edgekd.stages.torch_accuracy import measure_in_torch, measuring
 
 
 def teacher_stage(context: Context) -> None:

@@ -19,10 +19,10 @@ from edgekd.report.warn import comparison
 from edgekd.stages import offline, schedules
 from edgekd.stages.binding import file_hash, hash_of_weights
 from edgekd.stages.context import Context
-from edgekd.stages.in_torch import measure_in_torch, measuring
 from edgekd.stages.models import check_runtime
 from edgekd.stages.prepare import prepared, prepared_inputs
 from edgekd.stages.teachers import make_teachers, teacher_inputs
+from edgekd.stages.torch_accuracy import measure_in_torch, measuring
 from edgekd.stages.unlabelled import images_view, student_inputs
 from edgekd.training.arguments import split_arguments
 from edgekd.training.engines.process import PACKAGES

@@ -16,7 +16,7 @@ from edgekd.distill.config import MAIN
 from edgekd.errors import InputError
 from edgekd.progress import say
 from edgekd.stages.context import Context
-from edgekd.stages.in_torch import found_by, teacher_measuring
+from edgekd.stages.torch_accuracy import found_by, teacher_measuring
 from edgekd.types import GroundTruth, Split
 
 SCHEMA = "edgekd.pseudo_labels/1"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.report.side_by_side import collected, rows
-from edgekd.stages.several import open_in_browser, write_side_by_side
+from edgekd.stages.run_reports import open_in_browser, write_side_by_side
 from tests.report.make_run import make_run
 from tests.stages.tiny import edgekd
 

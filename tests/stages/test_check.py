@@ -17,7 +17,7 @@ from edgekd.data.digits import CLASS_NAMES, generate
 from edgekd.detectors.spec import DenseHead, QueryHead, RegionHead
 from edgekd.detectors.ultralytics.weights import save_safetensors
 from edgekd.errors import InputError
-from edgekd.stages import fitting, models
+from edgekd.stages import method_fit, models
 from edgekd.stages.binding import bind_recipe
 from tests.distill.helpers import build, spec
 from tests.stages.tiny import detector, edgekd, export, short_protocol, snapshot, weights, write_recipe
@@ -132,10 +132,10 @@ class TestTinyRecipe:
 def test_a_method_that_reads_what_a_runtime_cannot_give() -> None:
     part = build("logit", spec(), spec())
     teacher = replace(spec("rtdetr-l"), head=QueryHead(layers=6, queries=300, width=256))
-    assert fitting.unreadable("eager", part, teacher) == []
-    assert fitting.unreadable("openvino", part, spec()) == []
-    assert fitting.unreadable("openvino", build("pkd", spec(), spec()), teacher) == []
-    assert fitting.unreadable("openvino", part, teacher) == [
+    assert method_fit.unreadable("eager", part, teacher) == []
+    assert method_fit.unreadable("openvino", part, spec()) == []
+    assert method_fit.unreadable("openvino", build("pkd", spec(), spec()), teacher) == []
+    assert method_fit.unreadable("openvino", part, teacher) == [
         "reads class_logits of the teacher; teacher rtdetr-l has a query head, whose outputs runtime openvino "
         "cannot give; set teacher.runtime to eager or compile"
     ]
@@ -144,21 +144,21 @@ def test_a_method_that_reads_what_a_runtime_cannot_give() -> None:
 def test_scores_of_a_softmax_are_not_taken_for_those_of_a_sigmoid() -> None:
     softmax = replace(spec("ssd"), head=DenseHead((8, 16, 32), activation="softmax"))
     for method in ("logit", "score_l2"):
-        assert fitting.unreadable("eager", build(method, spec(), spec()), softmax) == [
+        assert method_fit.unreadable("eager", build(method, spec(), spec()), softmax) == [
             "takes the sigmoid of the teacher's class logits; those of teacher ssd are for a softmax: use a method "
             "that reads maps alone"
         ]
-    assert fitting.unreadable("eager", build("pkd", spec(), spec()), softmax) == []
+    assert method_fit.unreadable("eager", build("pkd", spec(), spec()), softmax) == []
 
 
 def test_regions_belong_to_no_point() -> None:
     regions = replace(spec("fasterrcnn-p"), head=RegionHead(128))
-    assert fitting.unreadable("eager", build("logit", spec(), spec()), regions) == [
+    assert method_fit.unreadable("eager", build("logit", spec(), spec()), regions) == [
         "reads class_logits of the teacher; teacher fasterrcnn-p has a region head, whose predictions belong to no "
         "point or query of a student; use a method that reads maps or regions, or its detections as labels "
         "(data.unlabelled)"
     ]
-    assert fitting.unreadable("eager", build("pkd", spec(), spec()), regions) == []
+    assert method_fit.unreadable("eager", build("pkd", spec(), spec()), regions) == []
 
 
 def test_proposals_are_had_of_region_heads_that_give_predictions() -> None:
@@ -166,12 +166,12 @@ def test_proposals_are_had_of_region_heads_that_give_predictions() -> None:
     silent, telling = (
         replace(spec("r"), head=RegionHead(128, gives=gives)) for gives in ((), ("class_logits", "boxes"))
     )
-    (reason,) = fitting.unreadable("eager", mimic, silent)
+    (reason,) = method_fit.unreadable("eager", mimic, silent)
     assert reason.startswith("reads boxes, class_logits of the teacher; teacher r has a region head")
-    assert fitting.unreadable("eager", mimic, telling) == []
-    assert fitting.unreadable("openvino", mimic, telling)[0].endswith("set teacher.runtime to eager or compile")
+    assert method_fit.unreadable("eager", mimic, telling) == []
+    assert method_fit.unreadable("openvino", mimic, telling)[0].endswith("set teacher.runtime to eager or compile")
     both = build("gid", spec(), spec())
-    assert fitting.unreadable("eager", both, telling)[0].startswith("reads boxes, class_logits of the teacher")
+    assert method_fit.unreadable("eager", both, telling)[0].startswith("reads boxes, class_logits of the teacher")
 
 
 def test_grey_images_go_the_whole_road(folder: Path) -> None:

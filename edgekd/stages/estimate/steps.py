@@ -26,9 +26,9 @@ from edgekd.progress import listening
 from edgekd.run_dir import RunDir
 from edgekd.stages.context import Context
 from edgekd.stages.estimate.memory import gpu_peak_bytes, resident_bytes, start_gpu_peak
-from edgekd.stages.in_torch import found_by
 from edgekd.stages.prepared_file import named_files
 from edgekd.stages.teachers import make_teachers
+from edgekd.stages.torch_accuracy import found_by
 from edgekd.stages.train import Trained, fit_plan
 from edgekd.training.balance import REPORT_STEPS
 from edgekd.training.distillation import DistillationModule, unwrapped

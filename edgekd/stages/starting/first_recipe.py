@@ -20,11 +20,11 @@ from edgekd.errors import InputError
 from edgekd.plain import listed
 from edgekd.recipe.instead import WEIGHTS
 from edgekd.run_dir import RunDir
+from edgekd.stages.before_training import check_ready
 from edgekd.stages.binding import bind_recipe
 from edgekd.stages.check import check_budgets
 from edgekd.stages.context import Context
 from edgekd.stages.models import RunDetectors
-from edgekd.stages.ready import check_ready
 from edgekd.stages.starting import data, from_yolo, machine, models
 from edgekd.stages.starting.text import Line, content_of, written
 

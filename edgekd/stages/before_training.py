@@ -24,7 +24,7 @@ from edgekd.stages.export import source_of
 from edgekd.stages.models import check_runtime
 from edgekd.stages.prepared_file import check_prepared
 from edgekd.stages.quantization_images import check_images, int8_options
-from edgekd.stages.recorded import require_recorded
+from edgekd.stages.recorded_teachers import require_recorded
 
 _OPSET = TargetSpec.model_fields["opset"].default
 

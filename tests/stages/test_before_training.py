@@ -14,10 +14,10 @@ from edgekd.export import contract, foresee
 from edgekd.export.contract import TargetSpec
 from edgekd.export.targets import load_target
 from edgekd.run_dir import RunDir
+from edgekd.stages.before_training import check_ready
 from edgekd.stages.binding import bind_recipe
 from edgekd.stages.context import Context
 from edgekd.stages.models import build_detectors
-from edgekd.stages.ready import check_ready
 from tests.stages.tiny import edgekd, weights, write_recipe
 
 ROOT = Path(__file__).parents[2]

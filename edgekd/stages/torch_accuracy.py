@@ -16,7 +16,7 @@ from edgekd.ranks import agreement
 from edgekd.stages.accuracy import Stopwatch, detect_in_torch, summarise, write_accuracy
 from edgekd.stages.binding import hash_of_weights
 from edgekd.stages.context import Context
-from edgekd.stages.recorded import recorded_on
+from edgekd.stages.recorded_teachers import recorded_on
 from edgekd.training.engines.placement import torch_device
 from edgekd.types import Detections, Split
 

@@ -11,7 +11,7 @@ from edgekd.detectors.spec import Spec
 from edgekd.distill import contract
 from edgekd.distill.config import DistillerConfig
 from edgekd.distill.contract import Distiller, Pair, Wiring, distiller_type
-from edgekd.stages.fitting import instead_of
+from edgekd.stages.method_fit import instead_of
 from edgekd.stages.models import method_problems
 
 from ..distill.helpers import pair_of, spec
