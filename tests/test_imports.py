@@ -197,6 +197,27 @@ def test_nothing_outside_names_ultralytics() -> None:
     assert named == set(MAY_NAME_IT), "ask the detector or its family instead; or an entry that is not needed any more"
 
 
+# Predictions are had by `edgekd.detectors.capture.run`; who makes the two halves of a pass itself, and why.
+MAKES_PASSES = {
+    "detectors/capture.py": "is that way",
+    "detectors/ensemble.py": "makes one detector of several, half by half",
+    "training/teacher_network.py": "is compiled or traced between the halves",
+    "training/teacher.py": "puts together what such a network gave",
+    "testing/detectors.py": "tests one half, traced",
+}
+
+
+def test_predictions_are_had_in_one_way() -> None:
+    halves = re.compile(r"\.(compute|assemble)\(")
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in MODULES
+        if room_or_family(path) not in {f"detectors/{family}" for family in FAMILIES}
+        and halves.search(path.read_text(encoding="utf-8"))
+    }
+    assert found == set(MAKES_PASSES)
+
+
 def test_families_are_imported_by_their_registry_alone() -> None:
     """The training engine is that of one family, and may import it."""
     assert "ultralytics" in FAMILIES

@@ -1,4 +1,4 @@
-"""The suite that methods of other packages inherit: on adapters, draws, buffers and regions, and heads."""
+"""The suite that methods of other packages inherit: on adapters, draws, buffers and regions, heads, and queries."""
 
 from __future__ import annotations
 
@@ -23,3 +23,9 @@ class TestWithStateAndRegions(DistillerContract):
 
 class TestOnHeads(DistillerContract):
     method = "logit"
+
+
+class TestOnQueries(DistillerContract):
+    method = "dlim"
+    student: ClassVar[tuple[str, str]] = ("ultralytics", "rtdetr-p")
+    teacher: ClassVar[tuple[str, str]] = ("ultralytics", "rtdetr-n")
