@@ -86,6 +86,7 @@ class TestTinyRecipe:
         assert sum(term["share"] for term in terms.values()) == pytest.approx(1)
         assert ended.json["distill"][1]["taps"] == [["model.16"] * 2, ["model.19"] * 2, ["model.22"] * 2]
 
+    @pytest.mark.slow
     def test_dry_step_runs_the_teacher_as_the_recipe_does(self, folder: Path) -> None:
         trained_pair(folder)
         teacher = {"model": "yolo11n", "weights": "teacher.safetensors", "runtime": "openvino"}

@@ -17,6 +17,10 @@ from tests.stages.tiny import edgekd, short_protocol, weights
 # The others are converted in environments that pip makes, see tests/export/test_mobile.py.
 OWN = ("onnxruntime", "openvino", "tensorrt")
 ON_QUERIES = ("clockdistill", "detrdistill", "dlim", "kd_detr", "qskd", "od_detr")
+COCO = {
+    split: {"images": f"set/images/{split}", "annotations": f"set/annotations/{split}.json"}
+    for split in ("train", "val")
+}  # fmt: skip
 STUDENT: dict[str, Any] = {"name": "shortest", "student": {"model": "yolo11p"}}
 
 
@@ -60,20 +64,19 @@ def test_every_method_on_queries_by_its_name(folder: Path) -> None:
     assert {term["term"].split(".")[0] for term in ended.json["dry_step"]["terms"]} == {"detection", *ON_QUERIES}
 
 
-def test_every_data_format(folder: Path) -> None:
-    generate(folder / "set", imgsz=64, train=8, val=4, test=4, seed=0)
-    coco = {
-        split: {"images": f"set/images/{split}", "annotations": f"set/annotations/{split}.json"}
-        for split in ("train", "val")
-    }
-    for data, train in (
-        ({"format": "digits"}, 800),
+@pytest.mark.parametrize(
+    ("data", "train"),
+    [
+        pytest.param({"format": "digits"}, 800, marks=pytest.mark.slow),  # draws 1,600 images
         ({"format": "yolo", "path": "set/data.yaml"}, 8),
-        ({"format": "coco", **coco}, 8),
-    ):
-        ended = edgekd("check", write(folder / "x.yaml", data=data), "--json")
-        assert ended.code == 0, ended.err
-        assert ended.json["data"]["train"] == train
+        ({"format": "coco", **COCO}, 8),
+    ],
+)
+def test_every_data_format(data: dict[str, Any], train: int, folder: Path) -> None:
+    generate(folder / "set", imgsz=64, train=8, val=4, test=4, seed=0)
+    ended = edgekd("check", write(folder / "x.yaml", data=data), "--json")
+    assert ended.code == 0, ended.err
+    assert ended.json["data"]["train"] == train
 
 
 @pytest.mark.slow

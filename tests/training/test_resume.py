@@ -89,7 +89,7 @@ def test_twenty_kills(tiny_digits: Path, tmp_path: Path, expected: dict[str, byt
     assert children.files(tmp_path / str(finished)) == expected
 
 
-@pytest.mark.parametrize("write", [1, 5, 13])
+@pytest.mark.parametrize("write", [5, *(pytest.param(one, marks=pytest.mark.slow) for one in (1, 13))])
 def test_killed_in_the_middle_of_a_save(
     tiny_digits: Path, tmp_path: Path, expected: dict[str, bytes], write: int
 ) -> None:
