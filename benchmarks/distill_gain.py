@@ -285,7 +285,7 @@ def main() -> None:
         "--device", default="cpu", help="cpu, or the number of a GPU that they share; its name reads rows"
     )
     parser.add_argument("--data", type=Path, help="data.yaml of --setting photographs")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop then; what is finished is kept")
+    parser.add_argument("--minutes", type=float, default=30 * 24 * 60, help="stop then; what is finished is kept")
     parser.add_argument("--summary", action="store_true", help="print the figures of the rows that are there")
     options = parser.parse_args()
     if options.setting == "photographs" and not (options.data or options.summary):
