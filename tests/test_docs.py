@@ -85,6 +85,15 @@ def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     assert "fonts.googleapis.com" not in index
 
 
+def test_the_readme_has_every_stage_in_order() -> None:
+    from edgekd.pipeline import STAGES
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    told = re.search(r"^pipeline +the stages in order: ([a-z_,\s]+?)\n\w", text, re.MULTILINE)
+    assert told is not None
+    assert re.findall(r"[a-z_]+", told[1]) == list(STAGES)
+
+
 def test_every_method_has_a_line_in_the_table_of_methods() -> None:
     table = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^\| \[`(\w+)`\]\(", table, re.MULTILINE)) == distiller_names()

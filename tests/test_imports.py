@@ -20,7 +20,7 @@ import edgekd
 ROOT = Path(edgekd.__file__).parent
 ROOMS = [
     "testing", "__main__",
-    "cli", "", "api", "evidence", "search", "pipeline", "stages", "training", "report", "distill", "export", "gate",
+    "cli", "", "api", "evidence", "search", "pipeline", "stages", "report", "training", "distill", "export", "gate",
     "detectors", "data", "devices", "measure", "recipe", "run_dir", "former_runs", "agent",
 ]  # fmt: skip
 CELLAR = {  # may import each other

@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from edgekd import ranks
 from edgekd.detectors.ultralytics.guard import guard
-from edgekd.training.engines.protocol import EngineTrainer
+from edgekd.training.engines.protocol import EngineTrainer, EngineValidator
 
 guard()
 
@@ -45,7 +45,7 @@ def share_averages(ema: nn.Module) -> None:
         dist.broadcast(buffer, src=0)
 
 
-def gather_losses(validator: Any) -> None:
+def gather_losses(validator: EngineValidator) -> None:
     """From now on the engine's validator gathers losses of all ranks along with what it gathers itself."""
     gather = validator.gather_stats
 
@@ -57,7 +57,7 @@ def gather_losses(validator: Any) -> None:
     validator.gather_stats = gather_all
 
 
-def average_losses(validator: Any) -> None:
+def average_losses(validator: EngineValidator) -> None:
     """Losses of the whole validation split on every rank, so that the engine finds their mean on rank 0.
 
     It divides a sum by the number of rank 0's batches, which may be one more than another rank's.

@@ -21,16 +21,20 @@ from edgekd.detectors.ultralytics.guard import exact_paths, guard, replaced
 from edgekd.training.engines.precision import amp_is_sound
 from edgekd.training.engines.release import changed
 
-# Which of the engine's methods call those that `StudentTrainer` overrides, or read what it keeps.
-_CALLS = {
+# Which of the engine's methods call those that edgekd's trainers, averages and validators override, or read what these
+# keep.
+_TRAINER = {
     "__init__": ("get_dataset",),
     "_do_train": (
         "_setup_train", "_model_train", "preprocess_batch", "accumulate", "optimizer_step", "validate", "start_epoch",
-        "_handle_nan_recovery", "save_model", "final_eval",
+        "_handle_nan_recovery", "save_model", "final_eval", "lf", "update_attr",
     ),
+    "optimizer_step": ("update",),
     "_setup_train": ("setup_model", "set_model_attributes", "_build_train_pipeline", "get_validator", "ModelEMA"),
     "_build_train_pipeline": ("get_dataloader", "build_optimizer", "_setup_scheduler"),
 }  # fmt: skip
+_AVERAGE = {"update": ("decay",)}
+_VALIDATOR = {"__call__": ("gather_stats", "loss", "training", "dataloader")}
 
 
 @dataclass(frozen=True)
@@ -73,15 +77,18 @@ def require_used() -> None:
     """
     guard()
     from ultralytics.engine.trainer import BaseTrainer
+    from ultralytics.engine.validator import BaseValidator
+    from ultralytics.utils.torch_utils import ModelEMA
 
     for patch in _patches():
         there = patch.builtin or hasattr(patch.owner, patch.name)
         if not there or patch.name not in _names(patch.user):
             raise changed(f"{patch.user.__qualname__} no longer uses {patch.name}, which edgekd replaces")
-    for method, names in _CALLS.items():
-        missing = sorted(set(names) - _names(getattr(BaseTrainer, method, None)))
-        if missing:
-            raise changed(f"BaseTrainer.{method} no longer uses {', '.join(missing)}, which edgekd relies on")
+    for owner, calls in ((BaseTrainer, _TRAINER), (ModelEMA, _AVERAGE), (BaseValidator, _VALIDATOR)):
+        for method, names in calls.items():
+            missing = sorted(set(names) - _names(getattr(owner, method, None)))
+            if missing:
+                raise changed(f"{owner.__name__}.{method} no longer uses {', '.join(missing)}, which edgekd relies on")
 
 
 def numbered(items: Any) -> Iterator[tuple[int, Any]]:

@@ -20,10 +20,30 @@ class Average(Protocol):
     Attributes:
         ema: the averaged copy, in eval mode.
         updates: how often it was updated.
+        decay: share of the average that stays in an update, by the number of updates.
     """
 
     ema: nn.Module
     updates: int
+    decay: Callable[[int], float]
+
+
+class EngineValidator(Protocol):
+    """The engine's validator, as far as edgekd knows it.
+
+    Attributes:
+        dataloader: of this process's share of the val split.
+        device: where `loss` is.
+        loss: by name, summed over the batches of `dataloader`.
+        training: whether it validates a model that is being trained, and sums its losses.
+        gather_stats: called once after the last batch; on rank 0 then lies what all ranks have found.
+    """
+
+    dataloader: Any
+    device: torch.device
+    loss: dict[str, Tensor]
+    training: bool
+    gather_stats: Callable[[], None]
 
 
 class EngineTrainer(Protocol):
@@ -36,10 +56,11 @@ class EngineTrainer(Protocol):
         model: what is trained, within the wrappers of torch.compile and DDP.
         ema: average of the model, for validation and checkpoints; None before the set-up.
         optimizer, scheduler, scaler: torch's; the engine sets `scheduler.last_epoch` by hand.
+        lf: factor of the learning rate by epoch; `scheduler` and the engine's warm-up follow it.
         amp: whether steps run in mixed precision.
         accumulate: batches per step of the optimiser.
         train_loader, test_loader: of the two splits.
-        validator: the engine's, for `test_loader`.
+        validator: for `test_loader`.
         world_size: processes that the engine believes to train together; 0 and 1 are one.
         epoch, epochs, start_epoch: the present one from 0, how many, and the one to begin with.
         loss, loss_items, tloss: of the last batch, its parts by name, and their means over the epoch so far.
@@ -57,11 +78,12 @@ class EngineTrainer(Protocol):
     optimizer: torch.optim.Optimizer
     scheduler: Any
     scaler: torch.amp.GradScaler
+    lf: Callable[[int], float]
     amp: bool
     accumulate: int
     train_loader: Any
     test_loader: Any
-    validator: Any
+    validator: EngineValidator
     world_size: int
     epoch: int
     epochs: int
@@ -107,7 +129,7 @@ class EngineTrainer(Protocol):
         """A loader of the split `mode`."""
         ...
 
-    def get_validator(self) -> Any:
+    def get_validator(self) -> EngineValidator:
         """A validator of `test_loader`."""
         ...
 
@@ -130,6 +152,8 @@ class EngineTrainer(Protocol):
     def _setup_train(self) -> None: ...
 
     def _build_train_pipeline(self) -> None: ...
+
+    def _setup_scheduler(self) -> None: ...
 
     def _model_train(self) -> None: ...
 

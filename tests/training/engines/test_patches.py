@@ -15,14 +15,15 @@ from edgekd.errors import EnvironmentFault
 from edgekd.training.engines import patches
 from edgekd.training.engines.build import make_trainer
 from edgekd.training.engines.precision import amp_is_sound
-from edgekd.training.engines.protocol import EngineTrainer
+from edgekd.training.engines.protocol import Average, EngineTrainer, EngineValidator
+from edgekd.training.engines.style import Styled
 from tests.training.helpers import plan
 
 guard()
 
 from ultralytics.data import utils as data_utils  # noqa: E402
 from ultralytics.engine import trainer as engine_trainer  # noqa: E402
-from ultralytics.utils import callbacks, checks, downloads  # noqa: E402
+from ultralytics.utils import callbacks, checks, downloads, torch_utils  # noqa: E402
 
 ROOT = Path(__file__).parents[3]
 
@@ -31,7 +32,7 @@ class Plain(Protocol):
     """What every protocol has."""
 
 
-# Every name of every module of the engine, before and after: what differs was changed by edgekd.
+# Every name of every module and class of the engine, before and after: what differs was changed by edgekd.
 UNTOUCHED = """
     import sys
     from pathlib import Path
@@ -42,10 +43,15 @@ UNTOUCHED = """
 
     def names():
         modules = {name: vars(module) for name, module in sys.modules.items() if name.startswith("ultralytics")}
-        return {(name, key): id(value) for name, content in modules.items() for key, value in dict(content).items()}
+        known = [(value.__module__, value) for content in modules.values() for value in dict(content).values()
+                 if isinstance(value, type) and value.__module__ in modules]
+        owners = {**modules, **{f"{name}.{kind.__qualname__}": vars(kind) for name, kind in known}}
+        return {(name, key): id(value) for name, content in owners.items() for key, value in dict(content).items()}
 
     import matplotlib.font_manager  # the engine loads it where it first draws
     before, settings = names(), dict(SETTINGS)
+    assert ("ultralytics.engine.model.Model", "train") in before  # which is `YOLO.train`
+    del before["ultralytics.nn.tasks._SafeLoad", "_registry"]  # the engine's own: filled when it first reads weights
     import edgekd.cli, edgekd.pipeline
     from tests.training.helpers import methods, plan, teachers
     from edgekd.training.fit import fit
@@ -89,7 +95,9 @@ def test_while_a_training_runs(tiny_digits: Path, tmp_path: Path) -> None:
     assert [name for name in used if not hasattr(trainer, name)] == [], (
         "the engine's trainer has all that is used of it"
     )
-    assert {"optimizer", "tloss", "_setup_train", "validate"} < used
+    assert {"optimizer", "tloss", "lf", "_setup_train", "validate"} < used
+    assert [name for name in Average.__annotations__ if not hasattr(trainer.ema, name)] == []
+    assert [name for name in EngineValidator.__annotations__ if not hasattr(trainer.validator, name)] == []
 
 
 def test_a_training_that_fails_leaves_the_engine_as_it_was(tiny_digits: Path, tmp_path: Path) -> None:
@@ -113,6 +121,18 @@ def test_no_service_is_attached(tiny_digits: Path, tmp_path: Path, monkeypatch: 
     trainer = make_trainer(plan(tiny_digits), {}, tmp_path)
     own = {function.__module__ for functions in trainer.callbacks.values() for function in functions}
     assert own <= {"ultralytics.utils.callbacks.base"}
+
+
+def test_whatever_is_overridden_is_looked_for() -> None:
+    """A method that the engine no longer calls would do nothing, without a word."""
+    from edgekd.training.engines.shell_trainer import ShellTrainer
+    from edgekd.training.engines.trainer import StudentTrainer
+
+    own = {name for kind in (StudentTrainer, Styled, ShellTrainer) for name in vars(kind) if not name.startswith("__")}
+    called = {name for names in patches._TRAINER.values() for name in names}
+    overridden = {name for name in own if hasattr(engine_trainer.BaseTrainer, name)}
+    assert {"_setup_scheduler", "optimizer_step", "save_model"} < overridden
+    assert overridden - called == {"train"}, "which edgekd calls itself"
 
 
 class TestAnotherRelease:
@@ -142,6 +162,13 @@ class TestAnotherRelease:
         check_amp = ModelEMA = lambda: None
         found = self.refused(monkeypatch, "_setup_train", setup)
         assert "BaseTrainer._setup_train no longer uses set_model_attributes, which edgekd relies on" in found
+
+    def test_an_average_with_another_decay(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """That of a family's habits would be set, and not be read."""
+        monkeypatch.setattr("ultralytics.__version__", "8.4.999")
+        monkeypatch.setattr(torch_utils.ModelEMA, "update", lambda self, model: None)
+        with pytest.raises(EnvironmentFault, match=r"8\.4\.999: ModelEMA\.update no longer uses decay, which edgekd"):
+            patches.require_used()
 
     def test_a_method_that_is_gone(self, monkeypatch: pytest.MonkeyPatch) -> None:
         found = self.refused(monkeypatch, "_build_train_pipeline", None)
