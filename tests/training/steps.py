@@ -15,6 +15,7 @@ from torch import Tensor
 
 from edgekd.detectors.contract import Asked
 from edgekd.detectors.ultralytics.detector import UltralyticsDetector
+from edgekd.detectors.ultralytics.guard import guard
 from edgekd.training.distillation import DistillationModule
 from edgekd.training.distillers import build_distillers
 from edgekd.training.memory import checkpointed
@@ -58,6 +59,7 @@ def module_of(
     chosen: dict[str, dict[str, Any]] = ALL, runtime: Any = "eager", precision: Any = None, device: str = "cpu"
 ) -> DistillationModule:
     """yolo11p taught by a trained yolo11n, the same weights at every call, in training mode."""
+    guard()
     from ultralytics.cfg import get_cfg
 
     student = detector("yolo11p")

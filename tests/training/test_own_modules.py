@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from edgekd.detectors.outputs import Batch, DetectorOutput
 from edgekd.detectors.spec import Needs
+from edgekd.detectors.ultralytics.guard import guard
 from edgekd.distill import contract
 from edgekd.distill.config import DistillerConfig, Schedule
 from edgekd.distill.contract import Distiller, Moment, Pair, Wiring
@@ -94,6 +95,7 @@ class Drawing(Distiller):
 
 def module_of(monkeypatch: pytest.MonkeyPatch, *kinds: type[Distiller], seed: int = 0, **config: Any) -> Any:
     """yolo11p taught by a trained yolo11n, by methods that only this test knows; after what the engine does to it."""
+    guard()
     from ultralytics.cfg import get_cfg
 
     for kind in kinds:
