@@ -28,6 +28,36 @@ class Average(Protocol):
     decay: Callable[[int], float]
 
 
+class EngineData(Protocol):
+    """The engine's data set of one split, as far as edgekd knows it.
+
+    Attributes:
+        labels: of each image its file `im_file`, boxes `bboxes` (N, 4) and classes `cls` (N, 1).
+        ims: images that are in memory, (H, W, C) uint8; None of the others.
+        buffer: numbers of the images that mosaics are made of.
+        transforms: what makes a sample of an image; `build_transforms` makes it anew where the mosaic ends.
+        load_image: an image by its number, with its sizes before and after it was made smaller.
+        get_image_and_label: the same with its labels, before any transform.
+    """
+
+    labels: list[dict[str, Any]]
+    ims: list[Any]
+    buffer: list[int]
+    transforms: Any
+    build_transforms: Callable[..., Any]
+    load_image: Callable[..., Any]
+    get_image_and_label: Callable[[int], dict[str, Any]]
+    __getitems__: Callable[[Any], list[Any]]  # what torch's loader asks first for a batch
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    def close_mosaic(self, hyp: Any) -> None:
+        """No mosaic or mixup from now on."""
+        ...
+
+
 class EngineValidator(Protocol):
     """The engine's validator, as far as edgekd knows it.
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from edgekd.errors import EdgekdError
+from edgekd.training.engines.protocol import EngineData
 from edgekd.training.knowledge import RECORDS
 from edgekd.training.store.store import Reader
 from edgekd.training.views import Views, coded, decoded
@@ -31,11 +32,11 @@ def install(loader: Any, seed: int, reader: Reader | None = None) -> None:
     Args:
         reader: whose record of each sample comes with it.
     """
-    data = loader.dataset
+    data: EngineData = loader.dataset
     data.load_image = _Copied(data.load_image)
     data.build_transforms = _Built(data.build_transforms)
     _forget_history(data.transforms)
-    data.__getitems__ = _Samples(data, seed, reader)  # what torch's loader asks first for a batch
+    data.__getitems__ = _Samples(data, seed, reader)
     loader.collate_fn = _Collated(loader.collate_fn)
 
 
@@ -71,7 +72,7 @@ class Failed:
 class _Samples:
     """Makes a batch's samples."""
 
-    def __init__(self, data: Any, seed: int, reader: Reader | None) -> None:
+    def __init__(self, data: EngineData, seed: int, reader: Reader | None) -> None:
         self._data, self._seed, self._reader = data, seed, reader
 
     def __call__(self, codes: Sequence[int]) -> list[Sample] | list[Failed]:

@@ -17,6 +17,7 @@ from edgekd import ranks
 from edgekd.atomic import write_bytes
 from edgekd.errors import InputError
 from edgekd.training.distillation import DistillationModule, unwrapped
+from edgekd.training.engines.protocol import EngineData
 from edgekd.training.engines.shell import student_of
 
 if TYPE_CHECKING:
@@ -171,13 +172,13 @@ def _set_random_states(states: State) -> None:
 
 def _images_in_memory(trainer: StudentTrainer) -> State:
     """A mosaic is made of images that were loaded of late: which ones, in which order."""
-    data = trainer.train_loader.dataset
+    data: EngineData = trainer.train_loader.dataset
     buffer = list(data.buffer)
     return {"buffer": buffer, "loaded": [index for index in sorted(set(buffer)) if data.ims[index] is not None]}
 
 
 def _put_images_in_memory(trainer: StudentTrainer, images: State) -> None:
-    data = trainer.train_loader.dataset
+    data: EngineData = trainer.train_loader.dataset
     for index in images["loaded"]:
         data.load_image(index)
     data.buffer[:] = images["buffer"]

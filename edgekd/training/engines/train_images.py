@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from edgekd.training.engines.protocol import EngineData
 from edgekd.training.survey import TrainImage, TrainImages
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 def train_images(trainer: StudentTrainer) -> TrainImages:
     """Files and labels of the loader's data set. Its images in memory, of which mosaics are made, stay as they are."""
-    data = trainer.train_loader.dataset
+    data: EngineData = trainer.train_loader.dataset
     images = [
         TrainImage(
             Path(label["im_file"]),

@@ -12,6 +12,7 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 from edgekd.training.engines.batch import KEY, Box, Sample
+from edgekd.training.engines.protocol import EngineData
 from edgekd.training.engines.release import changed
 
 Labels: TypeAlias = dict[str, Any]
@@ -19,7 +20,7 @@ Move: TypeAlias = Callable[[Box], Box]
 Update: TypeAlias = Callable[[Any, Labels, Mapping[str, Any]], Sample]
 
 
-def follow(dataset: Any, unlabelled: frozenset[int] = frozenset()) -> None:
+def follow(dataset: EngineData, unlabelled: frozenset[int] = frozenset()) -> None:
     """From now on, samples of the engine's data set say what they show.
 
     Args:
