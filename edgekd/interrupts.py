@@ -84,7 +84,7 @@ class Interrupts:
             if time.monotonic() > deadline:
                 self._end()
             with suppress(ProcessLookupError):
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.Signals[str(self.came)])
 
     def _end(self) -> None:
         with suppress(OSError):

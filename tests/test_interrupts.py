@@ -33,6 +33,7 @@ main()
 # A library that goes on after any exception, for good or once.
 SWALLOWING = """
 import os, signal, sys, time
+signal.signal(signal.SIGINT, {sigint})
 from edgekd import interrupts
 interrupts.AGAIN_S, interrupts.AT_LAST_S = 0.1, {last}
 from edgekd.__main__ import main
@@ -42,10 +43,10 @@ def swallow():
     for _ in range({times}):
         try:
             os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(60)
+            time.sleep(600)
         except BaseException:
             pass
-    time.sleep(60)
+    time.sleep(600)
 listing.list_devices = swallow
 sys.argv = ["edgekd", "devices"]
 main()
@@ -74,9 +75,10 @@ def test_during_imports(module: str, name: str) -> None:
     assert ended(DURING_IMPORTS.format(module=module, name=name)) == (130, "", line(name))
 
 
-@pytest.mark.parametrize(("times", "last"), [(1, 60.0), (10**6, 0.5)], ids=["once", "always"])
-def test_an_exception_that_is_swallowed(times: int, last: float) -> None:
-    assert ended(SWALLOWING.format(times=times, last=last)) == (130, "ready\n", line("SIGTERM"))
+@pytest.mark.parametrize("sigint", ["signal.default_int_handler", "signal.SIG_IGN"])  # the latter in the background
+@pytest.mark.parametrize(("times", "last"), [(1, 600.0), (10**6, 0.5)], ids=["once", "always"])
+def test_an_exception_that_is_swallowed(times: int, last: float, sigint: str) -> None:
+    assert ended(SWALLOWING.format(times=times, last=last, sigint=sigint)) == (130, "ready\n", line("SIGTERM"))
 
 
 def test_an_exception_that_passes_through_exec(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "no arguments": (conv(), "cannot be built ("),
     "twenty arguments": (conv(*range(1, 21)), "cannot be built ("),
     "scale of a billion": ({"scales": {"n": [1.0, 1e9, WIDTH]}}, "cannot be built (RuntimeError"),
-    "depth of a billion": ({"scales": {"n": [1e9, 1, 9]}, "backbone": [[-1, 3, "C2f", [8]], *BACKBONE]}, "("),
+    "depth of a billion": ({"scales": {"n": [1e9, 1, 9]}, "backbone": [[-1, 3, "C2f", [8]], *BACKBONE]}, "repeats its"),
     "scales of text": ({"scales": "n"}, "scales: must be a mapping of keys, got 'n'"),
     "scale of nothing": ({"scales": {"n": []}}, "cannot be built ("),
     "scale of null": ({"scales": {"n": None}}, "("),

@@ -274,6 +274,7 @@ class TestExitCodes:
         assert ended.problems[0].startswith(f"{whole.recipe}: gate.min_ap_per_class.ten: unknown class 'ten' (known: ")
 
 
+@pytest.mark.slow
 class TestSustained:
     def test_one_long_process(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(on_device, "protocol_of", lambda *given: replace(protocol_of(*given), max_waited=1))

@@ -175,6 +175,7 @@ def test_proposals_are_had_of_region_heads_that_give_predictions() -> None:
     assert method_fit.unreadable("eager", both, telling)[0].startswith("reads boxes, class_logits of the teacher")
 
 
+@pytest.mark.slow
 def test_grey_images_go_the_whole_road(folder: Path) -> None:
     data = generate(folder / "data", imgsz=64, train=16, val=4, test=4, seed=0)
     for path in (folder / "data/images").rglob("*.*"):

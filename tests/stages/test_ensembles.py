@@ -25,6 +25,7 @@ def recipe(tmp_path: Path) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_several_as_one(recipe: Path) -> None:
     ended = edgekd("distill", recipe, "--out", recipe.parent / "run")
     assert ended.code == 0, ended.err

@@ -35,20 +35,27 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_every_method_by_its_name(folder: Path) -> None:
+GUIDING = [name for name in distiller_names() if distiller_type(name).guides]  # one of them in a recipe
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [
+        [name for name in distiller_names() if name not in (*ON_QUERIES, *GUIDING)],
+        *(pytest.param([name], marks=pytest.mark.slow) for name in GUIDING),
+    ],
+    ids=["teaching", *GUIDING],
+)
+def test_every_method_by_its_name(methods: list[str], folder: Path) -> None:
     weights(folder / "teacher.safetensors", "yolo11n")
-    serving = [name for name in distiller_names() if name not in ON_QUERIES]
-    guiding = [name for name in serving if distiller_type(name).guides]  # one of them in a recipe
-    teaching = [name for name in serving if name not in guiding]
-    for methods in (teaching, *([name] for name in guiding)):
-        recipe = write(
-            folder / "x.yaml", data={"format": "digits", "train": 16, "val": 8, "test": 8}, distill=methods,
-            teacher={"model": "yolo11n", "weights": "teacher.safetensors"}, train={"imgsz": 96, "batch": 4},
-        )  # fmt: skip
-        ended = edgekd("check", recipe, "--dry-step", "--json")
-        assert ended.code == 0, ended.err
-        found = {term["term"].split(".")[0] for term in ended.json["dry_step"]["terms"]}
-        assert found - set(guiding) == {"detection", *methods} - set(guiding)
+    recipe = write(
+        folder / "x.yaml", data={"format": "digits", "train": 16, "val": 8, "test": 8}, distill=methods,
+        teacher={"model": "yolo11n", "weights": "teacher.safetensors"}, train={"imgsz": 96, "batch": 4},
+    )  # fmt: skip
+    ended = edgekd("check", recipe, "--dry-step", "--json")
+    assert ended.code == 0, ended.err
+    found = {term["term"].split(".")[0] for term in ended.json["dry_step"]["terms"]}
+    assert found - set(GUIDING) == {"detection", *methods} - set(GUIDING)
 
 
 def test_every_method_on_queries_by_its_name(folder: Path) -> None:

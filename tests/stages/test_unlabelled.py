@@ -29,6 +29,7 @@ def context_of(recipe: Path, run: Path, *overrides: str) -> Context:
     return Context(bind_recipe(recipe, overrides), RunDir.existing(run))
 
 
+@pytest.mark.slow
 def test_methods_alone_act_on_them(recipe: Path) -> None:
     run = recipe.parent / "plain"
     ended = edgekd("distill", recipe, "--out", run)

@@ -134,6 +134,7 @@ def test_rtdetr_as_student_and_as_teacher(tiny_digits: Path, tmp_path: Path) -> 
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_threads_are_those_of_the_recipe(tiny_digits: Path, tmp_path: Path) -> None:
     """The engine sets one less than there are cores, whenever it chooses a device."""
     seen: list[int] = []

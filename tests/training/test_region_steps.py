@@ -62,6 +62,7 @@ def test_no_teacher_runs_for_a_method_of_labels_alone(tiny_digits: Path, monkeyp
     assert step(module, batch_of(tiny_digits)).terms["kd/head_assistant.class"] > 0
 
 
+@pytest.mark.slow
 def test_a_memory_goes_on_after_a_stop(tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped before its last batch, a training ends as the uninterrupted one: bit for bit."""
     chosen = methods(gdetkd={"memory": 16, "regions": "ground_truth"})  # full before the stop

@@ -112,6 +112,7 @@ def test_sigterm_saves_before_it_ends(tiny_digits: Path, tmp_path: Path) -> None
     assert torch.load(tmp_path / FILE, weights_only=True)["schema"] == resume_module.SCHEMA
 
 
+@pytest.mark.slow
 def test_a_control_with_two_branches(tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The end-to-end loss shifts its weights each epoch; MuSGD has a state of its own."""
     work = plan(tiny_digits, "yolo26p", optimizer="MuSGD", epochs=3, batch=8)
@@ -216,6 +217,7 @@ class TestLastGoodState:
         assert children.files(tmp_path) == expected
 
 
+@pytest.mark.slow
 def test_going_on_with_another_learning_rate(
     tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ def test_the_training_does_not_notice(tiny_digits: Path, tmp_path: Path) -> None
     assert part.means.std(0).min() > 0
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_looks_once_per_epoch(
     tiny_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,7 +78,7 @@ def check_config(config: Any) -> None:
     layers = [*config["backbone"], *config["head"]]
     if not all(isinstance(layer, (list, tuple)) and len(layer) == 4 and _is_layer(*layer) for layer in layers):
         raise Refused("has a layer that is not [from, repeats, module, arguments]")
-    if sum(layer[1] for layer in layers) > _MOST_LAYERS:
+    if sum(layer[1] for layer in layers) * _deepest(config) > _MOST_LAYERS:
         raise Refused(f"repeats its layers more than {_MOST_LAYERS} times")
     activation = config.get("activation")
     if activation and not _is_activation(activation):
@@ -203,6 +203,15 @@ def _is_layer(source: Any, repeats: Any, module: Any, arguments: Any) -> bool:
     sources = source if isinstance(source, list) else [source]
     whole = all(isinstance(number, int) for number in (*sources, repeats))
     return whole and isinstance(module, str) and isinstance(arguments, list)
+
+
+def _deepest(config: Mapping[str, Any]) -> float:
+    """The largest factor that the YAML has on its repeats; 1 where none is a number, which is said elsewhere."""
+    scales = config.get("scales")
+    scales = scales.values() if isinstance(scales, Mapping) else []
+    given = [scale[0] for scale in scales if isinstance(scale, (list, tuple)) and scale]
+    factors = [factor for factor in (*given, config.get("depth_multiple")) if isinstance(factor, (int, float))]
+    return max((1.0, *factors))
 
 
 def _is_activation(text: Any) -> bool:
