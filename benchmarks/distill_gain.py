@@ -27,166 +27,28 @@ import json
 import subprocess
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import TimeoutError, get_context
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from gain_rows import COMBINED, PAIRS, ROOT, Models, Row, attempt
-
-SETTINGS = {
-    # images of the splits, schedule, weights tried per method, seeds of the report; who learns from whom, if no YOLO
-    "screen": {"train": 800, "test": 400, "epochs": 8, "tries": 0, "report_seeds": ()},
-    "small": {"train": 800, "test": 400, "epochs": 16, "tries": 2, "report_seeds": (100, 101, 102)},
-    "full": {"train": 1600, "test": 1000, "epochs": 40, "tries": 4, "report_seeds": tuple(range(100, 110))},
-    "rtdetr": {"train": 1600, "test": 400, "epochs": 30, "tries": 0, "report_seeds": (), "pair": "rtdetr"},
-    "rtmdet": {"train": 800, "test": 400, "epochs": 24, "tries": 0, "report_seeds": (), "pair": "rtmdet"},
-    "photographs": {"epochs": 30, "tries": 0, "report_seeds": (), "pair": "photographs"},
-}  # fmt: skip
-TUNE_SEEDS = (0, 1, 2)
-BEST, BEST_SEEDS = 8, (100, 101, 102, 103, 104)
-CLAIMED = ("logit+ld+score_l2",)  # of what README shows figures
-# Factors around each method's published or default weight, the most plausible first.
-WEIGHTS = {
-    "logit": (0.5, 1.0, 2.0, 0.25),
-    "ld": (1.0, 2.0, 4.0, 0.5),
-    "logit+ld": (1.0,),  # the quickstart's pair, as it stands there: not tuned
-    "logit+ld+score_l2": (1.0,),
-    "fitnet": (1.0, 5.0, 0.2, 20.0),
-    "cwd": (1.0, 5.0, 10.0, 0.2),
-    "pkd": (1.0, 3.0, 0.3, 10.0),
-    "score_l2": (1.0, 6.0, 0.3, 2.0),
-    "distill_model": (1.0, 6.0, 0.3, 2.0),
-}
-
-
-def screen_rows(methods: Sequence[str]) -> Iterator[Row]:
-    """Everything once, on val."""
-    yield Row("control", 0.0, TUNE_SEEDS[0], "val")
-    yield Row("distill_model", 6.0, TUNE_SEEDS[0], "val")
-    for method in methods:
-        yield Row(method, "auto", TUNE_SEEDS[0], "val")
-
-
-def query_rows(methods: Sequence[str]) -> Iterator[Row]:
-    """Of a pair of detectors with queries: everything once, on val, as the screening has it."""
-    yield Row("control", 0.0, TUNE_SEEDS[0], "val")
-    for method in methods:
-        yield Row(method, "auto", TUNE_SEEDS[0], "val")
-
-
-def rtmdet_rows() -> Iterator[Row]:
-    """MKD against mmyolo's CWD: with the published weights, which are 1 for both, and with automatic ones."""
-    for seed in BEST_SEEDS:
-        yield Row("control", 0.0, seed, "test")
-        for method in ("mkd", "cwd"):
-            for weight in ("auto", 1.0):
-                yield Row(method, weight, seed, "test")
-
-
-def photographs_rows(methods: Sequence[str]) -> Iterator[Row]:
-    """The methods named, three seeds, on the split that the source held back."""
-    for seed in BEST_SEEDS[:3]:
-        for method in methods:
-            known = {"control": 0.0, "distill_model": 6.0, **dict.fromkeys(COMBINED, 1.0)}
-            yield Row(method, known.get(method, "auto"), seed, "val")
-
-
-def best_rows(screened: Sequence[dict[str, Any]]) -> Iterator[Row]:
-    """The best of the screening with fresh seeds, on test; control, the engine's own and what is claimed as well."""
-    automatic = [row for row in screened if row["weight"] == "auto"]
-    best = sorted(automatic, key=lambda row: -row["ap"])[:BEST]
-    chosen = {"control": 0.0, "distill_model": 6.0, **dict.fromkeys(CLAIMED, 1.0)}
-    for seed in BEST_SEEDS:
-        for method, weight in chosen.items():
-            yield Row(method, weight, seed, "test")
-        for row in best:
-            yield Row(row["method"], "auto", seed, "test")
-
-
-def tune_rows(setting: dict[str, Any], methods: Sequence[str]) -> Iterator[Row]:
-    """Control, then every method and weight, on val; seed by seed, so that a part of them says something already."""
-    for seed in TUNE_SEEDS:
-        if "control" in methods:
-            yield Row("control", 0.0, seed, "val")
-        for turn in range(setting["tries"]):
-            for method, weights in WEIGHTS.items():
-                if method in methods and turn < len(weights):
-                    yield Row(method, weights[turn], seed, "val")
-
-
-def report_rows(setting: dict[str, Any], chosen: dict[str, float], methods: Sequence[str]) -> Iterator[Row]:
-    """The chosen weights with fresh seeds, on test."""
-    for seed in setting["report_seeds"]:
-        for method, weight in {"control": 0.0, **chosen}.items():
-            if method in methods:
-                yield Row(method, weight, seed, "test")
-
-
-def choose(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Per method, the weight of the highest mean AP on val."""
-    scores: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        if row["split"] == "val" and row["method"] != "control":
-            scores[row["method"]][row["weight"]].append(row["ap"])
-    return {
-        method: max(weights, key=lambda weight: sum(weights[weight]) / len(weights[weight]))
-        for method, weights in scores.items()
-    }
-
-
-def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean AP on test with a 95 % interval, and paired differences (same seed) to control and to `distill_model`.
-
-    `time` and `peak_mb` are of whole trainings: the median ratio of seconds to the control's of the same seed.
-    """
-    from edgekd.measure.bootstrap import mean_interval
-
-    tested: dict[tuple[str, float | str], dict[int, dict[str, Any]]] = defaultdict(dict)
-    for row in rows:
-        if row["split"] == "test" or row["setting"] == "photographs":
-            tested[row["method"], row["weight"]][row["seed"]] = row
-    controls = next((found for (method, _), found in tested.items() if method == "control"), {})
-    engines = next((found for (method, _), found in tested.items() if method == "distill_model"), {})
-    table = []
-    for (method, weight), found in tested.items():
-        entry: dict[str, Any] = {"method": method, "weight": weight, "seeds": len(found)}
-        entry["ap"] = _interval(mean_interval, [row["ap"] for row in found.values()])
-        for name, rival in (("control", controls), ("distill_model", engines)):
-            shared = sorted(set(found) & set(rival))
-            entry[f"minus_{name}"] = _interval(
-                mean_interval, [found[seed]["ap"] - rival[seed]["ap"] for seed in shared]
-            )
-        times = [row["seconds"] / controls[seed]["seconds"] for seed, row in found.items() if seed in controls]
-        entry["time"] = round(median(times), 2) if times else None
-        entry["peak_mb"] = max((row["peak_mb"] for row in found.values() if "peak_mb" in row), default=None)
-        table.append(entry)
-    table.sort(key=lambda entry: -(entry["ap"] or {"estimate": 0})["estimate"])
-    on_val = [row["ap"] for row in rows if row["method"] == "control" and row["split"] == "val"]
-    return {"rows": len(rows), "chosen_weights": choose(rows), "control_val_ap": on_val, "test": table}
-
-
-def screened(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The screening, best first: AP of one seed on val, and its difference to the control."""
-    control = next((row["ap"] for row in rows if row["method"] == "control"), None)
-    return [
-        {
-            "method": row["method"], "ap": round(row["ap"], 4), "seconds": row["seconds"],
-            "minus_control": None if control is None else round(row["ap"] - control, 4),
-        }
-        for row in sorted(rows, key=lambda row: -row["ap"])
-    ]  # fmt: skip
-
-
-def _interval(mean_interval: Any, values: list[float]) -> dict[str, float] | None:
-    if len(values) < 2:
-        return None
-    interval = mean_interval(values)
-    return {"estimate": round(interval.estimate, 4), "low": round(interval.low, 4), "high": round(interval.high, 4)}
+from gain_plan import (
+    SETTINGS,
+    WEIGHTS,
+    best_rows,
+    choose,
+    every_method,
+    photographs_rows,
+    query_rows,
+    report_rows,
+    rtmdet_rows,
+    screen_rows,
+    tune_rows,
+)
+from gain_rows import PAIRS, ROOT, Models, Row, attempt
+from gain_summary import screened, summary
 
 
 class Rows:
@@ -321,32 +183,6 @@ def train_all(
     else:
         bench.run(tune_rows(SETTINGS[name], methods), whole)
         bench.run(report_rows(SETTINGS[name], choose(whole.rows), methods), whole)
-
-
-def every_method(pair: str = "yolo") -> list[str]:
-    """All of edgekd's that serve the pair, but those that prepare; of YOLOs the rows of several, and a gradient's share
-    of the best known."""
-    from edgekd.data.digits import CLASS_NAMES
-    from edgekd.detectors.contract import Asked
-    from edgekd.detectors.families import open_detector, trainable
-    from edgekd.distill.contract import Pair, distiller_names, distiller_type
-    from edgekd.distill.requirements import unmet
-
-    package, models = "edgekd.", PAIRS[pair]
-    student, teacher = (
-        trainable(open_detector(None, Asked(model, None, CLASS_NAMES, 3, model)), model)
-        for model in (models.student, models.teacher)
-    )
-    sides = Pair.of(student.spec, teacher, range(len(CLASS_NAMES)), CLASS_NAMES)
-    kinds = {name: distiller_type(name) for name in distiller_names()}
-    own = [
-        name
-        for name, kind in kinds.items()
-        if kind.__module__.startswith(package) and not kind.prepares and not unmet(kind.requires, sides)
-    ]
-    if pair != "yolo":
-        return own
-    return [*own, *COMBINED, *(f"{name}:gradient" for name in ("logit", "score_l2", *COMBINED))]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,59 @@
+"""What the rows of `distill_gain.py` say: means, paired differences, and the screening in its order."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from statistics import median
+from typing import Any
+
+from gain_plan import choose
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean AP on test with a 95 % interval, and paired differences (same seed) to control and to `distill_model`.
+
+    `time` and `peak_mb` are of whole trainings: the median ratio of seconds to the control's of the same seed.
+    """
+    from edgekd.measure.bootstrap import mean_interval
+
+    tested: dict[tuple[str, float | str], dict[int, dict[str, Any]]] = defaultdict(dict)
+    for row in rows:
+        if row["split"] == "test" or row["setting"] == "photographs":
+            tested[row["method"], row["weight"]][row["seed"]] = row
+    controls = next((found for (method, _), found in tested.items() if method == "control"), {})
+    engines = next((found for (method, _), found in tested.items() if method == "distill_model"), {})
+    table = []
+    for (method, weight), found in tested.items():
+        entry: dict[str, Any] = {"method": method, "weight": weight, "seeds": len(found)}
+        entry["ap"] = _interval(mean_interval, [row["ap"] for row in found.values()])
+        for name, rival in (("control", controls), ("distill_model", engines)):
+            shared = sorted(set(found) & set(rival))
+            entry[f"minus_{name}"] = _interval(
+                mean_interval, [found[seed]["ap"] - rival[seed]["ap"] for seed in shared]
+            )
+        times = [row["seconds"] / controls[seed]["seconds"] for seed, row in found.items() if seed in controls]
+        entry["time"] = round(median(times), 2) if times else None
+        entry["peak_mb"] = max((row["peak_mb"] for row in found.values() if "peak_mb" in row), default=None)
+        table.append(entry)
+    table.sort(key=lambda entry: -(entry["ap"] or {"estimate": 0})["estimate"])
+    on_val = [row["ap"] for row in rows if row["method"] == "control" and row["split"] == "val"]
+    return {"rows": len(rows), "chosen_weights": choose(rows), "control_val_ap": on_val, "test": table}
+
+
+def screened(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The screening, best first: AP of one seed on val, and its difference to the control."""
+    control = next((row["ap"] for row in rows if row["method"] == "control"), None)
+    return [
+        {
+            "method": row["method"], "ap": round(row["ap"], 4), "seconds": row["seconds"],
+            "minus_control": None if control is None else round(row["ap"] - control, 4),
+        }
+        for row in sorted(rows, key=lambda row: -row["ap"])
+    ]  # fmt: skip
+
+
+def _interval(mean_interval: Any, values: list[float]) -> dict[str, float] | None:
+    if len(values) < 2:
+        return None
+    interval = mean_interval(values)
+    return {"estimate": round(interval.estimate, 4), "low": round(interval.low, 4), "high": round(interval.high, 4)}
