@@ -34,7 +34,8 @@ if [ -d "$1" ] || { [ -f "$1" ] && [ "$(wc -c <"$1")" -eq "$2" ]; }; then echo h
 """
 
 # $1 store $2 digest $3 name $4 size $5 sha256 $6 file|folder $7 mode $8 random $9 seconds.
-# `cat` ends with the link. Should the link neither end nor bring anything, the guard ends `cat`.
+# `cat` ends with the link. Should the link neither end nor bring anything, the guard ends `cat`. A signal that comes
+# while a shell forks can be lost, so the guard is told to go and goes by itself when there is no part; nobody waits.
 _RECEIVE = f"""
 new=$1/.new-$8 target=$1/$2/$3
 mkdir -p "$new/whole" || exit 3
@@ -49,14 +50,14 @@ cat <&3 >"$new/part" & worker=$!
   while [ $same -lt 3 ]; do
     sleep "$9" & nap=$!
     wait $nap
-    now=$(wc -c <"$new/part")
+    now=$(wc -c <"$new/part") || exit
     if [ "$now" = "$last" ]; then same=$((same + 1)); else same=0; fi
     last=$now
   done
   kill $worker
 ) >/dev/null 2>&1 & guard=$!
 wait $worker; code=$?
-kill $guard 2>/dev/null; wait $guard 2>/dev/null
+kill $guard 2>/dev/null
 [ $code -le 128 ] || exit {_CUT}
 [ $code -eq 0 ] || exit 3
 [ "$(wc -c <"$new/part")" -eq "$4" ] || exit {_CUT}
