@@ -14,7 +14,7 @@ from edgekd.training.fit import fit
 from edgekd.training.resume import FILE, Resume
 from tests.training.helpers import methods, plan, teachers
 
-EVERY_BATCH = 1e-6  # minutes
+EVERY_BATCH, NEVER = 1e-6, 60.0  # minutes between two saved states; half of a training's time goes into them
 # Everything that a resume has to get right: mosaics of images in memory, which end in the last epoch; steps of the
 # optimiser that span epochs; a warm-up; schedules of two methods with adapters.
 TRAIN: dict[str, Any] = {
@@ -28,7 +28,7 @@ _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload([__name__])
 
 
-def train(data_yaml: Path, folder: Path, minutes: float = EVERY_BATCH) -> Resume:
+def train(data_yaml: Path, folder: Path, minutes: float = NEVER) -> Resume:
     """Train in `folder`, or go on there; as in a run directory, what a killed process left goes first."""
     remove_leftovers(folder)
     resume = Resume(folder / FILE, {"test": 1}, minutes)
@@ -56,7 +56,7 @@ def _child(data_yaml: Path, folder: Path, killed_at_replace: int | None) -> None
     if killed_at_replace is not None:
         _kill_at_replace(killed_at_replace)
     try:
-        train(data_yaml, folder)
+        train(data_yaml, folder, EVERY_BATCH)
     except EdgekdError as error:
         raise SystemExit(error.exit_code) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -24,11 +25,17 @@ BATCHES = 3  # per epoch
 
 
 @pytest.fixture(scope="module")
-def expected(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """Files of the uninterrupted training."""
+def uninterrupted(tiny_digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a training that nothing stopped."""
     folder = tmp_path_factory.mktemp("uninterrupted")
     children.train(tiny_digits, folder)
-    return children.files(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(uninterrupted: Path) -> dict[str, bytes]:
+    """Its files."""
+    return children.files(uninterrupted)
 
 
 def stop_before(batches: set[int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,7 +58,7 @@ def test_stopped_again_and_again(
     places = []
     while not (tmp_path / "student.pt").exists():
         try:
-            children.train(tiny_digits, tmp_path, minutes=60)
+            children.train(tiny_digits, tmp_path)
         except Interrupted as stopped:
             assert stopped.exit_code == 130
             places.append(str(stopped).split(";")[0])
@@ -137,7 +144,7 @@ def test_a_stop_while_validating_loses_nothing(
 
     monkeypatch.setattr(Resume, "_while_validating", stopped)
     with pytest.raises(Interrupted, match="epoch 2, batch 3 of 3"):
-        children.train(tiny_digits, tmp_path, minutes=60)
+        children.train(tiny_digits, tmp_path)
     monkeypatch.undo()
     children.train(tiny_digits, tmp_path)
     assert children.files(tmp_path) == expected
@@ -165,7 +172,7 @@ class TestLastGoodState:
             },
         )  # fmt: skip
         with pytest.raises(DivergedError, match=r"not finite in epoch 2; lower train\.lr0 or the weights in distill"):
-            children.train(tiny_digits, tmp_path)
+            children.train(tiny_digits, tmp_path, children.EVERY_BATCH)
         assert self.place(tmp_path) == (2, 1)
         monkeypatch.undo()
         children.train(tiny_digits, tmp_path)
@@ -189,7 +196,7 @@ class TestLastGoodState:
         monkeypatch.setattr(Resume, "_before_batch", vanish)
         folder = tmp_path / "run"
         with pytest.raises(InputError, match=r"image of the data set has vanished: put it back"):
-            children.train(data, folder)
+            children.train(data, folder, children.EVERY_BATCH)
         assert self.place(folder)[0] == 2
         monkeypatch.undo()
         (tmp_path / "elsewhere").rename(images)
@@ -210,7 +217,7 @@ class TestLastGoodState:
 
         monkeypatch.setattr(atomic.os, "fsync", full)
         with pytest.raises(EnvironmentFault, match="No space left on device"):
-            children.train(tiny_digits, tmp_path)
+            children.train(tiny_digits, tmp_path, children.EVERY_BATCH)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["engine", FILE]
         monkeypatch.undo()
         children.train(tiny_digits, tmp_path)
@@ -270,12 +277,11 @@ def test_distillation_is_part_of_the_state(tiny_digits: Path, tmp_path: Path, mo
     assert held == expected + sum(model[name].numel() for name in adapters if model[name].is_floating_point())
 
 
-def test_no_teacher_needed_to_finish(tiny_digits: Path, tmp_path: Path, expected: dict[str, bytes]) -> None:
+def test_no_teacher_needed_to_finish(
+    tiny_digits: Path, tmp_path: Path, uninterrupted: Path, expected: dict[str, bytes]
+) -> None:
     """Killed between the last epoch and the end: nothing is trained again."""
-    children.train(tiny_digits, tmp_path)
-    for path in tmp_path.iterdir():
-        if path.name != FILE:
-            path.unlink()
+    shutil.copy(uninterrupted / FILE, tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgekd.training.fit.make_trainer", lambda *_: pytest.fail("trained again"))
         fit(plan(tiny_digits, distillers=methods(**children.METHODS), **children.TRAIN), teachers(), tmp_path, "x",
