@@ -9,7 +9,9 @@ file names.
 from __future__ import annotations
 
 import ast
+import functools
 import io
+import json
 import pickle
 import struct
 import zipfile
@@ -133,13 +135,16 @@ def require_finite(tensors: Mapping[str, Any]) -> None:
 
 def _described(config: Mapping[str, Any], channels: int) -> int:
     """How many numbers the network of a model YAML holds."""
-    import copy
+    return _counted(json.dumps(dict(config), default=str), channels)
 
+
+@functools.lru_cache(maxsize=64)  # a run opens the same few models again and again
+def _counted(config: str, channels: int) -> int:
     import torch
     from ultralytics.nn.tasks import parse_model
 
     with torch.device("meta"):
-        network, _ = parse_model(copy.deepcopy(dict(config)), channels, verbose=False)
+        network, _ = parse_model(json.loads(config), channels, verbose=False)
     return sum(value.numel() for value in network.state_dict().values())
 
 
