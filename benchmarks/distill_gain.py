@@ -4,7 +4,7 @@
     python benchmarks/distill_gain.py --methods all         # every method with `weight: auto`: screened, then the best
     python benchmarks/distill_gain.py --methods all --setting screen      # the screening alone
     python benchmarks/distill_gain.py --setting full        # days
-    python benchmarks/distill_gain.py --setting rtdetr      # every method on two small RT-DETRs; their rows: a day
+    python benchmarks/distill_gain.py --setting rtdetr      # what is made for queries, on two small RT-DETRs
     python benchmarks/distill_gain.py --setting rtmdet      # MKD and mmyolo's CWD on two small RTMDets, five seeds
     python benchmarks/distill_gain.py --setting photographs --data D/data.yaml --methods control distill_model pkd
     python benchmarks/distill_gain.py --methods all --device 0 --processes 14 --minutes 10       # on a GPU
@@ -35,8 +35,10 @@ from pathlib import Path
 from typing import Any
 
 from gain_plan import (
+    ON_QUERIES,
     SETTINGS,
     WEIGHTS,
+    best_query_rows,
     best_rows,
     choose,
     every_method,
@@ -49,6 +51,8 @@ from gain_plan import (
 )
 from gain_rows import PAIRS, ROOT, Models, Row, attempt
 from gain_summary import screened, summary
+
+TUNED = ("control", *WEIGHTS)
 
 
 class Rows:
@@ -141,7 +145,7 @@ def main() -> None:
     parser.add_argument("--setting", choices=sorted(SETTINGS), default="small")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "distill_gain.jsonl")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "distill_gain", help="data and scratch files")
-    parser.add_argument("--methods", nargs="+", default=["control", *WEIGHTS], help="names, or all")
+    parser.add_argument("--methods", nargs="+", default=[], help="names, or all; default: those that a setting is for")
     parser.add_argument("--processes", type=int, default=2, help="trainings side by side, one thread each")
     parser.add_argument(
         "--device", default="cpu", help="cpu, or the number of a GPU that they share; its name reads rows"
@@ -171,18 +175,19 @@ def train_all(
 ) -> None:
     """Everything that is missing of a setting, in the order in which one depends on another."""
     if name == "rtdetr":
-        bench.run(query_rows(everything), whole)
+        bench.run(query_rows(everything if "all" in methods else methods or ON_QUERIES), whole)
+        bench.run(best_query_rows(whole.rows), whole)
     elif name == "rtmdet":
         bench.run(rtmdet_rows(), whole)
     elif name == "photographs":
-        bench.run(photographs_rows(methods), whole)
+        bench.run(photographs_rows(methods or TUNED), whole)
     elif "all" in methods:
         bench.run(screen_rows(everything), quick)
         if name != "screen":
             bench.run(best_rows(quick.rows), whole)
     else:
-        bench.run(tune_rows(SETTINGS[name], methods), whole)
-        bench.run(report_rows(SETTINGS[name], choose(whole.rows), methods), whole)
+        bench.run(tune_rows(SETTINGS[name], methods or TUNED), whole)
+        bench.run(report_rows(SETTINGS[name], choose(whole.rows), methods or TUNED), whole)
 
 
 if __name__ == "__main__":

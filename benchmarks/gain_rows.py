@@ -21,6 +21,7 @@ class Models:
         head: the student's branch that is measured; None of a head that has one.
         train: of the student, above what all have and below what its family has.
         recipe: that makes the teacher; with `data`, on the photographs that the command names.
+        start: weights that every row begins with; None: random ones, of the row's seed.
     """
 
     teacher: str
@@ -29,6 +30,7 @@ class Models:
     head: str | None
     train: dict[str, Any]
     recipe: Path | None = None
+    start: Path | None = None
 
 
 ADAMW = {
@@ -47,7 +49,7 @@ PAIRS = {
     ),
     "rtdetr": Models(
         "rtdetr-n", ROOT / "recipes/weights/digits-rtdetr-n.safetensors", "rtdetr-p", None,
-        {**DIGITS, **ADAMW, "lr0": 0.0005},
+        {**DIGITS, **ADAMW, "lr0": 0.0005}, start=ROOT / "recipes/weights/digits-rtdetr-p.safetensors",
     ),
     "rtmdet": Models(
         "rtmdet-tiny", _made("digits-rtmdet-teacher"), "rtmdet-p", "one2many", {**DIGITS, "mixup": 0.0},
@@ -59,11 +61,19 @@ PAIRS = {
     ),
 }  # fmt: skip
 # Methods that stand together in one row, with their weights.
-COMBINED = {
+COMBINED: dict[str, dict[str, float | str]] = {
     "logit+ld": {"logit": 1.0, "ld": 1.0},
     "logit+ld+score_l2": {"logit": 1.0, "ld": 1.0, "score_l2": 6.0},
+    "logit+ld+mimic": {"logit": 1.0, "ld": 1.0, "mimic": "auto"},
+    "logit+ld+score_l2+mimic": {"logit": 1.0, "ld": 1.0, "score_l2": 6.0, "mimic": "auto"},
 }
-OPTIONS: dict[str, dict[str, Any]] = {"cwd": {"normalise": "channel"}}
+# Rows whose method has other keys than its defaults, or that take a part of a method alone.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cwd": ("cwd", {"normalise": "channel"}),
+    "od_detr": ("od_detr", {"teacher": "ema"}),
+    "detrdistill-prediction": ("detrdistill", {"features": 0.0, "queries": 0.0}),
+    "detrdistill-features": ("detrdistill", {"prediction": 0.0, "queries": 0.0}),
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ def train(row: Row, data_yaml: str, setting: dict[str, Any], scratch: Path, thre
     os.environ["YOLO_CONFIG_DIR"] = str(scratch / "settings")
     pair, device = PAIRS[setting["pair"]], setting["device"]
     names = load(YoloData(format="yolo", path=data_yaml), folder / "data", Path()).class_names
-    models = gain_rows.Models(pair.teacher, pair.weights, pair.student, pair.head)
+    models = gain_rows.Models(pair.teacher, pair.weights, pair.student, pair.head, pair.start)
     how = gain_rows.How(models, names, Path(data_yaml), _arguments(setting), threads, device)
     watch = Stopwatch()
     weights = (
@@ -150,12 +160,10 @@ def _methods(row: Row) -> tuple[tuple[str, Any], ...]:
     from edgekd.distill.contract import distiller_type
 
     method, _, share_of = row.method.partition(":")
-    weights = COMBINED.get(method, {method: 1.0})
     auto = {"weight": "auto", "share_of": share_of or "loss"}
-    return tuple(
-        (name, distiller_type(name).config_type(
-            **(auto if row.weight == "auto" else {"weight": weight * float(row.weight)}), **OPTIONS.get(name, {}),
-        ))
-        for name, weight in weights.items()
-        if name != "control"
-    )  # fmt: skip
+    made = []
+    for part, weight in COMBINED.get(method, {method: 1.0}).items() if method != "control" else ():
+        name, keys = VARIANTS.get(part, (part, {}))
+        balance = auto if "auto" in (row.weight, weight) else {"weight": float(weight) * float(row.weight)}
+        made.append((name, distiller_type(name).config_type(**balance, **keys)))
+    return tuple(made)

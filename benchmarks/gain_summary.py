@@ -10,20 +10,27 @@ from gain_plan import choose
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean AP on test with a 95 % interval, and paired differences (same seed) to control and to `distill_model`.
+    """A table of val and one of test, beside the weights that val has chosen."""
+    return {
+        "rows": len(rows), "chosen_weights": choose(rows),
+        **{split: table([row for row in rows if row["split"] == split]) for split in ("val", "test")},
+    }  # fmt: skip
+
+
+def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean AP with a 95 % interval, and paired differences (same seed) to control and to `distill_model`; best first.
 
     `time` and `peak_mb` are of whole trainings: the median ratio of seconds to the control's of the same seed.
     """
     from edgekd.measure.bootstrap import mean_interval
 
-    tested: dict[tuple[str, float | str], dict[int, dict[str, Any]]] = defaultdict(dict)
+    seen: dict[tuple[str, float | str], dict[int, dict[str, Any]]] = defaultdict(dict)
     for row in rows:
-        if row["split"] == "test" or row["setting"] == "photographs":
-            tested[row["method"], row["weight"]][row["seed"]] = row
-    controls = next((found for (method, _), found in tested.items() if method == "control"), {})
-    engines = next((found for (method, _), found in tested.items() if method == "distill_model"), {})
-    table = []
-    for (method, weight), found in tested.items():
+        seen[row["method"], row["weight"]][row["seed"]] = row
+    controls = next((found for (method, _), found in seen.items() if method == "control"), {})
+    engines = next((found for (method, _), found in seen.items() if method == "distill_model"), {})
+    made = []
+    for (method, weight), found in seen.items():
         entry: dict[str, Any] = {"method": method, "weight": weight, "seeds": len(found)}
         entry["ap"] = _interval(mean_interval, [row["ap"] for row in found.values()])
         for name, rival in (("control", controls), ("distill_model", engines)):
@@ -34,10 +41,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         times = [row["seconds"] / controls[seed]["seconds"] for seed, row in found.items() if seed in controls]
         entry["time"] = round(median(times), 2) if times else None
         entry["peak_mb"] = max((row["peak_mb"] for row in found.values() if "peak_mb" in row), default=None)
-        table.append(entry)
-    table.sort(key=lambda entry: -(entry["ap"] or {"estimate": 0})["estimate"])
-    on_val = [row["ap"] for row in rows if row["method"] == "control" and row["split"] == "val"]
-    return {"rows": len(rows), "chosen_weights": choose(rows), "control_val_ap": on_val, "test": table}
+        made.append(entry)
+    return sorted(made, key=lambda entry: -(entry["ap"] or {"estimate": 0})["estimate"])
 
 
 def screened(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

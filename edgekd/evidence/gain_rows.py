@@ -15,12 +15,14 @@ class Models:
     Attributes:
         weights: of the teacher.
         head: the student's branch that is measured; None of a head of queries.
+        start: weights that the student begins with; None: random ones.
     """
 
     teacher: str
     weights: Path
     student: str
     head: Any
+    start: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -43,27 +45,37 @@ class How:
 
 def with_methods(how: How, methods: tuple[tuple[str, Any], ...], seed: int, folder: Path) -> Path:
     """Train by edgekd, with methods and their configs, or without any: the control. The student's checkpoint."""
-    from edgekd.detectors.class_map import ClassMap
     from edgekd.detectors.contract import Asked
     from edgekd.detectors.families import open_detector, trainable
     from edgekd.stages.families import with_defaults
     from edgekd.training.arguments import split_arguments
     from edgekd.training.fit import fit
     from edgekd.training.plan import FitPlan
-    from edgekd.training.teacher import Teacher
 
     models = how.models
-    student = trainable(open_detector(None, Asked(models.student, None, how.class_names, 3, "student")), "student")
+    asked = Asked(models.student, models.start, how.class_names, 3, "student")
+    student = trainable(open_detector(None, asked), "student")
     train, own = split_arguments(with_defaults(student.spec.family, {**how.train, "device": how.device}))
     plan = FitPlan(
-        student=student, initialised=False, data_yaml=how.data_yaml, train=train, own=own, head=models.head,
-        seed=seed, threads=how.threads, distillers=methods,
+        student=student, initialised=models.start is not None, data_yaml=how.data_yaml, train=train, own=own,
+        head=models.head, seed=seed, threads=how.threads, distillers=methods,
     )  # fmt: skip
-    teachers = {}
-    if methods:
-        teacher = open_detector(None, Asked(models.teacher, models.weights, (), 3, "teacher"))
-        teachers = {"teacher": Teacher(teacher.frozen(), ClassMap.identity(len(how.class_names)))}
+    teachers = {name: _teacher(how, name, student) for name in {config.teacher for _, config in methods}}
     return fit(plan, teachers, folder, folder.name).weights
+
+
+def _teacher(how: How, name: str, student: Any) -> Any:
+    """The one that all rows share, or the student's own average."""
+    from edgekd.detectors.class_map import ClassMap
+    from edgekd.detectors.contract import Asked
+    from edgekd.detectors.families import open_detector
+    from edgekd.distill.config import EMA
+    from edgekd.training.teacher import EmaTeacher, Teacher
+
+    if name == EMA:
+        return EmaTeacher(student.spec)
+    detector = open_detector(None, Asked(how.models.teacher, how.models.weights, (), 3, "teacher"))
+    return Teacher(detector.frozen(), ClassMap.identity(len(how.class_names)))
 
 
 def with_engine(how: How, weight: float, seed: int, folder: Path) -> Path:
