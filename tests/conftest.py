@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -17,6 +18,12 @@ _BEHIND_MULTIPROCESSING = -200  # its own clean-up has -100
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes run side by side
 bound_waiting()
+
+
+def pytest_collection_finish() -> None:
+    """Tests and modules stay to the end: what looks for garbage need not walk through all of them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

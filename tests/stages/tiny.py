@@ -6,8 +6,10 @@ import contextlib
 import io
 import json
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +120,17 @@ def _wake(module: Any, channels: int) -> None:
 
 
 def weights(path: Path, model: str, **keys: Any) -> Path:
-    save_safetensors(detector(model, **keys).module, path, {}, half=False)
+    """Those of `detector`, which many tests begin with: made once a process."""
+    path.write_bytes(_saved(model, **keys))
     return path
+
+
+@cache
+def _saved(model: str, **keys: Any) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "weights.safetensors"
+        save_safetensors(detector(model, **keys).module, path, {}, half=False)
+        return path.read_bytes()
 
 
 def export(target: str) -> dict[str, Any]:
