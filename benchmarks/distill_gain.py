@@ -93,14 +93,14 @@ class Bench:
     until: float
 
     def run(self, wanted: Iterable[Row], into: Rows) -> None:
-        """Train what is missing, the teacher first."""
+        """Train what is missing, what rows begin with first."""
         setting = {"pair": "yolo", **SETTINGS[into.setting], "name": into.setting}
         setting |= {"device": self.device, "device_name": self.device_name}
         missing = into.missing(wanted)
         if not missing:
             return
         data_yaml = str(self.data) if self.data else _data(self.work, setting)
-        _teach(PAIRS[setting["pair"]], self.data, self.device)
+        _make(PAIRS[setting["pair"]], self.data, self.device)
         do = partial(attempt, data_yaml=data_yaml, setting=setting, scratch=self.work / "scratch", threads=1)
         alone = 1 if self.device == "cpu" else None  # peaks of resident memory are of a process
         with get_context("spawn").Pool(self.processes, maxtasksperchild=alone) as pool:
@@ -122,13 +122,14 @@ def _data(out: Path, setting: dict[str, Any]) -> str:
     return str(generate(out / f"digits-{setting['train']}", imgsz=96, seed=0, **counts))
 
 
-def _teach(pair: Models, data: Path | None, device: str) -> None:
-    """Train the teacher that its recipe makes, if it is not there."""
-    if pair.recipe is None or pair.weights.is_file():
-        return
-    sets = [f"train.device={device}", *([f"data.path={data.resolve()}"] if data else [])]
-    command = [sys.executable, "-m", "edgekd", "run", str(pair.recipe), "--out", str(pair.weights.parents[1])]
-    subprocess.run([*command, *(part for one in sets for part in ("--set", one))], check=True)
+def _make(pair: Models, data: Path | None, device: str) -> None:
+    """Train what rows begin with and is not there: the teacher, and the student's first weights, by their recipes."""
+    for weights, recipe in ((pair.weights, pair.recipe), (pair.start, pair.start_recipe)):
+        if weights is None or recipe is None or weights.is_file():
+            continue
+        sets = [f"train.device={device}", *([f"data.path={data.resolve()}"] if data else [])]
+        command = [sys.executable, "-m", "edgekd", "run", str(recipe), "--out", str(weights.parents[1])]
+        subprocess.run([*command, *(part for one in sets for part in ("--set", one))], check=True)
 
 
 def _device_name(device: str) -> str:

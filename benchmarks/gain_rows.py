@@ -22,6 +22,7 @@ class Models:
         train: of the student, above what all have and below what its family has.
         recipe: that makes the teacher; with `data`, on the photographs that the command names.
         start: weights that every row begins with; None: random ones, of the row's seed.
+        start_recipe: that makes them.
     """
 
     teacher: str
@@ -31,6 +32,7 @@ class Models:
     train: dict[str, Any]
     recipe: Path | None = None
     start: Path | None = None
+    start_recipe: Path | None = None
 
 
 ADAMW = {
@@ -49,7 +51,8 @@ PAIRS = {
     ),
     "rtdetr": Models(
         "rtdetr-n", ROOT / "recipes/weights/digits-rtdetr-n.safetensors", "rtdetr-p", None,
-        {**DIGITS, **ADAMW, "lr0": 0.0005}, start=ROOT / "recipes/weights/digits-rtdetr-p.safetensors",
+        {**DIGITS, **ADAMW, "lr0": 0.0005}, start=_made("digits-rtdetr-start"),
+        start_recipe=ROOT / "recipes/digits-rtdetr-start.yaml",
     ),
     "rtmdet": Models(
         "rtmdet-tiny", _made("digits-rtmdet-teacher"), "rtmdet-p", "one2many", {**DIGITS, "mixup": 0.0},
