@@ -9,8 +9,6 @@ import pytest
 from PIL import Image
 
 from edgekd.data import problems
-from edgekd.data.config import DataSet
-from edgekd.data.yolo_labels import label_path
 from edgekd.errors import InputError
 from tests.data.small_sets import counts, label, picture, read_yolo, snapshot, yolo_set
 
@@ -305,140 +303,9 @@ def test_a_faulty_test_split_is_an_error(tmp_path: Path) -> None:
         read_yolo(root, tmp_path)
 
 
-class TestOutlines:
-    """Lines of more than five columns: polygons, key points or rotated boxes."""
-
-    def read(
-        self, tmp_path: Path, *lines: str, split: str = "train", text: str = "names: [ant, bee, cat]\n"
-    ) -> DataSet:
-        root = yolo_set(tmp_path / "set", text)
-        label(root, split, "a", *lines)
-        (root / f"labels/{split}/b.txt").unlink()
-        return read_yolo(root, tmp_path)
-
-    def test_key_points_with_visibility_are_certain(self, tmp_path: Path) -> None:
-        line = "1 0.5 0.5 0.4 0.4 0.4 0.4 2 0.6 0.6 0"
-        with pytest.raises(InputError) as caught:
-            self.read(tmp_path, line)
-        assert caught.value.problems[0].endswith(
-            "train: label line with key points that the data.yaml does not state: 1 found, e.g. labels/train/a.txt:1 "
-            "(a box and 2 key points, kpt_shape: [2, 3]); state kpt_shape in the data.yaml or set data.on_problem: skip"
-        )
-        stated = self.read(tmp_path / "stated", line, text="names: [ant, bee]\nkpt_shape: [2, 3]\n")
-        assert stated.splits["train"].images[0].boxes_px.tolist() == [[12, 6, 28, 14]]
-
-    def test_an_even_number_of_columns_is_explained(self, tmp_path: Path) -> None:
-        found = ("1 0.5 0.5 0.4 0.4 0.4 0.4 2", "1 0.5 0.5 0.4 0.4 0.3", "1 0 0 1 0 1 1 0 1 1", "1 0.5 0.5 0.4")
-        with pytest.raises(InputError) as caught:
-            self.read(tmp_path, *found)
-        for said in (
-            "a.txt:1 (8 columns; a box and 1 key point, kpt_shape: [1, 3])",
-            "a.txt:2 (6 columns; a score or an angle behind the box?)",
-            "a.txt:3 (10 columns; corners of a rotated box before the class?)",
-            "a.txt:4 (4 columns)",
-        ):
-            assert said in caught.value.problems[0]
-
-    def test_many_boxes_with_points_inside_are_no_polygons(self, tmp_path: Path) -> None:
-        lines = [f"1 0.5 0.5 0.{n} 0.4 0.45 0.4 0.55 0.6 0.5 0.{n}" for n in range(40, 51)]
-        few = self.read(tmp_path, *lines[:3])
-        assert few.warnings[0] == (
-            "train: labels/train/a.txt:1 (a box and 3 key points, kpt_shape: [3, 2]): read as polygons; if these are "
-            "key points, state kpt_shape"
-        )
-        with pytest.raises(InputError, match=r"key points that the data\.yaml does not state: 11 found"):
-            self.read(tmp_path / "many", *lines)
-
-    def test_polygons_are_left_alone(self, tmp_path: Path) -> None:
-        lines = [f"1 0.{n} 0.4 0.{n} 0.5 0.{n + 9} 0.5 0.{n + 9} 0.4 0.{n + 5} 0.3" for n in range(20, 70)]
-        data = self.read(tmp_path, *lines)
-        assert len(data.splits["train"].images[0].boxes_px) == 50
-        assert not any("key point" in warning for warning in data.warnings)
-
-    def test_four_corners_everywhere_are_named(self, tmp_path: Path) -> None:
-        line = "1 0.5 0.25 0.75 0.5 0.5 0.75 0.25 0.5"
-        data = self.read(tmp_path, line)
-        assert data.warnings[0] == (
-            "train: all 1 labels have four corners, as rotated boxes have; the upright box around each is taught"
-        )
-        assert data.splits["train"].images[0].boxes_px.tolist() == [[10, 5, 30, 15]]
-        mixed = self.read(tmp_path / "mixed", line, "1 0.5 0.5 0.1 0.1")
-        assert not any("corners" in warning for warning in mixed.warnings)
-
-    def test_stated_key_points_bind_the_number_of_columns(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match=r"a\.txt:1 \(7 columns; kpt_shape allows 5 or 11\)"):
-            self.read(tmp_path, "1 0.1 0.1 0.2 0.1 0.2 0.2", text="names: [ant, bee]\nkpt_shape: [2, 3]\n")
-
-
-def test_what_lies_with_the_set_and_is_not_read_is_counted(tmp_path: Path) -> None:
-    root = yolo_set(tmp_path / "set")
-    label(root, "train", "c", "1 0.5 0.5 0.5 0.5")
-    label(root, "val", "deep/c", "1 0.5 0.5 0.5 0.5")
-    (root / "labels/train/b.txt").rename(root / "labels/train/b.TXT")
-    (root / "labels/train.cache").touch()
-    for name in ("images/train/film.gif", "images/train/a.txt", "labels/val/classes.txt", "labels/val/a.xml"):
-        (root / name).touch()
-    data = read_yolo(root, tmp_path)
-    assert {(one.split, one.kind): one.examples for one in data.problems} == {
-        ("train", problems.UNREAD_FILE): ("a.txt", "film.gif", "b.TXT"),
-        ("train", problems.LABELS_ALONE): ("c.txt",),
-        ("val", problems.LABELS_ALONE): ("deep/c.txt",),
-        ("val", problems.UNREAD_FILE): ("a.xml",),
-    }
-    assert data.summaries["train"].without_labels == 1
-    assert data.warnings[-2].startswith("train: 1 of 2 images have no label file and count as background; add an empty")
-
-
-def test_labels_beside_their_images_and_splits_by_lists(tmp_path: Path) -> None:
-    """Lists of one folder: the labels of the other split, and of images that no list names, are not alone."""
-    root = tmp_path / "set"
-    for seed, stem in enumerate(("a", "b", "c")):
-        picture(root / f"pictures/{stem}.png", seed=seed)
-        (root / f"pictures/{stem}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
-    (root / "pictures/d.txt").touch()
-    (root / "pictures/train.txt").write_text("a.png\n")
-    (root / "pictures/val.txt").write_text("b.png\n")
-    (root / "data.yaml").write_text("train: pictures/train.txt\nval: pictures/val.txt\nnc: 1\n")
-    data = read_yolo(root, tmp_path)
-    assert [(one.split, one.kind, one.examples) for one in data.problems] == [
-        ("train", problems.LABELS_ALONE, ("d.txt",))
-    ]
-
-
-def test_lists_of_images_and_of_folders(tmp_path: Path) -> None:
-    root = tmp_path / "set"
-    for seed, (stem, folder) in enumerate((("z", "images/one"), ("y", "images/one/deep"), ("x", "images/two"))):
-        picture(root / folder / f"{stem}.png", seed=seed)
-        text = root / folder.replace("images", "labels") / f"{stem}.txt"
-        text.parent.mkdir(parents=True, exist_ok=True)
-        text.write_text("0 0.5 0.5 0.5 0.5\n")
-    (root / "val.txt").write_text("./images/two/x.png\n\nimages/one/z.png\nimages/one/z.png\n")
-    (root / "data.yaml").write_text("path: .\ntrain: [images/two, images/one]\nval: val.txt\nnc: 1\n")
-    data = read_yolo(root, tmp_path, "skip")
-    assert [truth.file_name for truth in data.splits["train"].images] == ["one/deep/y.png", "one/z.png", "two/x.png"]
-    assert [truth.file_name for truth in data.splits["val"].images] == ["one/z.png", "two/x.png"]
-    assert counts(data) == {("val", problems.DUPLICATE_FILE): 1, ("val", problems.SHARED_IMAGE): 2}
-    assert data.class_names == ("class_0",)
-    (root / "val.txt").write_text("notes.doc\n")
-    with pytest.raises(InputError, match=r"1 lines name no image, e\.g\. notes\.doc"):
-        read_yolo(root, tmp_path)
-
-
 def test_key_points_are_ignored_and_old_keys_understood(tmp_path: Path) -> None:
     root = yolo_set(tmp_path / "set")
     label(root, "train", "a", "1 0.5 0.5 0.5 0.5 0.1 0.1 2 0.2 0.2 2")
     (root / "data.yaml").write_text("train: ../images/train\nvalidation: images/val\nkpt_shape: [2, 3]\nnc: 3\n")
     data = read_yolo(root, tmp_path)
     assert data.splits["train"].images[0].boxes_px.tolist() == [[10, 5, 30, 15]]
-
-
-@pytest.mark.parametrize(
-    ("image", "text"),
-    [
-        ("/d/images/train/a.b.jpg", "/d/labels/train/a.b.txt"),
-        ("/images/d/images/a.JPG", "/images/d/labels/a.txt"),
-        ("/d/pictures/a.png", "/d/pictures/a.txt"),
-    ],
-)
-def test_where_labels_are(image: str, text: str) -> None:
-    assert label_path(Path(image)) == Path(text)
