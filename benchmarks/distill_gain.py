@@ -1,6 +1,6 @@
 """Does distillation help, and which method most? Control, edgekd's methods, and Ultralytics' own `distill_model`.
 
-    python benchmarks/distill_gain.py                       # weights tuned: about 3 hours on 2 quiet cores
+    python benchmarks/distill_gain.py                       # weights tuned: about 3.5 hours on 2 quiet cores
     python benchmarks/distill_gain.py --methods all         # every method with `weight: auto`: screened, then the best
     python benchmarks/distill_gain.py --methods all --setting screen      # the screening alone
     python benchmarks/distill_gain.py --setting full        # days
@@ -34,10 +34,11 @@ from multiprocessing import TimeoutError, get_context
 from pathlib import Path
 from typing import Any
 
+import kept
 from gain_plan import (
     ON_QUERIES,
     SETTINGS,
-    WEIGHTS,
+    TUNED,
     best_query_rows,
     best_rows,
     choose,
@@ -52,16 +53,13 @@ from gain_plan import (
 from gain_rows import PAIRS, ROOT, Models, Row, attempt
 from gain_summary import screened, summary
 
-TUNED = ("control", *WEIGHTS)
-
 
 class Rows:
     """What was trained of one setting; another schedule is another experiment, and so is another device."""
 
     def __init__(self, path: Path, setting: str, device_name: str) -> None:
-        lines = path.read_text().splitlines() if path.is_file() else []
         self.path, self.setting = path, setting
-        rows = [{"device": "cpu", **json.loads(line)} for line in lines]
+        rows = [{"device": "cpu", **row} for row in kept.read(path)]
         self.rows = [row for row in rows if row["setting"] == setting and row["device"] == device_name]
 
     def missing(self, wanted: Iterable[Row]) -> list[Row]:
@@ -72,8 +70,7 @@ class Rows:
     def add(self, row: dict[str, Any]) -> None:
         """Keep one."""
         self.rows.append(row)
-        with self.path.open("a") as stream:
-            stream.write(json.dumps(row) + "\n")
+        kept.add(self.path, row)
 
 
 @dataclass(frozen=True)
@@ -124,8 +121,8 @@ def _data(out: Path, setting: dict[str, Any]) -> str:
 
 def _make(pair: Models, data: Path | None, device: str) -> None:
     """Train what rows begin with and is not there: the teacher, and the student's first weights, by their recipes."""
-    for weights, recipe in ((pair.weights, pair.recipe), (pair.start, pair.start_recipe)):
-        if weights is None or recipe is None or weights.is_file():
+    for weights, recipe in pair.made_by.items():
+        if weights.is_file():
             continue
         sets = [f"train.device={device}", *([f"data.path={data.resolve()}"] if data else [])]
         command = [sys.executable, "-m", "edgekd", "run", str(recipe), "--out", str(weights.parents[1])]
@@ -159,9 +156,9 @@ def main() -> None:
         parser.error("--setting photographs needs --data, the data.yaml of photographs in the YOLO layout")
     pair = {"pair": "yolo", **SETTINGS[options.setting]}["pair"]
     everything = every_method(pair)
-    if strange := set(options.methods) - {"all", "control", "distill_model", *everything, *WEIGHTS}:
+    peers = [] if PAIRS[pair].start else ["distill_model"]  # the engine's own begins with random weights
+    if strange := set(options.methods) - {"all", "control", *peers, *everything}:
         parser.error(f"no method: {', '.join(sorted(strange))}")
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     name = _device_name(options.device)
     quick, whole = (Rows(options.out, setting, name) for setting in ("screen", options.setting))
     until = time.monotonic() + 60 * options.minutes

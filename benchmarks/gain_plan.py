@@ -39,6 +39,7 @@ WEIGHTS = {
     "score_l2": (1.0, 6.0, 0.3, 2.0),
     "distill_model": (1.0, 6.0, 0.3, 2.0),
 }
+TUNED = ("control", *WEIGHTS)
 
 
 def screen_rows(methods: Sequence[str]) -> Iterator[Row]:
@@ -131,8 +132,8 @@ def choose(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def every_method(pair: str = "yolo") -> list[str]:
-    """All of edgekd's that serve the pair, but those that prepare; of YOLOs the rows of several, and a gradient's share
-    of the best known."""
+    """All of edgekd's that serve the pair, but those that prepare; parts of them, and rows of several; for YOLOs a
+    gradient's share of the best known."""
     from edgekd.data.digits import CLASS_NAMES
     from edgekd.detectors.contract import Asked
     from edgekd.detectors.families import open_detector, trainable
@@ -151,6 +152,7 @@ def every_method(pair: str = "yolo") -> list[str]:
         for name, kind in kinds.items()
         if kind.__module__.startswith(package) and not kind.prepares and not unmet(kind.requires, sides)
     ]
-    if pair != "yolo":
-        return [*own, *(name for name, (method, _) in VARIANTS.items() if name not in own and method in own)]
-    return [*own, *COMBINED, *(f"{name}:gradient" for name in ("logit", "score_l2", *COMBINED))]
+    parts = [name for name, (method, _) in VARIANTS.items() if name not in own and method in own]
+    combined = [name for name, members in COMBINED.items() if set(members) <= set(own)]
+    gradient = [f"{name}:gradient" for name in ("logit", "score_l2", *combined)] if pair == "yolo" else []
+    return [*own, *parts, *combined, *gradient]

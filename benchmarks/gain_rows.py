@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ class Models:
     """Who learns from whom.
 
     Attributes:
-        weights: of the teacher; where `recipe` is given, its student, trained when it is not there.
+        weights: of the teacher.
         head: the student's branch that is measured; None of a head that has one.
         train: of the student, above what all have and below what its family has.
-        recipe: that makes the teacher; with `data`, on the photographs that the command names.
         start: weights that every row begins with; None: random ones, of the row's seed.
-        start_recipe: that makes them.
+        made_by: weights -> the recipe whose student they are, trained when they are not there; with `data`, on the
+            photographs that the command names.
     """
 
     teacher: str
@@ -30,9 +30,8 @@ class Models:
     student: str
     head: str | None
     train: dict[str, Any]
-    recipe: Path | None = None
     start: Path | None = None
-    start_recipe: Path | None = None
+    made_by: dict[Path, Path] = field(default_factory=dict)
 
 
 ADAMW = {
@@ -52,15 +51,15 @@ PAIRS = {
     "rtdetr": Models(
         "rtdetr-n", ROOT / "recipes/weights/digits-rtdetr-n.safetensors", "rtdetr-p", None,
         {**DIGITS, **ADAMW, "lr0": 0.0005}, start=_made("digits-rtdetr-start"),
-        start_recipe=ROOT / "recipes/digits-rtdetr-start.yaml",
+        made_by={_made("digits-rtdetr-start"): ROOT / "recipes/digits-rtdetr-start.yaml"},
     ),
     "rtmdet": Models(
         "rtmdet-tiny", _made("digits-rtmdet-teacher"), "rtmdet-p", "one2many", {**DIGITS, "mixup": 0.0},
-        ROOT / "recipes/digits-rtmdet-teacher.yaml",
+        made_by={_made("digits-rtmdet-teacher"): ROOT / "recipes/digits-rtmdet-teacher.yaml"},
     ),
     "photographs": Models(
         "yolo11s", _made("photographs-teacher"), "yolo11p", "one2many", {**ADAMW, "imgsz": 224, "warmup_epochs": 3.0},
-        ROOT / "benchmarks/photographs-teacher.yaml",
+        made_by={_made("photographs-teacher"): ROOT / "benchmarks/photographs-teacher.yaml"},
     ),
 }  # fmt: skip
 # Methods that stand together in one row, with their weights.

@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import kept
 from paired import ROOT, environment, say, use_cores
 
 
@@ -76,7 +77,7 @@ def main() -> None:
     use_cores(options.threads, False)
     options.work.mkdir(parents=True, exist_ok=True)
     file = options.work / "rows.jsonl"
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    rows = kept.read(file)
     for seed in () if options.summary else options.seeds:
         for views in (0, *options.views):
             same = {"views": views, "seed": seed, "methods": options.methods, "set": options.set}
@@ -84,8 +85,7 @@ def main() -> None:
                 continue
             say(f"seed {seed}, {f'{views} views' if views else 'online'}")
             rows.append(row(options, views, seed))
-            with file.open("a") as stream:
-                stream.write(json.dumps(rows[-1]) + "\n")
+            kept.add(file, rows[-1])
     print(json.dumps({"benchmark": "offline_ap", "rows": len(rows), "summary": summary(rows)}, indent=2))
 
 

@@ -18,9 +18,11 @@ import argparse
 import json
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import kept
 from gain_rows import ROOT
 
 RECIPE = ROOT / "recipes" / "digits-search.yaml"
@@ -38,16 +40,7 @@ SEARCHES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-def rows() -> list[dict[str, Any]]:
-    """What is there."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.is_file() else []
-
-
-def add(row: dict[str, Any]) -> None:
-    """Append a row."""
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a") as stream:
-        stream.write(json.dumps(row) + "\n")
+rows, add = partial(kept.read, RESULTS), partial(kept.add, RESULTS)
 
 
 def drawn(space: Any, count: int) -> list[dict[str, Any]]:
@@ -120,18 +113,24 @@ def winner(work: Path, overrides: tuple[str, ...]) -> None:
                 add({"part": "winner", "method": method, "seed": seed, **trained(folder, distill, overrides, seed)})
 
 
+def everything() -> Any:
+    """The whole space, whatever the pair."""
+    from edgekd.distill.searched.options import CHOICES, WEIGHTS
+    from edgekd.search.distillers.space import Space
+
+    return Space({kind: {**choices, "weight": WEIGHTS} for kind, choices in CHOICES.items()}, {})
+
+
 def cost(work: Path, count: int = 100) -> None:
     """Processor time of the study alone: trials over the whole space whose scores are made up."""
     from tempfile import TemporaryDirectory
     from time import process_time
 
-    from edgekd.distill.searched.options import CHOICES, WEIGHTS
     from edgekd.recipe.search import SearchRecipe
-    from edgekd.search.distillers.space import Space
     from edgekd.search.distillers.study import Study
     from edgekd.search.distillers.trials import Outcome
 
-    space = Space({kind: {**choices, "weight": WEIGHTS} for kind, choices in CHOICES.items()}, {})
+    space = everything()
     with TemporaryDirectory(dir=work) as folder:
         study, began = Study(Path(folder), space, SearchRecipe(), 0, 4), process_time()
         for _ in range(count):

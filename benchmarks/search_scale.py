@@ -25,9 +25,10 @@ from statistics import mean
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import kept
 from gain_rows import ROOT
+from search import RECIPE, everything
 
-RECIPE = ROOT / "recipes" / "digits-search.yaml"
 ROWS = ROOT / "benchmarks" / "results" / "search_scale.jsonl"
 WORKERS, EACH, PASSES = 64, 8, 4  # simulated ones, their trials on average, and how often a trial reports
 
@@ -69,37 +70,34 @@ def told(out: Path) -> list[tuple[float, float]]:
     from edgekd.search.distillers.study import JOURNAL, NAME
 
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(out / JOURNAL)))
-    kept = optuna.load_study(study_name=NAME, storage=storage).get_trials(deepcopy=False)
+    trials = optuna.load_study(study_name=NAME, storage=storage).get_trials(deepcopy=False)
     return [
         (one.datetime_start.timestamp(), one.datetime_complete.timestamp())
-        for one in kept
+        for one in trials
         if one.datetime_start and one.datetime_complete
     ]
 
 
 def simulated() -> None:
     """Many workers that sleep, under the loop, the study and the sampler of a real search."""
-    from edgekd.distill.searched.options import CHOICES, WEIGHTS
     from edgekd.recipe.search import SearchRecipe
     from edgekd.search.distillers.side_by_side import SideBySide
-    from edgekd.search.distillers.space import Space
     from edgekd.search.distillers.strategy import Budgeted
     from edgekd.search.distillers.study import Study, Tried
     from edgekd.search.pools.cluster import Cluster
     from edgekd.search.pools.contract import Work
 
-    lengths = next((row["lengths"] for row in rows() if row["part"] == "pair" and row["workers"] == 1), None)
-    if lengths is None:
+    alone = last("pair", 1)
+    if alone is None:
         raise SystemExit("no lengths of trials yet: run --parts pair first")
-    space = Space({kind: {**choices, "weight": WEIGHTS} for kind, choices in CHOICES.items()}, {})
-    most = WORKERS * EACH
+    space, most = everything(), WORKERS * EACH
 
     def over(tried: list[Tried], _: float) -> str:
         return "enough" if len(tried) >= most else ""
 
     with TemporaryDirectory() as folder, cluster(WORKERS) as address:
         study = Study(Path(folder), space, SearchRecipe(pruner="none"), 0, PASSES)
-        work = Work(Path(__file__).stem, "slept", {"lengths": lengths, "folder": folder})
+        work = Work(Path(__file__).stem, "slept", {"lengths": alone["lengths"], "folder": folder})
         pool = Cluster(work, address, 1)
         SideBySide(study, Budgeted(space, list(space.kinds)), pool, 0, most, over, lambda *_: None).run()
         slept_s = [json.loads(path.read_text()) for path in Path(folder).glob("slept-*.json")]
@@ -137,32 +135,29 @@ def whole(spans: Sequence[tuple[float, float]]) -> float:
     return round(max(end for _, end in spans) - min(begin for begin, _ in spans), 2)
 
 
-def rows() -> list[dict[str, Any]]:
-    """What was measured."""
-    return [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.is_file() else []
+def last(part: str, workers: int) -> dict[str, Any] | None:
+    """The newest row of a part, if there is one."""
+    found = [row for row in kept.read(ROWS) if (row["part"], row["workers"]) == (part, workers)]
+    return found[-1] if found else None
 
 
 def add(row: dict[str, Any]) -> None:
-    """Keep one."""
-    with ROWS.open("a") as stream:
-        stream.write(json.dumps({**row, "load": round(os.getloadavg()[0], 1)}) + "\n")
+    """Keep one, with the machine's load."""
+    kept.add(ROWS, {**row, "load": round(os.getloadavg()[0], 1)})
 
 
 def summary() -> dict[str, Any]:
     """What the rows say; of each part the last."""
-    alone, both = (
-        next((row for row in reversed(rows()) if row["part"] == "pair" and row["workers"] == workers), None)
-        for workers in (1, 2)
-    )
-    told: dict[str, Any] = {"simulated": next((row for row in reversed(rows()) if row["part"] == "simulated"), None)}
+    alone, both = last("pair", 1), last("pair", 2)
+    found: dict[str, Any] = {"simulated": last("simulated", WORKERS)}
     if alone and both:
-        told["pair"] = {
+        found["pair"] = {
             "trials": both["trials"], "seconds": [alone["seconds"], both["seconds"]],
             "trials_per_hour": [round(3600 * row["trials"] / row["seconds"], 1) for row in (alone, both)],
             "efficiency": round(alone["seconds"] / (2 * both["seconds"]), 4),
             "trial_s": [round(mean(row["lengths"]), 2) for row in (alone, both)],
         }  # fmt: skip
-    return told
+    return found
 
 
 def main() -> None:
@@ -176,7 +171,6 @@ def main() -> None:
     parser.add_argument("--summary", action="store_true", help="print what is there and run nothing")
     given = parser.parse_args()
     if not given.summary:
-        ROWS.parent.mkdir(parents=True, exist_ok=True)
         given.work.mkdir(parents=True, exist_ok=True)
         for part in given.parts:
             {"pair": lambda: pair(given.work, given.trials), "simulated": simulated}[part]()

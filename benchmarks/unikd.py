@@ -24,6 +24,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import kept
+
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = "yolo11n"
 TEACHERS = {SHIPPED: ROOT / "recipes" / "weights" / "digits-yolo11n.safetensors"}
@@ -191,14 +193,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "unikd", help="runs, each kept")
     parser.add_argument("--summary", action="store_true", help="print the figures of the rows that are there")
     options = parser.parse_args()
-    rows = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.is_file() else []
+    rows = kept.read(options.out)
     for row in [] if options.summary else wanted(options.parts, options.seeds):
         if any(all(done[key] == value for key, value in asdict(row).items()) for done in rows):
             continue
         rows.append(run(row, options.work, options.images, options.threads))
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        with options.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
+        kept.add(options.out, rows[-1])
     print(json.dumps(summary(rows), indent=2))
 
 

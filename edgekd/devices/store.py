@@ -35,7 +35,8 @@ if [ -d "$1" ] || { [ -f "$1" ] && [ "$(wc -c <"$1")" -eq "$2" ]; }; then echo h
 
 # $1 store $2 digest $3 name $4 size $5 sha256 $6 file|folder $7 mode $8 random $9 seconds.
 # `cat` ends with the link. Should the link neither end nor bring anything, the guard ends `cat`. A signal that comes
-# while a shell forks can be lost, so the guard is told to go and goes by itself when there is no part; nobody waits.
+# while a shell forks can be lost, so the guard is told to go, but nobody waits for it: it goes by itself once the part
+# has another name, and never ends another process that has got the number of `cat`.
 _RECEIVE = f"""
 new=$1/.new-$8 target=$1/$2/$3
 mkdir -p "$new/whole" || exit 3
@@ -60,13 +61,14 @@ wait $worker; code=$?
 kill $guard 2>/dev/null
 [ $code -le 128 ] || exit {_CUT}
 [ $code -eq 0 ] || exit 3
-[ "$(wc -c <"$new/part")" -eq "$4" ] || exit {_CUT}
-if command -v sha256sum >/dev/null; then sum=$(sha256sum <"$new/part"); else sum=$(shasum -a 256 <"$new/part"); fi
+mv "$new/part" "$new/came" || exit 3
+[ "$(wc -c <"$new/came")" -eq "$4" ] || exit {_CUT}
+if command -v sha256sum >/dev/null; then sum=$(sha256sum <"$new/came"); else sum=$(shasum -a 256 <"$new/came"); fi
 [ "${{sum%% *}}" = "$5" ] || exit {_DAMAGED}
 if [ "$6" = folder ]; then
-  mkdir "$new/whole/$3" && tar -xf - -C "$new/whole/$3" <"$new/part" || exit 3
+  mkdir "$new/whole/$3" && tar -xf - -C "$new/whole/$3" <"$new/came" || exit 3
 else
-  mv "$new/part" "$new/whole/$3" && chmod "$7" "$new/whole/$3" || exit 3
+  mv "$new/came" "$new/whole/$3" && chmod "$7" "$new/whole/$3" || exit 3
 fi
 mkdir -p "$1/$2" || exit 3
 [ -d "$target" ] || mv "$new/whole/$3" "$target" || exit 3

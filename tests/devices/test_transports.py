@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 
-from edgekd.atomic import sha256_file
-from edgekd.devices import catalog, store, transports
-from edgekd.devices.channel import Timeouts
+from edgekd.devices import catalog, transports
 from edgekd.devices.contract import DeviceSpec
 from edgekd.devices.remote import RemoteDevice
 from edgekd.errors import InputError
@@ -85,16 +82,3 @@ def test_nothing_is_written_of_options_that_are_not_there() -> None:
     spec = DeviceSpec(name="x", runtimes=("onnxruntime",))
     assert "options" not in spec.model_dump(mode="json")
     assert DeviceSpec.model_validate(spec.model_dump(mode="json")) == spec
-
-
-def test_a_push_does_not_wait_for_a_guard_that_missed_its_signal(
-    pipe: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Some shells lose a signal while they fork: here all are lost."""
-    monkeypatch.setattr(store, "_RECEIVE", "kill() { :; }" + store._RECEIVE)
-    source = tmp_path / "model.onnx"
-    source.write_bytes(b"weights")
-    timeouts = dataclasses.replace(Timeouts(), quiet=30, transfer=60.0)  # a guard without a part ends after 30 s
-    spec = DeviceSpec(name="box", transport="pipe", runtimes=("onnxruntime",), folder=f"{tmp_path}/there")
-    assert Path(PIPE.open(spec, timeouts).push(source)).read_bytes() == b"weights"
-    assert [path.name for path in (tmp_path / "there" / "store").iterdir()] == [sha256_file(source)]
