@@ -6,6 +6,7 @@
     python benchmarks/distill_gain.py --setting full        # days
     python benchmarks/distill_gain.py --setting rtdetr      # what is made for queries, on two small RT-DETRs
     python benchmarks/distill_gain.py --setting rtmdet      # MKD and mmyolo's CWD on two small RTMDets, five seeds
+    python benchmarks/distill_gain.py --setting faster-rcnn # the recipe digits-faster-rcnn, three seeds; so the others
     python benchmarks/distill_gain.py --setting photographs --data D/data.yaml --methods control distill_model pkd
     python benchmarks/distill_gain.py --methods all --device 0 --processes 14 --minutes 10       # on a GPU
     python benchmarks/distill_gain.py --methods control distill_model logit+ld
@@ -36,6 +37,7 @@ from typing import Any
 
 import kept
 from gain_plan import (
+    FIXED,
     ON_QUERIES,
     SETTINGS,
     TUNED,
@@ -46,7 +48,6 @@ from gain_plan import (
     photographs_rows,
     query_rows,
     report_rows,
-    rtmdet_rows,
     screen_rows,
     tune_rows,
 )
@@ -120,9 +121,12 @@ def _data(out: Path, setting: dict[str, Any]) -> str:
 
 
 def _make(pair: Models, data: Path | None, device: str) -> None:
-    """Train what rows begin with and is not there: the teacher, and the student's first weights, by their recipes."""
+    """Train what rows begin with and is not there: the teacher, and the student's first weights."""
     for weights, recipe in pair.made_by.items():
         if weights.is_file():
+            continue
+        if recipe.suffix == ".py":
+            subprocess.run([sys.executable, str(recipe), "--out", str(weights.parent)], check=True)
             continue
         sets = [f"train.device={device}", *([f"data.path={data.resolve()}"] if data else [])]
         command = [sys.executable, "-m", "edgekd", "run", str(recipe), "--out", str(weights.parents[1])]
@@ -155,7 +159,7 @@ def main() -> None:
     if options.setting == "photographs" and not (options.data or options.summary):
         parser.error("--setting photographs needs --data, the data.yaml of photographs in the YOLO layout")
     pair = {"pair": "yolo", **SETTINGS[options.setting]}["pair"]
-    everything = every_method(pair)
+    everything = [] if options.setting in FIXED else every_method(pair)
     peers = [] if PAIRS[pair].start else ["distill_model"]  # the engine's own begins with random weights
     if strange := set(options.methods) - {"all", "control", *peers, *everything}:
         parser.error(f"no method: {', '.join(sorted(strange))}")
@@ -175,8 +179,8 @@ def train_all(
     if name == "rtdetr":
         bench.run(query_rows(everything if "all" in methods else methods or ON_QUERIES), whole)
         bench.run(best_query_rows(whole.rows), whole)
-    elif name == "rtmdet":
-        bench.run(rtmdet_rows(), whole)
+    elif name in FIXED:
+        bench.run(FIXED[name](), whole)
     elif name == "photographs":
         bench.run(photographs_rows(methods or TUNED), whole)
     elif "all" in methods:

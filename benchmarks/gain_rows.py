@@ -21,8 +21,8 @@ class Models:
         head: the student's branch that is measured; None of a head that has one.
         train: of the student, above what all have and below what its family has.
         start: weights that every row begins with; None: random ones, of the row's seed.
-        made_by: weights -> the recipe whose student they are, trained when they are not there; with `data`, on the
-            photographs that the command names.
+        made_by: weights -> what trains them when they are not there: the recipe whose student they are, with `data`
+            on the photographs that the command names, or a script for a family that edgekd does not train.
     """
 
     teacher: str
@@ -40,22 +40,34 @@ ADAMW = {
 DIGITS = {"imgsz": 96, "warmup_epochs": 1.0, "mosaic": 0.0, "fliplr": 0.0}
 
 
+YOLO11N = ROOT / "recipes/weights/digits-yolo11n.safetensors"
+
+
 def _made(name: str) -> Path:
     return ROOT / "runs" / name / "student" / "student.safetensors"
 
 
+RTMDET_TINY = _made("digits-rtmdet-teacher")
+RTMDET = {RTMDET_TINY: ROOT / "recipes/digits-rtmdet-teacher.yaml"}
+FASTER_RCNN = ROOT / "runs/digits-faster-rcnn-teacher/teacher.pth"
+
 PAIRS = {
-    "yolo": Models(
-        "yolo11n", ROOT / "recipes/weights/digits-yolo11n.safetensors", "yolo11p", "one2many", {**DIGITS, **ADAMW}
-    ),
+    "yolo": Models("yolo11n", YOLO11N, "yolo11p", "one2many", {**DIGITS, **ADAMW}),
     "rtdetr": Models(
         "rtdetr-n", ROOT / "recipes/weights/digits-rtdetr-n.safetensors", "rtdetr-p", None,
         {**DIGITS, **ADAMW, "lr0": 0.0005}, start=_made("digits-rtdetr-start"),
         made_by={_made("digits-rtdetr-start"): ROOT / "recipes/digits-rtdetr-start.yaml"},
     ),
     "rtmdet": Models(
-        "rtmdet-tiny", _made("digits-rtmdet-teacher"), "rtmdet-p", "one2many", {**DIGITS, "mixup": 0.0},
-        made_by={_made("digits-rtmdet-teacher"): ROOT / "recipes/digits-rtmdet-teacher.yaml"},
+        "rtmdet-tiny", RTMDET_TINY, "rtmdet-p", "one2many", {**DIGITS, "mixup": 0.0}, made_by=RTMDET
+    ),
+    "rtmdet-to-yolo": Models(
+        "rtmdet-tiny", RTMDET_TINY, "yolo11p", "one2many", {**DIGITS, **ADAMW}, made_by=RTMDET
+    ),
+    "yolo-to-rtmdet": Models("yolo11n", YOLO11N, "rtmdet-p", "one2many", {**DIGITS, "mixup": 0.0}),
+    "faster-rcnn": Models(
+        "fasterrcnn-p", FASTER_RCNN, "yolo11p", "one2many", {**DIGITS, **ADAMW},
+        made_by={FASTER_RCNN: ROOT / "benchmarks/torchvision_teacher.py"},
     ),
     "photographs": Models(
         "yolo11s", _made("photographs-teacher"), "yolo11p", "one2many", {**ADAMW, "imgsz": 224, "warmup_epochs": 3.0},

@@ -1,15 +1,16 @@
 """UniKD on `digits`: does it help between families, what do its parts give, and what does it cost?
 
-    python benchmarks/unikd.py                               # everything: about 4 hours on 2 quiet cores
+    python benchmarks/unikd.py                               # everything: about 3 hours on 2 quiet cores
     python benchmarks/unikd.py --parts pairs --seeds 100     # one seed of the pairs
     python benchmarks/unikd.py --summary                     # print what is there
 
 Parts: `pairs` (students of several families, and a teacher of another one), `ablations` (content queries alone,
-positional queries alone, no layers in the adapter, negatives left out; on the first pair). Everything runs by `edgekd`
-as a user would run it: teachers that are not shipped are trained, each teacher is absorbed once for all its students,
-and every student has a control with its seed. AP is that of the test split, gains are paired by seed, with a 95 % t
-interval. A row is appended to benchmarks/results/unikd.jsonl as soon as it is there; the same command goes on where it
-was stopped.
+positional queries alone, no layers in the adapter, negatives left out; on the first pair), `storage` (the same pair
+with its knowledge read from disk: in fp16, in int8, and of half the queries, which is as small). Everything runs by
+`edgekd` as a user would run it: teachers that are not shipped are trained, each teacher is absorbed once for all its
+students, and every student has a control with its seed. AP is that of the test split, gains are paired by seed, with a
+95 % t interval. A row is appended to benchmarks/results/unikd.jsonl as soon as it is there; the same command goes on
+where it was stopped.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +39,18 @@ PAIRS = {  # teacher, student -> epochs of the student; RTMDet and RT-DETR start
     ("rtmdet-p", "yolo11p"): 16,
 }
 TEACHER_EPOCHS = 40
+PARTS = ("pairs", "ablations", "storage")
 ABLATIONS: dict[str, dict[str, Any]] = {
     "content alone": {"positional": 0},
     "positional alone": {"content": 0},
     "no layers in the adapter": {"adapter_layers": 0},
     "without negatives": {"negatives": False},
+}
+DISK = {"knowledge": "disk", "views": 4}
+STORED: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # keys of the method, and of the teacher
+    "stored in fp16": ({}, DISK),
+    "stored in int8": ({}, {**DISK, "storage": "int8"}),
+    "stored, half the queries": ({"queries": 15}, DISK),
 }
 SMALL = {  # as recipes/digits-unikd.yaml
     "queries": 30, "width": 64, "absorb_epochs": 15, "absorb_lr0": 0.002, "absorb_divided_by": "objects",
@@ -48,7 +58,7 @@ SMALL = {  # as recipes/digits-unikd.yaml
 DATA = {"format": "digits", "imgsz": 96, "val": 400, "test": 400, "seed": 0}
 TRAIN = {
     "imgsz": 96, "batch": 16, "nbs": 16, "optimizer": "AdamW", "lr0": 0.005, "cos_lr": True, "warmup_epochs": 1.0,
-    "warmup_bias_lr": 0.0, "mosaic": 0.0, "fliplr": 0.0, "patience": 0, "amp": False,
+    "warmup_bias_lr": 0.0, "mosaic": 0.0, "mixup": 0.0, "fliplr": 0.0, "patience": 0, "amp": False,
 }  # fmt: skip
 LEARNING_RATE = {"rtmdet-p": 0.002, "rtdetr-p": 0.001}
 
@@ -72,7 +82,8 @@ class Row:
     @property
     def folder(self) -> str:
         """Below the work folder."""
-        return "_".join([self.part, self.teacher, self.student, self.variant.replace(" ", "-"), str(self.seed)])
+        variant = self.variant.replace(",", "").replace(" ", "-")
+        return "_".join([self.part, self.teacher, self.student, variant, str(self.seed)])
 
 
 def wanted(parts: Sequence[str], seeds: Sequence[int]) -> Iterator[Row]:
@@ -85,16 +96,30 @@ def wanted(parts: Sequence[str], seeds: Sequence[int]) -> Iterator[Row]:
             yield Row("absorb", teacher)
             yield Row("control", student=student, seed=seed)
             yield Row("unikd", teacher, student, seed=seed)
-        for variant in ABLATIONS if "ablations" in parts else ():
+        chosen = [*(ABLATIONS if "ablations" in parts else ()), *(STORED if "storage" in parts else ())]
+        for variant in chosen:
+            yield absorbed(SHIPPED, variant)
             yield Row("unikd", *next(iter(PAIRS)), variant=variant, seed=seed)
 
 
-def recipe_of(row: Row, work: Path, images: int, threads: int) -> dict[str, Any]:
+def absorbed(teacher: str, variant: str) -> Row:
+    """What a variant's student reads: of another number of queries it has to be absorbed anew."""
+    method, _ = STORED.get(variant, ({}, {}))
+    return Row("absorb", teacher, variant=variant if method else "default")
+
+
+def waves(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Rows side by side, behind those that they need: teachers, what is absorbed of them, students."""
+    for parts in (("teacher",), ("absorb",), ("control", "unikd")):
+        yield [row for row in rows if row.part in parts]
+
+
+def recipe_of(row: Row, work: Path, images: int) -> dict[str, Any]:
     """The recipe of a row."""
     student = row.student or "yolo11p"  # absorbing needs none, a recipe does
     epochs = TEACHER_EPOCHS if row.part == "teacher" else PAIRS.get((row.teacher or SHIPPED, student), 16)
     recipe: dict[str, Any] = {
-        "name": row.folder.lower(), "seed": row.seed, "threads": threads, "control": False,
+        "name": row.folder.lower(), "seed": row.seed, "threads": 1, "control": False,
         "data": {**DATA, "train": images}, "student": {"model": student}, "distill": [],
         "train": {**TRAIN, "epochs": epochs, "lr0": LEARNING_RATE.get(student, TRAIN["lr0"])},
     }  # fmt: skip
@@ -102,22 +127,23 @@ def recipe_of(row: Row, work: Path, images: int, threads: int) -> dict[str, Any]
         weights = TEACHERS.get(row.teacher) or work / Row("teacher", student=row.teacher).folder / "student" / (
             "student.safetensors"
         )
-        recipe["teacher"] = {"weights": str(weights)}
-        method = {"method": "unikd", **SMALL, **ABLATIONS.get(row.variant, {})}
+        stored, disk = STORED.get(row.variant, ({}, {}))
+        recipe["teacher"] = {"weights": str(weights), **(disk if row.part == "unikd" else {})}
+        method = {"method": "unikd", **SMALL, **ABLATIONS.get(row.variant, {}), **stored}
         if row.part == "unikd":
-            absorbed = work / Row("absorb", row.teacher).folder / "prepare" / "unikd" / "prepared.safetensors"
-            method["prepared"] = str(absorbed)
+            prepared = work / absorbed(row.teacher, row.variant).folder / "prepare" / "unikd" / "prepared.safetensors"
+            method["prepared"] = str(prepared)
         recipe["distill"] = [method]
     return recipe
 
 
-def run(row: Row, work: Path, images: int, threads: int) -> dict[str, Any]:
+def run(row: Row, work: Path, images: int) -> dict[str, Any]:
     """One row, by the command line, with the peak memory of its process."""
     import yaml
 
     work.mkdir(parents=True, exist_ok=True)
     recipe, out = work / f"{row.folder}.yaml", work / row.folder
-    recipe.write_text(yaml.safe_dump(recipe_of(row, work, images, threads)), encoding="utf-8")
+    recipe.write_text(yaml.safe_dump(recipe_of(row, work, images)), encoding="utf-8")
     command = "prepare" if row.part == "absorb" else "run"
     process = subprocess.Popen([sys.executable, "-m", "edgekd", command, str(recipe), "--out", str(out)])
     _, status, usage = os.wait4(process.pid, 0)
@@ -125,8 +151,8 @@ def run(row: Row, work: Path, images: int, threads: int) -> dict[str, Any]:
         raise SystemExit(f"{recipe}: edgekd ended with {os.waitstatus_to_exitcode(status)}")
     found = {**asdict(row), "images": images, "peak_mb": round(usage.ru_maxrss / 1024)}
     if row.part == "absorb":
-        kept = out / "prepare" / "unikd"
-        training, metrics = _json(kept / "training.json"), _json(kept / "metrics.json")
+        left = out / "prepare" / "unikd"
+        training, metrics = _json(left / "training.json"), _json(left / "metrics.json")
         return {**found, **{key: metrics[key] for key in ("ap", "teacher_ap")}, **training}
     return {
         **found,
@@ -137,11 +163,12 @@ def run(row: Row, work: Path, images: int, threads: int) -> dict[str, Any]:
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The tables: absorbed, pairs, ablations."""
+    """The tables: absorbed, pairs, ablations, storage."""
     return {
         "absorbed": [_absorbed(row, rows) for row in rows if row["part"] == "absorb"],
         "pairs": [_gain(rows, *pair, "default") for pair in PAIRS],
         "ablations": [_gain(rows, *next(iter(PAIRS)), variant) for variant in ("default", *ABLATIONS)],
+        "storage": [_gain(rows, *next(iter(PAIRS)), variant) for variant in ("default", *STORED)],
     }
 
 
@@ -149,7 +176,7 @@ def _absorbed(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, 
     """With its time as a share of the teacher's training, where that was trained here."""
     teacher = [one["seconds"] for one in rows if one["part"] == "teacher" and one["student"] == row["teacher"]]
     share = round(row["seconds"] / teacher[0], 3) if teacher else None
-    keys = ("teacher", "ap", "teacher_ap", "seconds", "parameters", "peak_mb")
+    keys = ("teacher", "variant", "ap", "teacher_ap", "seconds", "parameters", "peak_mb")
     return {**{key: row[key] for key in keys}, "share_of_teachers_training": share}
 
 
@@ -185,20 +212,23 @@ def _json(path: Path) -> Any:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--parts", nargs="+", choices=("pairs", "ablations"), default=["pairs", "ablations"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[100, 101, 102])
     parser.add_argument("--images", type=int, default=800, help="of the train split")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=2, help="runs side by side, one thread each")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "unikd.jsonl")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "unikd", help="runs, each kept")
     parser.add_argument("--summary", action="store_true", help="print the figures of the rows that are there")
     options = parser.parse_args()
     rows = kept.read(options.out)
-    for row in [] if options.summary else wanted(options.parts, options.seeds):
-        if any(all(done[key] == value for key, value in asdict(row).items()) for done in rows):
-            continue
-        rows.append(run(row, options.work, options.images, options.threads))
-        kept.add(options.out, rows[-1])
+    done = {Row(**{field: row[field] for field in Row.__dataclass_fields__}) for row in rows}
+    missing = [] if options.summary else [row for row in wanted(options.parts, options.seeds) if row not in done]
+    do = partial(run, work=options.work, images=options.images)
+    with ThreadPool(options.processes) as pool:  # of threads that each wait for a process
+        for wave in waves(list(dict.fromkeys(missing))):
+            for found in pool.imap_unordered(do, wave):
+                rows.append(found)
+                kept.add(options.out, found)
     print(json.dumps(summary(rows), indent=2))
 
 

@@ -60,15 +60,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends without an error.
 
     Raises:
-        InputError: what is there is no file, and a rename would put one in its place, even in that of a device.
+        InputError: what is there is no file, and a rename would put one in its place, even in that of a device; or no
+            file can be there.
     """
     path = Path(path)
     if fault := place_fault(path):
         raise InputError(f"{path}: {fault}")
     with disk_faults(path):
         made = [folder for folder in path.parents if not folder.exists()]
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()
+        except FileNotFoundError:  # of the kernel's own file systems: /proc
+            raise InputError(f"{path}: no file can be made there; choose another place") from None
         try:
             yield temporary
             with temporary.open("rb+") as stream:

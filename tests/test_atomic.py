@@ -21,7 +21,7 @@ from edgekd.atomic import (
     write_json,
     write_text,
 )
-from edgekd.errors import EnvironmentFault
+from edgekd.errors import EnvironmentFault, InputError
 
 
 def test_writes_what_it_is_given(tmp_path: Path) -> None:
@@ -44,6 +44,13 @@ def test_an_error_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
         raise ZeroDivisionError
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a file system of the kernel's own is Linux'")
+@pytest.mark.parametrize("path", ["/proc/mine", "/proc/mine/deep"])
+def test_where_no_file_can_be(path: str) -> None:
+    with pytest.raises(InputError, match=f"^{path}: no file can be made there; choose another place$"):
+        write_text(Path(path), "a")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,13 +110,14 @@ def _sources(
         if not entries or not all(isinstance(entry, str) and entry and not path_fault(entry) for entry in entries):
             faults.append(f"{split}: {value(given)} is neither a path nor a list of paths")
             continue
-        found = tuple(_resolved(root, entry) for entry in entries)
-        missing = [source for source in found if not source.exists()]
+        meant = [_meant(root, entry) for entry in entries]
+        found = tuple(next((path for path in paths if path.exists()), paths[0]) for paths in meant)
+        missing = [_not_there(paths) for paths in meant if not any(path.exists() for path in paths)]
         if missing and split == "test":
-            warnings.append(f"test: {missing[0]} does not exist; no stage uses test, so it is left out")
+            warnings.append(f"test: {missing[0]}; no stage uses test, so it is left out")
             continue
         sources[split] = found
-        faults.extend(f"{split}: {source} does not exist; correct the path" for source in missing)
+        faults.extend(f"{split}: {fault}; correct the path" for fault in missing)
     return sources
 
 
@@ -126,15 +128,18 @@ def _with_usual_names(content: dict[str, Any]) -> dict[str, Any]:
     return {**{split: known[name] for split, name in usual.items() if name is not None}, **content}
 
 
-def _resolved(root: Path, entry: str) -> Path:
-    """What an entry means, where it leads nowhere as it is written.
+def _meant(root: Path, entry: str) -> list[Path]:
+    """What an entry may mean, the likeliest first: as it is written, and where exporters mean something else.
 
     Some exporters write `../train/images` for a folder beside the data.yaml; the training engine allows it. Of YOLOv5,
     the `roboflow` package writes the folder's own name ahead, `street-1/train/images`.
     """
     names = (entry, entry.removeprefix("../"), entry.removeprefix(f"{root.name}/"))
-    paths = [Path(os.path.normpath(root / name)) for name in names]
-    return next((path for path in paths if path.exists()), paths[0])
+    return list(dict.fromkeys(Path(os.path.normpath(root / name)) for name in names))
+
+
+def _not_there(paths: Sequence[Path]) -> str:
+    return f"{paths[0]} does not exist" + "".join(f", nor does {path}" for path in paths[1:])
 
 
 def _keypoint_columns(content: dict[str, Any], faults: list[str]) -> int:

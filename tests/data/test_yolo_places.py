@@ -47,6 +47,16 @@ def test_labels_beside_their_images_and_splits_by_lists(tmp_path: Path) -> None:
     ]
 
 
+def test_a_split_that_is_not_there_is_named_where_it_was_looked_for(tmp_path: Path) -> None:
+    """Exporters write `../valid/images` for a folder beside the data.yaml."""
+    root = yolo_set(tmp_path / "set")
+    (root / "data.yaml").write_text("train: ../images/train\nval: ../valid/images\nnc: 1\n")
+    with pytest.raises(InputError) as caught:
+        read_yolo(root, tmp_path)
+    tried = f"{tmp_path}/valid/images does not exist, nor does {root}/valid/images"
+    assert caught.value.problems == (f"{root}/data.yaml: val: {tried}; correct the path",)
+
+
 def test_lists_of_images_and_of_folders(tmp_path: Path) -> None:
     root = tmp_path / "set"
     for seed, (stem, folder) in enumerate((("z", "images/one"), ("y", "images/one/deep"), ("x", "images/two"))):

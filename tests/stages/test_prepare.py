@@ -33,16 +33,17 @@ def test_done_once(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "tiny.yaml", distill=["absorbing"], control=False, export=[], gate=None)
     left = tmp_path / "run" / "prepare" / "absorbing" / "prepared.safetensors"
 
-    def distilled(*options: str) -> list[str]:
-        ended = edgekd("distill", recipe, "--out", tmp_path / "run", *options)
+    def kept(command: str, *options: str) -> list[str]:
+        ended = edgekd(command, recipe, "--out", tmp_path / "run", *options)
         assert ended.code == 0, ended.err
         return [name for name in ended.kept if name in ("prepare/absorbing", "student")]
 
-    assert distilled() == []
+    assert kept("prepare") == []
     first = left.read_bytes()
-    assert distilled() == ["prepare/absorbing", "student"]
-    assert distilled("--set", "distill=[{method: absorbing, weight: 2}]") == ["prepare/absorbing"]
-    assert distilled("--set", "distill=[{method: absorbing, epochs: 1}]") == []
+    assert kept("distill") == ["prepare/absorbing"]
+    assert kept("distill") == ["prepare/absorbing", "student"]
+    assert kept("prepare", "--set", "distill=[{method: absorbing, weight: 2}]") == ["prepare/absorbing"]
+    assert kept("distill", "--set", "distill=[{method: absorbing, epochs: 1}]") == []
     assert left.read_bytes() != first
     assert sorted(path.name for path in left.parent.iterdir()) == [
         "epochs.csv",
