@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 quickstart: install
 	$(BIN)/edgekd run recipes/quickstart.yaml --out runs/quickstart
 
+# Tests start hundreds of processes: where Python is told to keep no bytecode, each would compile edgekd anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: install-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from paired import environment, use_cores
+from paired import environment, say, use_cores
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--model", default="fasterrcnn-p", choices=("fasterrcnn-p", "retinanet-p", "fcos-p"))
     parser.add_argument("--images", type=int, default=3000)
     parser.add_argument("--val", type=int, default=400)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--lr", type=float, default=0.002)
     parser.add_argument("--seed", type=int, default=0)
@@ -71,6 +71,8 @@ def trained(split: Any, options: argparse.Namespace) -> Any:
     torch.manual_seed(options.seed)
     network: Any = build(options.model, len(CLASS_NAMES) + 1).train()
     network.transform.min_size, network.transform.max_size = (96,), 96  # not torchvision's 800
+    if hasattr(network, "roi_heads"):  # 64 regions for at most 8 objects; torchvision's 512 are most of a step
+        network.roi_heads.fg_bg_sampler.batch_size_per_image = 64
     images, targets = tensors(split)
     steps = len(images) // options.batch
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.lr, weight_decay=0.01)
@@ -78,14 +80,18 @@ def trained(split: Any, options: argparse.Namespace) -> Any:
         optimiser,
         lambda step: min((step + 1) / steps, (1 + math.cos(math.pi * step / (options.epochs * steps))) / 2),
     )
-    for _ in range(options.epochs):
+    for epoch in range(options.epochs):
+        total = 0.0
         for chosen in torch.randperm(len(images))[: steps * options.batch].reshape(steps, -1).tolist():
             losses = network([images[place] for place in chosen], [targets[place] for place in chosen])
             optimiser.zero_grad()
-            torch.stack(list(losses.values())).sum().backward()
+            loss = torch.stack(list(losses.values())).sum()
+            loss.backward()
+            total += loss.item()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 10.0)
             optimiser.step()
             rate.step()
+        say(f"epoch {epoch + 1}/{options.epochs}: loss {total / steps:.3f}")
     return network.eval()
 
 

@@ -219,23 +219,25 @@ def _own_files(folder: Path) -> Iterator[Path]:
 @cache
 def _digit_samples() -> tuple[ByteArray, IntArray]:
     """(1797, 8, 8) uint8 ink 0..16 and (1797,) int64 classes, in the order of the wheel."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    return bunch.images.astype(np.uint8), bunch.target.astype(np.int64)
+    rows = np.loadtxt(_in_wheel("sklearn/datasets/data/digits.csv.gz"), delimiter=",", dtype=np.uint8)
+    return rows[:, :64].reshape(-1, 8, 8), rows[:, 64].astype(np.int64)
 
 
 def _photograph(name: str) -> ByteArray:
-    """Read a picture by its path in the wheel; the package's own loader might want to download or copy it."""
     from PIL import Image
 
+    with Image.open(_in_wheel(name)) as picture:
+        return np.asarray(picture.convert("RGB"), dtype=np.uint8)
+
+
+def _in_wheel(name: str) -> Path:
+    """A file by its path in a wheel; the packages' own loaders take a second to import, and may want to download."""
     package, _, inside = name.partition("/")
     found = importlib.util.find_spec(package)
     roots = (found.submodule_search_locations if found else None) or []
     for root in roots:
         path = Path(root) / inside
         if path.is_file():
-            with Image.open(path) as picture:
-                return np.asarray(picture.convert("RGB"), dtype=np.uint8)
+            return path
     wheel = {"skimage": "scikit-image", "sklearn": "scikit-learn"}[package]
     raise EnvironmentFault(f"digits: {name} is missing from the installed {wheel}; reinstall it: pip install {wheel}")

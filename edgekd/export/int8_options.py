@@ -64,5 +64,5 @@ class NncfOptions(Int8Options):
         "minmax", description="ranges of values: extremes over all images, or means of each image's extremes"
     )
     bias_correction: Literal["fast", "full", "off"] = Field(
-        "fast", description="shift biases by the mean error of their layer; full is slower, and at times better"
+        "full", description="shift biases by the mean error of their layer; fast looks at each layer alone"
     )

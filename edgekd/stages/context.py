@@ -33,7 +33,7 @@ CODE_VERSIONS = {
     "seeds": 1,
     "pseudo_labels": 1,
     "test": 2,
-    "export": 3,
+    "export": 4,
     "validate": 3,
     "runs_there": 1,
     "profile": 3,
