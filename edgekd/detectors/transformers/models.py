@@ -79,6 +79,21 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "encoder_in_channels": [512, 1024, 2048], "encoder_hidden_dim": 384, "encoder_ffn_dim": 2048,
         "decoder_in_channels": [384, 384, 384], "decoder_n_points": [3, 6, 3],
     }),
+    # https://github.com/Peterande/D-FINE, configs/dfine/dfine_hgnetv2_n_coco.yml: maps of strides 16 and 32 alone
+    "dfine-n": ("d_fine", {
+        "backbone_config": {
+            "model_type": "hgnet_v2", "stem_channels": [3, 16, 16], "stage_in_channels": [16, 64, 256, 512],
+            "stage_mid_channels": [16, 32, 64, 128], "stage_out_channels": [64, 256, 512, 1024],
+            "stage_num_blocks": [1, 1, 2, 1], "stage_downsample": [False, True, True, True],
+            "stage_light_block": [False, False, True, True], "stage_kernel_size": [3, 3, 5, 5],
+            "stage_numb_of_layers": [3, 3, 3, 3], "hidden_sizes": [64, 256, 512, 1024], "embedding_size": 16,
+            "use_learnable_affine_block": True, "out_features": ["stage3", "stage4"],
+        },
+        "encoder_in_channels": [512, 1024], "encoder_hidden_dim": 128, "encoder_ffn_dim": 512, "feat_strides": [16, 32],
+        "encode_proj_layers": [1], "hidden_expansion": 0.34, "depth_mult": 0.5, "d_model": 128,
+        "decoder_in_channels": [128, 128], "decoder_ffn_dim": 512, "num_feature_levels": 2, "decoder_layers": 3,
+        "decoder_n_points": [6, 6], "freeze_backbone_batch_norms": False,
+    }),
     "detr-p": ("detr", _DETR),
     "conditional-detr-p": ("conditional_detr", _DETR),
     "deformable-detr-p": ("deformable_detr", {**_DETR, "num_feature_levels": 4}),

@@ -105,9 +105,17 @@ def test_files_that_are_damaged_or_of_others(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_the_nano_member_is_the_official_one() -> None:
+    """What the official code of D-FINE, with its configuration of the size n, counts for 80 classes."""
+    network = student_of("dfine-n", tuple(map(str, range(80)))).module
+    assert sum(one.numel() for one in network.parameters()) == 3_782_693
+    assert sum(one.numel() for one in network.get_submodule("model.backbone").parameters()) == 1_850_396
+
+
 def test_those_that_only_teach_are_refused() -> None:
     with pytest.raises(InputError, match="detr-p of family transformers can teach, but not be trained"):
         families.trainable(student_of("detr-p"), "here")
-    assert families.student_models("transformers") == ["dfine-x", "rt-detr-p", "rt-detr-v2-p", "dfine-p", "deimv2-p"]
+    learn = ["dfine-x", "dfine-n", "rt-detr-p", "rt-detr-v2-p", "dfine-p", "deimv2-p"]
+    assert families.student_models("transformers") == learn
     assert families.only_teaches("transformers", "rf-detr-p")
     assert families.only_teaches("torchvision", "fcos-p")
