@@ -18,6 +18,7 @@ _BEHIND_MULTIPROCESSING = -200  # its own clean-up has -100
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # test processes run side by side
 bound_waiting()
+os.fsync = lambda number: None  # no test outlives a power cut; tests/test_atomic.py has the order of flushing
 
 
 def pytest_collection_finish() -> None:
