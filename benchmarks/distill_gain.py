@@ -122,15 +122,15 @@ def _data(out: Path, setting: dict[str, Any]) -> str:
 
 def _make(pair: Models, data: Path | None, device: str) -> None:
     """Train what rows begin with and is not there: the teacher, and the student's first weights."""
-    for weights, recipe in pair.made_by.items():
-        if weights.is_file():
-            continue
-        if recipe.suffix == ".py":
-            subprocess.run([sys.executable, str(recipe), "--out", str(weights.parent)], check=True)
-            continue
-        sets = [f"train.device={device}", *([f"data.path={data.resolve()}"] if data else [])]
-        command = [sys.executable, "-m", "edgekd", "run", str(recipe), "--out", str(weights.parents[1])]
-        subprocess.run([*command, *(part for one in sets for part in ("--set", one))], check=True)
+    sets = [f"train.device={device}", *([f"data.path={data.resolve()}"] if data else [])]
+    for weights, maker in pair.made_by.items():
+        if maker.suffix == ".py":
+            command = [sys.executable, str(maker), "--out", str(weights.parent)]
+        else:
+            command = [sys.executable, "-m", "edgekd", "run", str(maker), "--out", str(weights.parents[1])]
+            command += [part for one in sets for part in ("--set", one)]
+        if not weights.is_file():
+            subprocess.run(command, check=True)
 
 
 def _device_name(device: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from gain_rows import COMBINED, PAIRS, VARIANTS, Row
 
+TWINS: dict[str, float | str] = {"rtmdet-to-yolo": 3.0, "yolo-to-rtmdet": "auto", "faster-rcnn": 3.0}  # weight of PKD
 SETTINGS = {
     # images of the splits, schedule, weights tried per method, seeds of the report; who learns from whom, if no YOLO
     "screen": {"train": 800, "test": 400, "epochs": 8, "tries": 0, "report_seeds": ()},
@@ -19,7 +20,7 @@ SETTINGS = {
     "photographs": {"epochs": 30, "tries": 0, "report_seeds": (), "pair": "photographs"},
     **{
         twin: {"train": 800, "test": 400, "epochs": 16, "tries": 0, "report_seeds": (), "pair": twin}
-        for twin in ("rtmdet-to-yolo", "yolo-to-rtmdet", "faster-rcnn")
+        for twin in TWINS
     },
 }  # fmt: skip
 TUNE_SEEDS = (0, 1, 2)
@@ -95,9 +96,7 @@ def twin_rows(weight: float | str) -> Iterator[Row]:
 # Settings that have their rows, whatever methods there are.
 FIXED: dict[str, Callable[[], Iterator[Row]]] = {
     "rtmdet": rtmdet_rows,
-    "rtmdet-to-yolo": partial(twin_rows, 3.0),
-    "yolo-to-rtmdet": partial(twin_rows, "auto"),
-    "faster-rcnn": partial(twin_rows, 3.0),
+    **{twin: partial(twin_rows, weight) for twin, weight in TWINS.items()},
 }
 
 

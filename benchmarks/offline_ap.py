@@ -89,8 +89,8 @@ def main() -> None:
     there = {(one["views"], one["seed"]) for one in rows if all(one[key] == getattr(options, key) for key in COMPARED)}
     asked = [(views, seed) for seed in options.seeds for views in (max(options.views), 0, *options.views)]
     missing = [] if options.summary else [one for one in dict.fromkeys(asked) if one not in there]
-    with get_context("spawn").Pool(options.processes, maxtasksperchild=1) as pool:
-        for part in (missing[:1], missing[1:]):  # the first fills the store for all
+    for part in filter(None, (missing[:1], missing[1:])):  # the first fills the store for all
+        with get_context("spawn").Pool(options.processes, maxtasksperchild=1) as pool:
             for found in pool.imap_unordered(partial(row, options=options), part):
                 rows.append(found)
                 kept.add(file, found)
