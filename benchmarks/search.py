@@ -1,15 +1,16 @@
 """Is the proxy of `edgekd search` worth its name, which search finds most for its steps, and does the winner gain?
 
     python benchmarks/search.py                        # all parts: about 5 hours on 2 quiet cores
-    python benchmarks/search.py --parts rank           # proxy against full training, of random candidates
+    python benchmarks/search.py --parts proxy full     # the proxy's scores and full trainings of random candidates
     python benchmarks/search.py --parts searches       # budgeted, evolution and random search, at equal steps
     python benchmarks/search.py --parts winner         # what was found, 5 fresh seeds on test
     python benchmarks/search.py --parts cost           # what a trial costs beside its training: seconds
     python benchmarks/search.py --summary              # print what is there
 
 The pair, data and schedule are those of recipes/digits-search.yaml, which are the quickstart's. A full training is the
-recipe's 16 epochs on all of train; its AP is on val for `rank`, on test for `winner`. Rows are appended to
-benchmarks/results/search.jsonl one at a time; the same command goes on where it was stopped.
+recipe's 16 epochs on all of train; its AP is on val for `full`, on test for `winner`. Rows are appended to
+benchmarks/results/search.jsonl one at a time; the same command goes on where it was stopped. Parts may run beside one
+another, in folders of their own (`--work`). `--set search.proxy.lr_factor=1` and the like judge by another proxy.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 import json
 import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from gain_rows import ROOT
 
 RECIPE = ROOT / "recipes" / "digits-search.yaml"
 RESULTS = ROOT / "benchmarks" / "results" / "search.jsonl"
+PARTS = ("proxy", "full", "searches", "winner", "cost")
 WINNER_SEEDS = (100, 101, 102, 103, 104)
 # Name -> overrides of the recipe. Divide and conquer is as small as the paper's proportions allow within the trials.
 SEARCHES: dict[str, tuple[str, ...]] = {
@@ -56,31 +59,51 @@ def drawn(space: Any, count: int) -> list[dict[str, Any]]:
     return found
 
 
-def rank(work: Path, count: int, overrides: tuple[str, ...]) -> None:
-    """Proxy and full training of random candidates."""
-    from edgekd.run_dir import RunDir
+def full(work: Path, count: int, overrides: tuple[str, ...], backwards: bool) -> None:
+    """Full training of random candidates, but for those that the proxy drops at once."""
     from edgekd.search.distillers.candidates import entries_of
+
+    with proxy_of(work / "full", overrides) as proxy:
+        candidates = list(enumerate(drawn(proxy.space, count)))
+    for number, candidate in reversed(candidates) if backwards else candidates:
+        known = [row for row in rows() if row.get("number") == number]
+        dropped = any(row["part"] == "proxy" and row["score"] is None for row in known)
+        if not dropped and not any(row["part"] == "full" for row in known):
+            distill = entries_of(candidate)
+            ap = trained(work / f"full-{number}", distill, overrides)["val"]
+            add({"part": "full", "number": number, "distill": distill, "ap": ap})
+
+
+def proxy(work: Path, count: int, overrides: tuple[str, ...]) -> None:
+    """The proxy's score of the same candidates."""
+    from edgekd.search.distillers.trials import Runner
+
+    with proxy_of(work / "proxy", overrides) as judge:
+        settings = {key: judge.identity()[key] for key in ("steps", "warm_steps", "lr_factor")}
+        judge.warm_up()
+        recipe = judge.context.bound.recipe
+        runner = Runner(judge, work / "proxy" / "trial", recipe.search.most_loss)
+        done = {row["number"] for row in rows() if row["part"] == "proxy" and row["proxy"] == settings}
+        for number, candidate in enumerate(drawn(judge.space, count)):
+            if number not in done:
+                found = runner.run(candidate, recipe.seed)
+                add({"part": "proxy", "proxy": settings, "number": number, "score": found.score,
+                     "values": found.values, "why": found.why})  # fmt: skip
+
+
+@contextmanager
+def proxy_of(folder: Path, overrides: tuple[str, ...]) -> Iterator[Any]:
+    """The recipe's proxy, in a run directory that is held."""
+    from edgekd.run_dir import RunDir
     from edgekd.search.distillers.proxy import Proxy
     from edgekd.search.distillers.space import space_of
-    from edgekd.search.distillers.trials import Runner
     from edgekd.stages.binding import bind_recipe
     from edgekd.stages.context import Context
 
     bound = bind_recipe(RECIPE, overrides)
-    with RunDir.held(work / "rank", bound.recipe.name, bound.base, bound.locked()) as run:
+    with RunDir.held(folder, bound.recipe.name, bound.base, bound.locked()) as run:
         context = Context(bound, run)
-        space = space_of(bound.recipe.search, context.pair, bound.where)
-        proxy = Proxy(context, space)
-        proxy.warm_up()
-        runner = Runner(proxy, work / "rank" / "trial", bound.recipe.search.most_loss)
-        done = {row["number"] for row in rows() if row["part"] == "rank"}
-        for number, candidate in enumerate(drawn(space, count)):
-            if number in done:
-                continue
-            outcome, distill = runner.run(candidate, bound.recipe.seed), entries_of(candidate)
-            full = None if outcome.score is None else trained(work / f"full-{number}", distill, overrides)["val"]
-            add({"part": "rank", "number": number, "distill": distill, "proxy": outcome.score, "full": full,
-                 "values": outcome.values, "why": outcome.why})  # fmt: skip
+        yield Proxy(context, space_of(bound.recipe.search, context.pair, bound.where))
 
 
 def searches(work: Path, overrides: tuple[str, ...]) -> None:
@@ -156,16 +179,10 @@ def trained(folder: Path, distill: Any, overrides: tuple[str, ...], seed: int = 
 
 def summary() -> dict[str, Any]:
     """What the rows say."""
-    from scipy.stats import pearsonr, spearmanr
-
     from edgekd.measure.paired_gain import paired_gain
 
     everything = rows()
-    both = [(row["proxy"], row["full"]) for row in everything if row["part"] == "rank" and row["full"] is not None]
-    told: dict[str, Any] = {"candidates": len(both)}
-    if len(both) > 2:
-        proxy, full = zip(*both, strict=True)
-        told |= {"spearman": float(spearmanr(proxy, full)[0]), "pearson": float(pearsonr(proxy, full)[0])}
+    told: dict[str, Any] = {"proxies": list(correlations(everything))}
     told["searches"] = {
         row["search"]: {"best": row["best"]["score"], "steps": row["steps"], "curve": list(curve(row["trials"]))}
         for row in everything
@@ -185,6 +202,24 @@ def summary() -> dict[str, Any]:
     return told
 
 
+def correlations(everything: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """How the scores of each proxy go with full trainings."""
+    from scipy.stats import pearsonr, spearmanr
+
+    full = {row["number"]: row["ap"] for row in everything if row["part"] == "full"}
+    scores: dict[str, dict[int, float]] = {}
+    for row in everything:
+        if row["part"] == "proxy" and row["number"] in full and row["score"] is not None:
+            scores.setdefault(json.dumps(row["proxy"]), {})[row["number"]] = row["score"]
+    for settings, found in scores.items():
+        if len(found) > 2:
+            both = list(found.values()), [full[number] for number in found]
+            yield {
+                "proxy": json.loads(settings), "candidates": len(found),
+                "spearman": float(spearmanr(*both)[0]), "pearson": float(pearsonr(*both)[0]),
+            }  # fmt: skip
+
+
 def curve(trials: list[dict[str, Any]]) -> Iterator[tuple[int, float]]:
     """(steps so far, best score so far), where it rises."""
     steps, best = 0, float("-inf")
@@ -198,10 +233,9 @@ def curve(trials: list[dict[str, Any]]) -> Iterator[tuple[int, float]]:
 def main() -> None:
     """Run the parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--parts", nargs="+", choices=("rank", "searches", "winner", "cost"), default=("searches", "rank", "winner")
-    )
-    parser.add_argument("--candidates", type=int, default=20, help="of part rank")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1])
+    parser.add_argument("--candidates", type=int, default=25, help="of parts full and proxy")
+    parser.add_argument("--backwards", action="store_true", help="part full from the last candidate on")
     parser.add_argument("--work", type=Path, default=Path("runs/bench-search"), help="folder of the runs")
     parser.add_argument("--set", action="append", default=[], help="override of the recipe (repeatable)")
     parser.add_argument("--summary", action="store_true", help="print what is there and train nothing")
@@ -211,7 +245,8 @@ def main() -> None:
         given.work.mkdir(parents=True, exist_ok=True)
         for part in given.parts:
             {
-                "rank": lambda: rank(given.work, given.candidates, overrides),
+                "full": lambda: full(given.work, given.candidates, overrides, given.backwards),
+                "proxy": lambda: proxy(given.work, given.candidates, overrides),
                 "searches": lambda: searches(given.work, overrides),
                 "winner": lambda: winner(given.work, overrides),
                 "cost": lambda: cost(given.work),

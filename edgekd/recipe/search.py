@@ -62,6 +62,12 @@ class ProxyRecipe(Strict):
         ge=0,
         description="without a teacher, before all trials; default: 12 passes; 0: as the student begins",
     )
+    lr_factor: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="of train.lr0, which trials begin with; default: 0.2, with warm_steps: 0 it is 1",
+    )
     imgsz: int | None = Field(
         default=None, ge=32, le=8192, description="size of the images in px; default: train.imgsz"
     )

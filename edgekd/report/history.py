@@ -20,7 +20,7 @@ _FIGURES = (
 def page(baselines: Sequence[Baseline]) -> str:
     """HTML of a history, oldest first."""
     figures = [figure for what in _FIGURES if (figure := _figure(baselines, *what))]
-    template = environment(("ap", "digits", "megabytes")).get_template("history.html.j2")
+    template = environment("ap", "digits", "megabytes").get_template("history.html.j2")
     return filled(template, baselines=baselines, figures=figures)
 
 

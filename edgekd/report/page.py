@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from edgekd.plain import for_html
@@ -24,8 +24,9 @@ def filled(template: Any, **values: Any) -> str:
         raise LookupError(str(error)) from error
 
 
-def environment(filters: Iterable[str]) -> Any:
-    """Of jinja2, with those functions of `numbers` as filters."""
+@cache
+def environment(*filters: str) -> Any:
+    """Of jinja2, with those functions of `numbers` as filters. It keeps templates that it compiled."""
     import jinja2
 
     made = jinja2.Environment(

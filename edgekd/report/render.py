@@ -60,18 +60,16 @@ def html(run: Path, report: Mapping[str, Any], examples: int) -> str:
 
     files = RunFiles(run)
     templates = environment(
-        (
-            "ap",
-            "signed",
-            "digits",
-            "percent",
-            "megabytes",
-            "count",
-            "seconds",
-            "of_metric",
-            "gain_words",
-            "inherited_words",
-        )
+        "ap",
+        "signed",
+        "digits",
+        "percent",
+        "megabytes",
+        "count",
+        "seconds",
+        "of_metric",
+        "gain_words",
+        "inherited_words",
     )
     templates.filters |= {
         "comparable": comparable,

@@ -16,7 +16,7 @@ _MODELS = {"teacher": "Teacher", "before": "Student before", "after": "Best afte
 
 def page(report: Mapping[str, Any]) -> str:
     """HTML of a search; `report` is the content of its JSON file."""
-    template = environment(("ap", "signed", "digits", "percent")).get_template("search.html.j2")
+    template = environment("ap", "signed", "digits", "percent").get_template("search.html.j2")
     best = report["best"]
     return filled(
         template,

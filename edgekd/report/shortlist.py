@@ -36,7 +36,7 @@ def page(told: Mapping[str, Any]) -> str:
         told: content of its JSON file. Only what was measured is drawn.
     """
     measured = [one for one in told["candidates"] if one["status"] == "measured"]
-    template = environment(("digits", "count")).get_template("shortlist.html.j2")
+    template = environment("digits", "count").get_template("shortlist.html.j2")
     others = [one for one in told["candidates"] if one["status"] in ("invalid", "impossible")]
     waiting = [one for one in told["candidates"] if one["status"] == "open"]
     return filled(template, told=told, measured=measured, others=others, waiting=waiting, figures=figures(measured))

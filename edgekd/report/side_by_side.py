@@ -47,7 +47,7 @@ def rows(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def page(reports: Sequence[Mapping[str, Any]]) -> str:
     """HTML: verdicts, figures, AP per class, and the recipes' differences."""
-    template = environment(("ap", "signed", "digits", "megabytes", "count")).get_template("side_by_side.html.j2")
+    template = environment("ap", "signed", "digits", "megabytes", "count").get_template("side_by_side.html.j2")
     names = list(dict.fromkeys(name for report in reports for name in (report["student"]["per_class"] or {})))
     classes = [
         {"class": name, "values": [(report["student"]["per_class"] or {}).get(name) for report in reports]}

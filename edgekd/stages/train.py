@@ -166,7 +166,10 @@ def weights_name(context: Context, model: Trained) -> str:
 
 
 def _family(context: Context) -> Family:
-    return families.family(context.pair.student.spec.family)
+    """The student's, without opening it."""
+    student = context.bound.recipe.student
+    name = student.family or families.meant(student.model, context.bound.weights_path(student))
+    return families.family(name or context.pair.student.spec.family)
 
 
 def train(context: Context, model: Trained) -> None:

@@ -110,8 +110,21 @@ def model(text: str, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", TEXTS)
-@pytest.mark.parametrize("place", [recipe, target, device, model], ids=lambda place: place.__name__)
+PLACES = (recipe, target, device, model)
+SECONDS_LONG = "120,000 values"  # to read to their end, which is one and the same for all places
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        pytest.param(
+            place, name, id=f"{place.__name__}-{name}",
+            marks=[pytest.mark.slow] if name == SECONDS_LONG and place is not recipe else [],
+        )
+        for place in PLACES
+        for name in TEXTS
+    ],
+)  # fmt: skip
 def test_what_cannot_be_read(place: Callable[[str, Path], Path], name: str, tmp_path: Path) -> None:
     text, line = TEXTS[name]
     refused(2, line, "check", place(text, tmp_path), "--architecture-only")
@@ -143,7 +156,15 @@ def test_what_is_no_recipe(content: bytes, line: str, tmp_path: Path) -> None:
     refused(2, line, "check", tmp_path / "r.yaml")
 
 
-@pytest.mark.parametrize("key", ["{k}: 1", "train: {{{k}: 1}}", "gate: {{{k}: 1}}", "report: {{{k}: 1}}"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "{k}: 1",
+        "train: {{{k}: 1}}",
+        pytest.param("gate: {{{k}: 1}}", marks=pytest.mark.slow),
+        pytest.param("report: {{{k}: 1}}", marks=pytest.mark.slow),
+    ],
+)
 def test_thirty_thousand_keys(key: str, tmp_path: Path) -> None:
     keys = "\n".join(f"  k{number}: 1" for number in range(30_000))
     text = keys.replace("  ", "") if key.startswith("{") else f"{key.partition(':')[0]}:\n{keys}"

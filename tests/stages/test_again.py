@@ -67,7 +67,9 @@ class TestDoingItAgain:
             ("gate.min_ap=0.99", {"gate", "report"}),
             ("report.images=false", {"report"}),
             ("profile.protocol=quick", set()),
-            ("export.0.tolerance.max_abs_score=0.02", {"export/onnx-fp32", "report"}),
+            pytest.param(
+                "export.0.tolerance.max_abs_score=0.02", {"export/onnx-fp32", "report"}, marks=pytest.mark.slow
+            ),
             ("export.1.batch=dynamic", {f"{stage}/openvino-fp32@local" for stage in ("validate", "profile")}
                 | {"export/openvino-fp32", "gate", "report"}),
         ],
@@ -85,9 +87,11 @@ class TestDoingItAgain:
         [
             ("export/onnx-fp32/model.onnx", {"export/onnx-fp32", "report"}),
             ("validate/onnx-fp32@local.json", {"validate/onnx-fp32@local", "gate", "report"}),
-            ("profile/onnx-fp32@local.jsonl", {"profile/onnx-fp32@local", "gate", "report"}),
+            pytest.param(
+                "profile/onnx-fp32@local.jsonl", {"profile/onnx-fp32@local", "gate", "report"}, marks=pytest.mark.slow
+            ),
             ("verdict.json", {"gate", "report"}),
-            ("report.html", {"report"}),
+            pytest.param("report.html", {"report"}, marks=pytest.mark.slow),
         ],
     )
     def test_what_is_gone_is_made_again(self, gone: str, again: set[str], whole: Whole, run: Path) -> None:
@@ -140,6 +144,7 @@ class TestDoingItAgain:
                               "profile/onnx-fp32@local", "profile/openvino-fp32@local"]  # fmt: skip
         assert read(run / "student/metrics.json")["operating_point"]["threshold"] == 0.4
 
+    @pytest.mark.slow
     def test_how_the_teacher_is_run_changes_neither_its_own_accuracy_nor_the_control(
         self, whole: Whole, run: Path
     ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import yaml
 from PIL import Image
 
 from edgekd.data.digits import CLASS_NAMES, generate
+from edgekd.detectors import families
+from edgekd.detectors.contract import Asked, Detector
 from edgekd.detectors.spec import DenseHead, QueryHead, RegionHead
 from edgekd.detectors.ultralytics.weights import save_safetensors
 from edgekd.errors import InputError
@@ -37,6 +41,21 @@ def trained_pair(folder: Path, **keys: Any) -> None:
     weights(folder / "student.safetensors", "yolo11p", **keys)
 
 
+@pytest.fixture(scope="module")
+def opened_once() -> Iterator[None]:
+    """Recipes that follow each other share their large detectors, which a check changes no more than its files."""
+    plain = families.open_detector
+
+    @lru_cache(maxsize=4)
+    def opened(name: str | None, asked: Asked) -> Detector:
+        return plain(name, asked)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(families, "open_detector", lambda name, asked: opened(name, replace(asked, where="x")))
+        yield
+
+
+@pytest.mark.usefixtures("opened_once")
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_resolve(path: Path, folder: Path) -> None:
     ended = edgekd("check", path, "--architecture-only", "--json")

@@ -237,9 +237,15 @@ class TestOverrides:
     @pytest.mark.parametrize(
         ("command", "change", "where", "value"),
         [
-            ("export", "export.1.batch=dynamic", ("export", 1, "batch"), "dynamic"),
+            pytest.param("export", "export.1.batch=dynamic", ("export", 1, "batch"), "dynamic", marks=pytest.mark.slow),
             ("validate", "validate.operating_threshold=0.4", ("validate", "operating_threshold"), 0.4),
-            ("profile", "profile.throughput=[{streams: 2}]", ("profile", "throughput", 0, "streams"), 2),
+            pytest.param(
+                "profile",
+                "profile.throughput=[{streams: 2}]",
+                ("profile", "throughput", 0, "streams"),
+                2,
+                marks=pytest.mark.slow,
+            ),
             ("report", "report.images=false", ("report", "images"), False),
         ],
     )

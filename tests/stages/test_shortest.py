@@ -50,7 +50,7 @@ def test_every_method_by_its_name(methods: list[str], folder: Path) -> None:
     weights(folder / "teacher.safetensors", "yolo11n")
     recipe = write(
         folder / "x.yaml", data={"format": "digits", "train": 16, "val": 8, "test": 8}, distill=methods,
-        teacher={"model": "yolo11n", "weights": "teacher.safetensors"}, train={"imgsz": 96, "batch": 4},
+        teacher={"model": "yolo11n", "weights": "teacher.safetensors"}, train={"epochs": 1, "imgsz": 96, "batch": 4},
     )  # fmt: skip
     ended = edgekd("check", recipe, "--dry-step", "--json")
     assert ended.code == 0, ended.err
@@ -63,7 +63,7 @@ def test_every_method_on_queries_by_its_name(folder: Path) -> None:
     ownself = {"method": "od_detr", "teacher": "ema"}  # the one that has no other teacher
     recipe = write(
         folder / "x.yaml", data={"format": "digits", "train": 16, "val": 8, "test": 8}, student={"model": "rtdetr-p"},
-        distill=[*ON_QUERIES[:-1], ownself], train={"imgsz": 96, "batch": 4},
+        distill=[*ON_QUERIES[:-1], ownself], train={"epochs": 1, "imgsz": 96, "batch": 4},
         teacher={"model": "rtdetr-n", "weights": "teacher.safetensors"},
     )  # fmt: skip
     ended = edgekd("check", recipe, "--dry-step", "--json")
@@ -75,7 +75,7 @@ def test_every_method_on_queries_by_its_name(folder: Path) -> None:
     ("data", "train"),
     [
         pytest.param({"format": "digits"}, 800, marks=pytest.mark.slow),  # draws 1,600 images
-        ({"format": "yolo", "path": "set/data.yaml"}, 8),
+        pytest.param({"format": "yolo", "path": "set/data.yaml"}, 8, marks=pytest.mark.slow),
         ({"format": "coco", **COCO}, 8),
     ],
 )

@@ -110,7 +110,14 @@ def learnt(data: Path, folder: Path, student: str, tutor: str, kinds: Any, **tra
     return {term["term"] for term in terms if term["gradient_norm"] > 0}
 
 
-@pytest.mark.parametrize(("student", "tutor"), [("yolo26p", "yolo26n"), ("yolo26p", "yolo11n"), ("yolo11p", "yolo26n")])
+@pytest.mark.parametrize(
+    ("student", "tutor"),
+    [
+        ("yolo26p", "yolo26n"),
+        pytest.param("yolo26p", "yolo11n", marks=pytest.mark.slow),
+        ("yolo11p", "yolo26n"),
+    ],
+)
 def test_heads_of_one_and_two_branches_mix(student: str, tutor: str, tiny_digits: Path, tmp_path: Path) -> None:
     found = learnt(tiny_digits, tmp_path, student, tutor, methods(logit={}, pkd={}))
     assert found == {"detection", "logit.class", "pkd.feature"}

@@ -158,6 +158,7 @@ class TestLastGoodState:
         assert all(bool(torch.isfinite(value).all()) for value in content["state"]["ema"].values())
         return content["epoch"], content["batch"]
 
+    @pytest.mark.slow
     def test_a_loss_that_is_not_finite(
         self, tiny_digits: Path, tmp_path: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
     ) -> None:

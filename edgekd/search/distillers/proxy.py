@@ -31,6 +31,7 @@ from edgekd.stages.binding import file_hash
 from edgekd.stages.context import Context
 from edgekd.stages.teachers import make_teachers
 from edgekd.training.arguments import split_arguments
+from edgekd.training.engines.defaults import engine_defaults
 from edgekd.training.engines.placement import torch_device
 from edgekd.training.fit import fit
 from edgekd.training.plan import FitPlan, Watcher
@@ -42,6 +43,8 @@ PASSES, WARM_PASSES = 4, 12  # over the proxy's images, by default
 MOST_IMAGES, MOST_HELD_OUT = 5_000, 1_000
 _VIEW, _WARM, _ERRORS = "proxy/view", "proxy/warm", "proxy/errors.json"
 _WARM_UP = 0.1  # of a trial's passes: the optimiser begins anew
+# With all of it, the first steps undo what the student has learnt, and scores are chance: docs/benchmarks.md.
+_LR_FACTOR = 0.2
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Extent:
         images, held_out: of train, that are trained on, and that the AP is measured on.
         steps_per_pass: batches in one pass over the images.
         passes, warm_passes: of a trial, and of the student before all trials.
+        lr_factor: of the recipe's first learning rate, for a trial.
     """
 
     images: int
@@ -59,6 +63,7 @@ class Extent:
     steps_per_pass: int
     passes: int
     warm_passes: int
+    lr_factor: float
 
     @property
     def steps(self) -> int:
@@ -86,9 +91,9 @@ def extent_of(context: Context) -> Extent:
     def passes(steps: int | None, default: int) -> int:
         return default if steps is None else max(1, round(steps / per_pass)) if steps else 0
 
-    return Extent(
-        images, held_out, per_pass, passes(asked.steps, PASSES), passes(asked.warm_steps, WARM_PASSES)
-    )  # fmt: skip
+    warm = passes(asked.warm_steps, WARM_PASSES)
+    factor = asked.lr_factor or (_LR_FACTOR if warm else 1.0)
+    return Extent(images, held_out, per_pass, passes(asked.steps, PASSES), warm, factor)
 
 
 def check_size(context: Context) -> None:
@@ -149,6 +154,7 @@ class Proxy:
             "size_px": self.size_px,
             "steps": self.extent.steps,
             "warm_steps": self.extent.steps_per_pass * self.extent.warm_passes,
+            "lr_factor": self.extent.lr_factor,
             "seed": recipe.seed,
             "threads": recipe.threads,
         }
@@ -168,7 +174,8 @@ class Proxy:
         """Train one candidate from the warm student; `watcher` is told its AP after each pass."""
         methods = methods_of(candidate)
         teacher: AnyTeacher = self._teacher if seed == self.context.bound.recipe.seed else self._teacher.teacher
-        plan = replace(self._plan(self.extent.passes), seed=seed, distillers=methods, watcher=watcher)
+        plan = self._plan(self.extent.passes, self.extent.lr_factor)
+        plan = replace(plan, seed=seed, distillers=methods, watcher=watcher)
         if self.extent.warm_passes:
             plan = replace(plan, student=self.student, initialised=True, inherited={})
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
@@ -208,9 +215,10 @@ class Proxy:
         summary = summarise(split, found, self.data.class_names, context.bound.recipe.validate_, head)
         return {key: summary[key] for key in ("ap", "ap50", "errors")}
 
-    def _plan(self, passes: int) -> FitPlan:
+    def _plan(self, passes: int, lr_factor: float = 1.0) -> FitPlan:
         recipe, pair = self.context.bound.recipe, self.context.pair
         train, own = split_arguments(recipe.train)
+        lr0 = lr_factor * float(train.get("lr0", engine_defaults()["lr0"]))  # optimizer: auto chooses its own
         warm_up = min(float(train.get("warmup_epochs", 3.0)), _WARM_UP * passes)
         view = train_view.write(self.data, self.context.path / _VIEW)
         return FitPlan(
@@ -218,7 +226,14 @@ class Proxy:
             initialised=pair.initialised,
             inherited=pair.inherited,
             data_yaml=view,
-            train={**train, "epochs": passes, "imgsz": self.size_px, "warmup_epochs": warm_up, "patience": 0},
+            train={
+                **train,
+                "epochs": passes,
+                "imgsz": self.size_px,
+                "lr0": lr0,
+                "warmup_epochs": warm_up,
+                "patience": 0,
+            },
             own=own.model_copy(update={"loggers": []}),
             head=pair.head,
             seed=recipe.seed,

@@ -158,7 +158,8 @@ class Study:
     def _pruner(self) -> Any:
         pruners = self._optuna.pruners
         if self._recipe.pruner == "halving":
-            return pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
+            middle = -(-self._passes // 2)  # ranks of before say little of the last ones: docs/decisions.md
+            return pruners.SuccessiveHalvingPruner(min_resource=max(middle, 1), reduction_factor=REDUCTION)
         if self._recipe.pruner == "hyperband":
             return pruners.HyperbandPruner(1, max(self._passes, 1), REDUCTION)
         return pruners.NopPruner()

@@ -16,9 +16,12 @@ from edgekd.errors import InputError
 from edgekd.recipe.load import read_recipe
 from edgekd.recipe.schema import Recipe
 from edgekd.recipe.search import SearchRecipe
+from edgekd.search.distillers import proxy
 from edgekd.search.distillers.proxy import Extent, extent_of
 from edgekd.search.distillers.space import space_of
 from edgekd.stages.binding import bind_recipe
+from edgekd.training.fit import fit
+from edgekd.training.plan import FitPlan
 from tests.stages.tiny import Ended, edgekd, read, weights, write_recipe
 
 SEARCH: dict[str, Any] = {
@@ -40,8 +43,20 @@ def recipe(folder: Path, name: str = "tiny.yaml", **changes: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(folder: Path) -> tuple[Path, Ended]:
-    return folder / "S", edgekd("search", recipe(folder), "--out", folder / "S", "--json")
+def rates() -> dict[str, float]:
+    """First learning rate of each kind of training of `done`."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path, rates: dict[str, float]) -> tuple[Path, Ended]:
+    def noted(plan: FitPlan, teachers: Any, out: Path, title: str, *more: Any) -> None:
+        rates[title] = plan.train["lr0"]
+        fit(plan, teachers, out, title, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proxy, "fit", noted)
+        return folder / "S", edgekd("search", recipe(folder), "--out", folder / "S", "--json")
 
 
 def test_in_python_a_recipe_object_goes_on_with_it(folder: Path, done: tuple[Path, Ended]) -> None:
@@ -58,7 +73,8 @@ def test_what_a_search_says_and_leaves(done: tuple[Path, Ended]) -> None:
     assert [row["stage"] for row in report["trials"]] == ["control", "published", "published"]
     assert report["trials"][0]["distill"] == [] and report["ended"] == "all 3 trials are done"
     assert report["proxy"] == {
-        "images": 8, "held_out": 6, "steps_per_pass": 1, "passes": 2, "warm_passes": 1, "steps": 2, "size_px": 64,
+        "images": 8, "held_out": 6, "steps_per_pass": 1, "passes": 2, "warm_passes": 1, "lr_factor": 0.2, "steps": 2,
+        "size_px": 64,
     }  # fmt: skip
     assert report["space"]["entries"] == 10_780 + 490 and report["noise"]["deviation"] is None
     assert set(report["errors"]) == {"teacher", "before", "after"}
@@ -125,6 +141,12 @@ def test_a_search_of_something_else_says_what_differs(
     assert text in problem and problem.endswith("choose another --out, or --fresh to delete it")
 
 
+def test_a_trial_goes_on_from_the_warm_student_with_a_fifth_of_its_rate(
+    done: tuple[Path, Ended], rates: dict[str, float]
+) -> None:
+    assert rates == {"training the student that trials start from": 1e-4, "trial": pytest.approx(2e-5)}
+
+
 def extent(train: int, **keys: Any) -> Extent:
     recipe = Recipe.model_validate({
         "name": "x", "data": {"format": "digits"}, "student": {"model": "yolo11p"}, "search": {"proxy": keys},
@@ -137,12 +159,13 @@ def extent(train: int, **keys: Any) -> Extent:
 
 
 def test_how_much_a_trial_trains() -> None:
-    """Batches of 16: half of train and a quarter of it by default, steps are rounded to whole passes."""
-    assert extent(100) == Extent(50, 25, 4, 4, 12)
-    assert extent(100_000) == Extent(5_000, 1_000, 313, 4, 12)
-    assert extent(100, images=64, held_out=36, steps=10, warm_steps=0) == Extent(64, 36, 4, 2, 0)
+    """Batches of 16: half of train and a quarter of it by default, whole passes, a fifth of the rate."""
+    assert extent(100) == Extent(50, 25, 4, 4, 12, 0.2)
+    assert extent(100_000) == Extent(5_000, 1_000, 313, 4, 12, 0.2)
+    assert extent(100, images=64, held_out=36, steps=10, warm_steps=0) == Extent(64, 36, 4, 2, 0, 1.0)
     assert extent(100, images=64, held_out=36, steps=1, warm_steps=1).steps == 4
-    assert extent(2) == Extent(1, 1, 1, 4, 12)
+    assert extent(100, lr_factor=0.5).lr_factor == 0.5
+    assert extent(2) == Extent(1, 1, 1, 4, 12, 0.2)
 
 
 @pytest.mark.parametrize(
