@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -64,8 +64,8 @@ def full(work: Path, count: int, overrides: tuple[str, ...], backwards: bool) ->
     from edgekd.search.distillers.candidates import entries_of
 
     with proxy_of(work / "full", overrides) as proxy:
-        candidates = list(enumerate(drawn(proxy.space, count)))
-    for number, candidate in reversed(candidates) if backwards else candidates:
+        candidates = ordered(drawn(proxy.space, count), backwards)
+    for number, candidate in candidates:
         known = [row for row in rows() if row.get("number") == number]
         dropped = any(row["part"] == "proxy" and row["score"] is None for row in known)
         if not dropped and not any(row["part"] == "full" for row in known):
@@ -74,7 +74,7 @@ def full(work: Path, count: int, overrides: tuple[str, ...], backwards: bool) ->
             add({"part": "full", "number": number, "distill": distill, "ap": ap})
 
 
-def proxy(work: Path, count: int, overrides: tuple[str, ...]) -> None:
+def proxy(work: Path, count: int, overrides: tuple[str, ...], backwards: bool) -> None:
     """The proxy's score of the same candidates."""
     from edgekd.search.distillers.trials import Runner
 
@@ -83,9 +83,9 @@ def proxy(work: Path, count: int, overrides: tuple[str, ...]) -> None:
         judge.warm_up()
         recipe = judge.context.bound.recipe
         runner = Runner(judge, work / "proxy" / "trial", recipe.search.most_loss)
-        done = {row["number"] for row in rows() if row["part"] == "proxy" and row["proxy"] == settings}
-        for number, candidate in enumerate(drawn(judge.space, count)):
-            if number not in done:
+        for number, candidate in ordered(drawn(judge.space, count), backwards):
+            known = [row for row in rows() if row["part"] == "proxy" and row["proxy"] == settings]
+            if not any(row["number"] == number for row in known):
                 found = runner.run(candidate, recipe.seed)
                 add({"part": "proxy", "proxy": settings, "number": number, "score": found.score,
                      "values": found.values, "why": found.why})  # fmt: skip
@@ -104,6 +104,11 @@ def proxy_of(folder: Path, overrides: tuple[str, ...]) -> Iterator[Any]:
     with RunDir.held(folder, bound.recipe.name, bound.base, bound.locked()) as run:
         context = Context(bound, run)
         yield Proxy(context, space_of(bound.recipe.search, context.pair, bound.where))
+
+
+def ordered(candidates: list[dict[str, Any]], backwards: bool) -> list[tuple[int, dict[str, Any]]]:
+    """With their numbers; two processes that begin at either end meet."""
+    return list(enumerate(candidates))[:: -1 if backwards else 1]
 
 
 def searches(work: Path, overrides: tuple[str, ...]) -> None:
@@ -203,21 +208,31 @@ def summary() -> dict[str, Any]:
 
 
 def correlations(everything: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """How the scores of each proxy go with full trainings."""
-    from scipy.stats import pearsonr, spearmanr
+    """How the scores of each proxy go with full trainings: as scored, and by the AP after each pass."""
+    from edgekd.search.distillers.trials import Outcome
 
     full = {row["number"]: row["ap"] for row in everything if row["part"] == "full"}
-    scores: dict[str, dict[int, float]] = {}
+    proxies: dict[str, dict[int, list[float]]] = {}
     for row in everything:
         if row["part"] == "proxy" and row["number"] in full and row["score"] is not None:
-            scores.setdefault(json.dumps(row["proxy"]), {})[row["number"]] = row["score"]
-    for settings, found in scores.items():
+            proxies.setdefault(json.dumps(row["proxy"]), {})[row["number"]] = row["values"]
+    for settings, found in proxies.items():
         if len(found) > 2:
-            both = list(found.values()), [full[number] for number in found]
+            aps = [full[number] for number in found]
+            scores = [Outcome(values=values).score for values in found.values()]
             yield {
-                "proxy": json.loads(settings), "candidates": len(found),
-                "spearman": float(spearmanr(*both)[0]), "pearson": float(pearsonr(*both)[0]),
+                "proxy": json.loads(settings), "candidates": len(found), "score": correlated(scores, aps),
+                "each_pass": [correlated(column, aps) for column in zip(*found.values(), strict=True)],
             }  # fmt: skip
+
+
+def correlated(ours: Sequence[float | None], theirs: Sequence[float]) -> list[float] | None:
+    """Spearman's and Pearson's correlation; None where one side is constant."""
+    from scipy.stats import pearsonr, spearmanr
+
+    if len(set(ours)) < 2:
+        return None
+    return [round(float(of(ours, theirs)[0]), 3) for of in (spearmanr, pearsonr)]
 
 
 def curve(trials: list[dict[str, Any]]) -> Iterator[tuple[int, float]]:
@@ -235,7 +250,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1])
     parser.add_argument("--candidates", type=int, default=25, help="of parts full and proxy")
-    parser.add_argument("--backwards", action="store_true", help="part full from the last candidate on")
+    parser.add_argument("--backwards", action="store_true", help="parts full and proxy from the last candidate on")
     parser.add_argument("--work", type=Path, default=Path("runs/bench-search"), help="folder of the runs")
     parser.add_argument("--set", action="append", default=[], help="override of the recipe (repeatable)")
     parser.add_argument("--summary", action="store_true", help="print what is there and train nothing")
@@ -246,7 +261,7 @@ def main() -> None:
         for part in given.parts:
             {
                 "full": lambda: full(given.work, given.candidates, overrides, given.backwards),
-                "proxy": lambda: proxy(given.work, given.candidates, overrides),
+                "proxy": lambda: proxy(given.work, given.candidates, overrides, given.backwards),
                 "searches": lambda: searches(given.work, overrides),
                 "winner": lambda: winner(given.work, overrides),
                 "cost": lambda: cost(given.work),

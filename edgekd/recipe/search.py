@@ -55,18 +55,18 @@ class ProxyRecipe(Strict):
         default=None, ge=1, description="of train, that the AP is measured on; default: a quarter, at most 1,000"
     )
     steps: int | None = Field(
-        default=None, ge=1, description="of each trial, rounded to whole passes over the images; default: 4 passes"
+        default=None, ge=1, description="of each trial, rounded to whole passes over the images; default: 12 passes"
     )
     warm_steps: int | None = Field(
         default=None,
         ge=0,
-        description="without a teacher, before all trials; default: 12 passes; 0: as the student begins",
+        description="without a teacher, before all trials; default: 0, trials begin as the recipe's student does",
     )
     lr_factor: float | None = Field(
         default=None,
         gt=0,
         le=1,
-        description="of train.lr0, which trials begin with; default: 0.2, with warm_steps: 0 it is 1",
+        description="of train.lr0, which trials begin with; default: 1, with warm_steps 0.2",
     )
     imgsz: int | None = Field(
         default=None, ge=32, le=8192, description="size of the images in px; default: train.imgsz"

@@ -24,7 +24,7 @@ from edgekd.distill.config import MAIN
 from edgekd.errors import InputError
 from edgekd.progress import say
 from edgekd.search.distillers.cached_teacher import CachedTeacher, needs_of
-from edgekd.search.distillers.candidates import Candidate, methods_of
+from edgekd.search.distillers.candidates import CONTROL, Candidate, methods_of
 from edgekd.search.distillers.space import Space
 from edgekd.stages.accuracy import detect_in_torch, summarise
 from edgekd.stages.binding import file_hash
@@ -39,7 +39,7 @@ from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import AnyTeacher
 from edgekd.types import Split
 
-PASSES, WARM_PASSES = 4, 12  # over the proxy's images, by default
+PASSES, WARM_PASSES = 12, 0  # over the proxy's images, by default
 MOST_IMAGES, MOST_HELD_OUT = 5_000, 1_000
 _VIEW, _WARM, _ERRORS = "proxy/view", "proxy/warm", "proxy/errors.json"
 _WARM_UP = 0.1  # of a trial's passes: the optimiser begins anew
@@ -165,13 +165,13 @@ class Proxy:
             self.context.stage("search_warm", self.identity(), self._warm_up)
 
     def errors(self) -> dict[str, Any]:
-        """Stage search_errors: errors by kind of the teacher and of the warm student, on the held-out images."""
+        """Stage search_errors: errors by kind of the teacher and of a student without it, on the held-out images."""
         self.context.stage("search_errors", self.identity(), self._measure_both)
         found: dict[str, Any] = read_json(self.context.path / _ERRORS)
         return found
 
-    def train(self, candidate: Candidate, seed: int, folder: Path, watcher: Watcher) -> Trainable:
-        """Train one candidate from the warm student; `watcher` is told its AP after each pass."""
+    def train(self, candidate: Candidate, seed: int, folder: Path, watcher: Watcher | None = None) -> Trainable:
+        """Train one candidate; `watcher` is told its AP after each pass, instead of people."""
         methods = methods_of(candidate)
         teacher: AnyTeacher = self._teacher if seed == self.context.bound.recipe.seed else self._teacher.teacher
         plan = self._plan(self.extent.passes, self.extent.lr_factor)
@@ -179,7 +179,7 @@ class Proxy:
         if self.extent.warm_passes:
             plan = replace(plan, student=self.student, initialised=True, inherited={})
         shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
-        fit(plan, {MAIN: teacher} if methods else {}, folder, "trial")
+        fit(plan, {MAIN: teacher} if methods else {}, folder, "trial" if methods else "trial without a teacher")
         return self._opened(folder / plan.weights_name)
 
     def lay_out(self) -> None:
@@ -253,12 +253,22 @@ class Proxy:
         assert teacher is not None
         found: Mapping[str, Any] = {
             "teacher": self.breakdown(teacher, "validating the teacher", teacher=True),
-            "before": self.breakdown(self.student, "validating the student"),
+            "before": self.breakdown(self._without_a_teacher(), "validating the student"),
         }
         write_json(self.context.path / _ERRORS, found)
         told = ", ".join(f"{name} {one['ap']:.3f}" for name, one in found.items())
         say(f"AP on the {self.extent.held_out} images held out of train: {told}")
         return [_ERRORS]
+
+    def _without_a_teacher(self) -> Trainable:
+        """The student that trials start from if it can detect, else what a trial without a teacher makes of it."""
+        if self.extent.warm_passes or self.context.pair.initialised:
+            return self.student
+        folder = self.context.path / "trial"
+        try:
+            return self.train(CONTROL, self.context.bound.recipe.seed, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _opened(self, path: Path) -> Trainable:
         spec = self.context.pair.student.spec

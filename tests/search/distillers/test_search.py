@@ -144,7 +144,20 @@ def test_a_search_of_something_else_says_what_differs(
 def test_a_trial_goes_on_from_the_warm_student_with_a_fifth_of_its_rate(
     done: tuple[Path, Ended], rates: dict[str, float]
 ) -> None:
-    assert rates == {"training the student that trials start from": 1e-4, "trial": pytest.approx(2e-5)}
+    trial = pytest.approx(2e-5)
+    warm = "training the student that trials start from"
+    assert rates == {warm: 1e-4, "trial": trial, "trial without a teacher": trial}
+
+
+def test_errors_of_a_student_without_weights_are_those_that_a_trial_leaves(folder: Path) -> None:
+    keys = {"proxy": {"images": 8, "held_out": 6, "steps": 2}, "trials": 1}
+    path = write_recipe(folder / "new.yaml", distill=[], student={"model": "yolo11p"}, search={**SEARCH, **keys})
+    ended = edgekd("search", path, "--out", folder / "N", "--json")
+    assert ended.code == 0, ended.err
+    (control,) = ended.json["trials"]
+    assert ended.json["errors"]["before"]["ap"] == pytest.approx(control["score"], abs=1e-5)
+    assert ended.json["errors"]["before"] == ended.json["errors"]["after"]
+    assert not (folder / "N" / "trial").exists()
 
 
 def extent(train: int, **keys: Any) -> Extent:
@@ -160,12 +173,12 @@ def extent(train: int, **keys: Any) -> Extent:
 
 def test_how_much_a_trial_trains() -> None:
     """Batches of 16: half of train and a quarter of it by default, whole passes, a fifth of the rate."""
-    assert extent(100) == Extent(50, 25, 4, 4, 12, 0.2)
-    assert extent(100_000) == Extent(5_000, 1_000, 313, 4, 12, 0.2)
+    assert extent(100) == Extent(50, 25, 4, 12, 0, 1.0)
+    assert extent(100_000) == Extent(5_000, 1_000, 313, 12, 0, 1.0)
     assert extent(100, images=64, held_out=36, steps=10, warm_steps=0) == Extent(64, 36, 4, 2, 0, 1.0)
     assert extent(100, images=64, held_out=36, steps=1, warm_steps=1).steps == 4
-    assert extent(100, lr_factor=0.5).lr_factor == 0.5
-    assert extent(2) == Extent(1, 1, 1, 4, 12, 0.2)
+    assert extent(100, warm_steps=8).lr_factor == 0.2 and extent(100, lr_factor=0.5).lr_factor == 0.5
+    assert extent(2) == Extent(1, 1, 1, 12, 0, 1.0)
 
 
 @pytest.mark.parametrize(
