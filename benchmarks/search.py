@@ -111,14 +111,15 @@ def ordered(candidates: list[dict[str, Any]], backwards: bool) -> list[tuple[int
     return list(enumerate(candidates))[:: -1 if backwards else 1]
 
 
-def searches(work: Path, overrides: tuple[str, ...]) -> None:
-    """Each search once, with the recipe's trials."""
+def searches(work: Path, names: list[str], overrides: tuple[str, ...]) -> None:
+    """Each of these searches once, with the recipe's trials."""
     from edgekd.search.distillers.search import search
     from edgekd.search.distillers.show import read
 
     done = {row["search"] for row in rows() if row["part"] == "search"}
-    for name, own in SEARCHES.items():
+    for name in names:
         if name not in done:
+            own = SEARCHES[name]
             out = work / name.replace(", ", "-").replace(" ", "-")
             search(RECIPE, out, (*own, *overrides))
             report = read(out)
@@ -250,6 +251,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1])
     parser.add_argument("--candidates", type=int, default=25, help="of parts full and proxy")
+    parser.add_argument("--searches", nargs="+", choices=SEARCHES, default=list(SEARCHES), help="of part searches")
     parser.add_argument("--backwards", action="store_true", help="parts full and proxy from the last candidate on")
     parser.add_argument("--work", type=Path, default=Path("runs/bench-search"), help="folder of the runs")
     parser.add_argument("--set", action="append", default=[], help="override of the recipe (repeatable)")
@@ -262,7 +264,7 @@ def main() -> None:
             {
                 "full": lambda: full(given.work, given.candidates, overrides, given.backwards),
                 "proxy": lambda: proxy(given.work, given.candidates, overrides, given.backwards),
-                "searches": lambda: searches(given.work, overrides),
+                "searches": lambda: searches(given.work, given.searches, overrides),
                 "winner": lambda: winner(given.work, overrides),
                 "cost": lambda: cost(given.work),
             }[part]()

@@ -85,7 +85,7 @@ def on_device(built: UltralyticsDetector, target: str, pack: Pack, folder: Path)
     ]
 
 
-@pytest.fixture(params=["digits", "odd"])
+@pytest.fixture(params=[pytest.param("digits", marks=pytest.mark.slow), "odd"])
 def data_yaml(request: pytest.FixtureRequest, tiny_digits: Path, tmp_path: Path) -> Path:
     return tiny_digits if request.param == "digits" else make_odd_set(tmp_path / "odd")
 

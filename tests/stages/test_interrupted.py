@@ -82,6 +82,7 @@ main()""",
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", expected)
 
 
+@pytest.mark.slow  # the same in a terminal is below
 def test_control_c(out: Path, tiny_digits: Path) -> None:
     process = start(out, tiny_digits)
     wait_for(out / "data/split.json", process)

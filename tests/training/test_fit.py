@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -46,8 +44,8 @@ def test_without_distillers_it_is_the_engines_own_training(device: str, tiny_dig
 
 
 def first_sight(data: Path, tmp_path: Path, distillers: Any, holder: Any) -> tuple[str, list[str]]:
-    """Hash of the initial student weights, and of the first 20 batches."""
-    trainer = make_trainer(plan(data, distillers=distillers, epochs=4, batch=4), holder, tmp_path)
+    """Hash of the initial student weights, and of the batches of two epochs."""
+    trainer = make_trainer(plan(data, distillers=distillers, epochs=2, batch=4), holder, tmp_path)
     weights: list[str] = []
     batches: list[str] = []
     preprocess = trainer.preprocess_batch
@@ -65,14 +63,14 @@ def first_sight(data: Path, tmp_path: Path, distillers: Any, holder: Any) -> tup
     trainer.preprocess_batch = watched
     trainer.add_callback("on_train_start", start)
     trainer.train()
-    return weights[0], batches[:20]
+    return weights[0], batches
 
 
 def test_control_and_student_see_the_same_weights_and_batches(tiny_digits: Path, tmp_path: Path) -> None:
     control = first_sight(tiny_digits, tmp_path / "control", (), None)
     student = first_sight(tiny_digits, tmp_path / "student", methods(cwd={}, logit={}), teachers())
     assert control == student
-    assert len(set(control[1])) == len(control[1]) == 20
+    assert len(set(control[1])) == len(control[1]) == 12
 
 
 def test_all_six_methods_train_together(tiny_digits: Path, tmp_path: Path) -> None:
@@ -189,19 +187,3 @@ def test_batch_halving_ends_the_run(tiny_digits: Path, tmp_path: Path, monkeypat
     changed_terms(monkeypatch, exhausted)
     with pytest.raises(EnvironmentFault, match=r"set train\.batch to 4 for control and student"):
         fit(plan(tiny_digits, distillers=methods(logit={})), teachers(), tmp_path, "student")
-
-
-def test_student_opens_without_edgekd(tiny_digits: Path, tmp_path: Path) -> None:
-    fit(plan(tiny_digits, distillers=methods(cwd={})), teachers(), tmp_path, "student")
-    program = (
-        "import sys; sys.modules['edgekd'] = None\n"
-        "from ultralytics import YOLO\n"
-        f"model = YOLO({str(tmp_path / 'student.pt')!r})\n"
-        "import numpy as np\n"
-        "print(len(model.predict(np.zeros((64, 64, 3), np.uint8), verbose=False)), model.names[9])"
-    )
-    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert out.stdout.strip().endswith("1 nine")
-    content = (tmp_path / "student.pt").read_bytes()
-    assert str(tmp_path).encode() not in content
-    assert b"edgekd" not in content
