@@ -278,3 +278,10 @@ class TestNothingToMeasure:
         assert (ended.code, measured) == (3, [])
         assert ended.err.splitlines()[-1] == f"{command}: {why}"
         assert edgekd(command, run).code == 3, "also from what was kept"
+
+
+def test_a_verdict_and_a_report_open_no_detector(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A teacher of 100 MB is read where it is asked, and nowhere else."""
+    monkeypatch.setattr("edgekd.detectors.families.open_detector", lambda *_: pytest.fail("a detector was opened"))
+    assert edgekd("gate", run).code == 0
+    assert edgekd("report", run).code == 0
