@@ -30,6 +30,7 @@ from gain_rows import ROOT
 RECIPE = ROOT / "recipes" / "digits-search.yaml"
 RESULTS = ROOT / "benchmarks" / "results" / "search.jsonl"
 PARTS = ("proxy", "full", "searches", "winner", "cost")
+FINALISTS = ("searched", "quickstart", "control")
 WINNER_SEEDS = (100, 101, 102, 103, 104)
 # Name -> overrides of the recipe. Divide and conquer is as small as the paper's proportions allow within the trials.
 SEARCHES: dict[str, tuple[str, ...]] = {
@@ -129,13 +130,15 @@ def searches(work: Path, names: list[str], overrides: tuple[str, ...]) -> None:
                  "order": report["order"]})  # fmt: skip
 
 
-def winner(work: Path, overrides: tuple[str, ...]) -> None:
-    """What the budgeted search found, the quickstart's combination, and the control."""
+def winner(work: Path, names: list[str], overrides: tuple[str, ...]) -> None:
+    """Of these: what the budgeted search found, the quickstart's combination, and the control."""
     found = next((row["best"] for row in rows() if row["part"] == "search" and row["search"] == "budgeted"), None)
     if found is None:
         raise SystemExit("no budgeted search yet: run --parts searches first")
     done = {(row["method"], row["seed"]) for row in rows() if row["part"] == "winner"}
-    for method, distill in (("searched", found["distill"]), ("quickstart", "quickstart"), ("control", [])):
+    lists = {"searched": found["distill"], "quickstart": "quickstart", "control": []}
+    for method in names:
+        distill = lists[method]
         for seed in WINNER_SEEDS:
             if (method, seed) not in done:
                 folder = work / f"winner-{method}-{seed}"
@@ -252,6 +255,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1])
     parser.add_argument("--candidates", type=int, default=25, help="of parts full and proxy")
     parser.add_argument("--searches", nargs="+", choices=SEARCHES, default=list(SEARCHES), help="of part searches")
+    parser.add_argument("--finalists", nargs="+", choices=FINALISTS, default=FINALISTS, help="of part winner")
     parser.add_argument("--backwards", action="store_true", help="parts full and proxy from the last candidate on")
     parser.add_argument("--work", type=Path, default=Path("runs/bench-search"), help="folder of the runs")
     parser.add_argument("--set", action="append", default=[], help="override of the recipe (repeatable)")
@@ -265,7 +269,7 @@ def main() -> None:
                 "full": lambda: full(given.work, given.candidates, overrides, given.backwards),
                 "proxy": lambda: proxy(given.work, given.candidates, overrides, given.backwards),
                 "searches": lambda: searches(given.work, given.searches, overrides),
-                "winner": lambda: winner(given.work, overrides),
+                "winner": lambda: winner(given.work, given.finalists, overrides),
                 "cost": lambda: cost(given.work),
             }[part]()
     print(json.dumps(summary(), indent=1))
