@@ -43,7 +43,7 @@ PASSES, WARM_PASSES = 12, 0  # over the proxy's images, by default
 MOST_IMAGES, MOST_HELD_OUT = 5_000, 1_000
 _VIEW, _WARM, _ERRORS = "proxy/view", "proxy/warm", "proxy/errors.json"
 _WARM_UP = 0.1  # of a trial's passes: the optimiser begins anew
-# With all of it, the first steps undo what the student has learnt, and scores are chance: docs/benchmarks.md.
+# Behind a warm student: with all of it, the first steps undo what it has learnt: docs/decisions.md.
 _LR_FACTOR = 0.2
 
 
