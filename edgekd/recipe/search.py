@@ -116,7 +116,7 @@ class SearchRecipe(Strict):
         default=20, ge=1, le=1_000_000, description="trials without a gain above the noise, after which the search ends"
     )
     repeats: int = Field(
-        default=3, ge=0, le=100, description="seeds that the noise is measured with; below 2: it is not"
+        default=5, ge=0, le=100, description="seeds that the noise is measured with; below 2: it is not"
     )
     most_loss: float = Field(
         default=10.0,

@@ -40,8 +40,8 @@ CODE_VERSIONS = {
     "gate": 4,
     "report": 10,
     "search_warm": 1,
-    "search_errors": 1,
-    "search_noise": 1,
+    "search_errors": 2,
+    "search_noise": 2,
     "search_after": 1,
 }
 

@@ -9,22 +9,19 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from edgekd.atomic import read_json, write_json
 from edgekd.data import pack, train_view
 from edgekd.data.config import DataSet
 from edgekd.detectors import families
 from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.distill.config import MAIN
 from edgekd.errors import InputError
-from edgekd.progress import say
 from edgekd.search.distillers.cached_teacher import CachedTeacher, needs_of
-from edgekd.search.distillers.candidates import CONTROL, Candidate, methods_of
+from edgekd.search.distillers.candidates import Candidate, methods_of
 from edgekd.search.distillers.space import Space
 from edgekd.stages.accuracy import detect_in_torch, summarise
 from edgekd.stages.binding import file_hash
@@ -41,7 +38,7 @@ from edgekd.types import Split
 
 PASSES, WARM_PASSES = 12, 0  # over the proxy's images, by default
 MOST_IMAGES, MOST_HELD_OUT = 5_000, 1_000
-_VIEW, _WARM, _ERRORS = "proxy/view", "proxy/warm", "proxy/errors.json"
+_VIEW, _WARM = "proxy/view", "proxy/warm"
 _WARM_UP = 0.1  # of a trial's passes: the optimiser begins anew
 # Behind a warm student: with all of it, the first steps undo what it has learnt: docs/decisions.md.
 _LR_FACTOR = 0.2
@@ -164,12 +161,6 @@ class Proxy:
         if self.extent.warm_passes:
             self.context.stage("search_warm", self.identity(), self._warm_up)
 
-    def errors(self) -> dict[str, Any]:
-        """Stage search_errors: errors by kind of the teacher and of a student without it, on the held-out images."""
-        self.context.stage("search_errors", self.identity(), self._measure_both)
-        found: dict[str, Any] = read_json(self.context.path / _ERRORS)
-        return found
-
     def train(self, candidate: Candidate, seed: int, folder: Path, watcher: Watcher | None = None) -> Trainable:
         """Train one candidate; `watcher` is told its AP after each pass, instead of people."""
         methods = methods_of(candidate)
@@ -247,28 +238,6 @@ class Proxy:
         fit(plan, {}, folder, "training the student that trials start from", resume)
         resume.remove()
         return [f"{_WARM}/{plan.weights_name}", f"{_WARM}/epochs.csv"]
-
-    def _measure_both(self) -> list[str]:
-        teacher = self.context.pair.teacher
-        assert teacher is not None
-        found: Mapping[str, Any] = {
-            "teacher": self.breakdown(teacher, "validating the teacher", teacher=True),
-            "before": self.breakdown(self._without_a_teacher(), "validating the student"),
-        }
-        write_json(self.context.path / _ERRORS, found)
-        told = ", ".join(f"{name} {one['ap']:.3f}" for name, one in found.items())
-        say(f"AP on the {self.extent.held_out} images held out of train: {told}")
-        return [_ERRORS]
-
-    def _without_a_teacher(self) -> Trainable:
-        """The student that trials start from if it can detect, else what a trial without a teacher makes of it."""
-        if self.extent.warm_passes or self.context.pair.initialised:
-            return self.student
-        folder = self.context.path / "trial"
-        try:
-            return self.train(CONTROL, self.context.bound.recipe.seed, folder)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _opened(self, path: Path) -> Trainable:
         spec = self.context.pair.student.spec

@@ -6,21 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from edgekd.atomic import read_json, write_json, write_text
+from edgekd.atomic import write_json, write_text
 from edgekd.distill.searched.options import Kind
 from edgekd.recipe.yaml_text import dump
 from edgekd.report.search import page
+from edgekd.search.distillers import errors
 from edgekd.search.distillers.candidates import CONTROL, Candidate, entries_of, in_words
 from edgekd.search.distillers.noise import Noise
 from edgekd.search.distillers.proxy import Proxy
 from edgekd.search.distillers.space import Space
 from edgekd.search.distillers.study import Study, Tried, twin
-from edgekd.search.distillers.trials import Look, Runner
+from edgekd.search.distillers.trials import Runner
 from edgekd.stages.context import Context
 
 SCHEMA = "edgekd.search/1"
 REPORT, PAGE, BEST = "report.json", "report.html", "best.yaml"
-_AFTER = "proxy/after.json"
 
 
 def best_of(tried: Sequence[Tried]) -> Tried | None:
@@ -62,7 +62,7 @@ class Results:
         """Train the best candidate once more for its errors, and write all files."""
         tried = self.study.finished()
         best = best_of(tried)
-        after = self._errors_of(best.candidate, runner) if best else None
+        after = errors.after(self.context, runner, best.candidate) if best else None
         report = self.as_json(tried, best, after)
         folder = self.context.path
         write_json(folder / REPORT, report)
@@ -94,21 +94,6 @@ class Results:
             "errors": {**self.errors, "after": after},
             "trials": [_row(one) for one in tried],
         }  # fmt: skip
-
-    def _errors_of(self, candidate: Candidate, runner: Runner) -> dict[str, Any]:
-        """Stage search_after: errors by kind of the student that the best candidate trains."""
-        folder, seed = self.context.path / "trial", self.context.bound.recipe.seed
-
-        def action() -> list[str]:
-            student = runner.proxy.train(candidate, seed, folder, Look(float("inf"), lambda _pass, _ap: False))
-            write_json(self.context.path / _AFTER, self.proxy.breakdown(student, "validating the best"))
-            runner.clear()
-            return [_AFTER]
-
-        inputs = {**self.proxy.identity(), "candidate": entries_of(candidate)}
-        self.context.stage("search_after", inputs, action)
-        found: dict[str, Any] = read_json(self.context.path / _AFTER)
-        return found
 
 
 def preset(candidate: Candidate, report: Mapping[str, Any]) -> str:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.atomic import read_json, write_json
+from edgekd.distill.searched.options import Kind
 from edgekd.errors import InputError
 from edgekd.progress import progress, say
 from edgekd.run_dir import RunDir
 from edgekd.search.distillers import noise, side_by_side
 from edgekd.search.distillers.candidates import CONTROL, in_words
+from edgekd.search.distillers.errors import before
 from edgekd.search.distillers.guidance import claims, ordered
 from edgekd.search.distillers.noise import Noise
 from edgekd.search.distillers.proxy import Proxy
@@ -22,8 +24,8 @@ from edgekd.search.distillers.results import SCHEMA, Results, best_of
 from edgekd.search.distillers.side_by_side import SideBySide
 from edgekd.search.distillers.space import Space, space_of
 from edgekd.search.distillers.strategy import Budgeted, Divide, Strategy
-from edgekd.search.distillers.study import Study, Tried, require_optuna, twin
-from edgekd.search.distillers.trials import Runner
+from edgekd.search.distillers.study import Known, Study, Tried, require_optuna, twin
+from edgekd.search.distillers.trials import Outcome, Runner
 from edgekd.search.distillers.worker import work_of
 from edgekd.search.pools.cluster import require_ray
 from edgekd.search.pools.contract import Work
@@ -77,17 +79,16 @@ def search_bound(bound: Bound, out: Path, *, fresh: bool = False) -> Results:
 def _search(context: Context, space: Space, proxy: Proxy, identity: dict[str, Any], work: Work) -> Results:
     recipe = context.bound.recipe
     proxy.warm_up()
-    errors = proxy.errors()
+    runner = Runner(proxy, context.path / "trial", recipe.search.most_loss)
+    errors, control = before(context, runner)
     by_errors = claims(errors["before"]["errors"]["costs"], errors["teacher"]["errors"]["costs"])
     order = ordered(space.kinds, by_errors) if recipe.search.order == "errors" else list(space.kinds)
-    runner = Runner(proxy, context.path / "trial", recipe.search.most_loss)
     say(f"{space.entries:,} entries, {space.candidates:.3g} candidates; {proxy.extent.steps} steps a trial")
     say(f"order of knowledge: {', '.join(order)} ({recipe.search.order})")
     for kind, why in space.left_out.items():
         say(f"note: {kind} is left out: {why}")
-    reference = next((one for kind in order if (one := space.published(kind))), None)
-    found = noise.measure(context, runner, reference, proxy.identity()) if reference else Noise(None, (), (), 0)
-    study = Study(context.path, space, recipe.search, recipe.seed, proxy.extent.passes)
+    found, known = _noise(context, runner, space, order, control)
+    study = Study(context.path, space, recipe.search, recipe.seed, proxy.extent.passes, known)
     strategy: Strategy = (
         Budgeted(space, order)
         if recipe.search.strategy == "budgeted"
@@ -97,6 +98,17 @@ def _search(context: Context, space: Space, proxy: Proxy, identity: dict[str, An
     results = Results(context, space, proxy, study, found, order, by_errors, errors, identity, why)
     results.write(runner)
     return results
+
+
+def _noise(
+    context: Context, runner: Runner, space: Space, order: Sequence[Kind], control: Outcome | None
+) -> tuple[Noise, Known]:
+    """How much scores differ by chance, and what is known of trials at the search's own seed."""
+    reference = next((one for kind in order if (one := space.published(kind))), None)
+    if reference is None:
+        return Noise(), [(CONTROL, control)] if control else []
+    found, first, second = noise.measure(context, runner, reference, control)
+    return found, [(one, known) for one, known in ((reference, first), (CONTROL, second)) if known]
 
 
 @dataclass(frozen=True)
@@ -148,11 +160,9 @@ class _Loop:
 
     def _one(self, proposed: Any, stage: str, tried: Sequence[Tried]) -> None:
         trial = self.study.begin(proposed, stage)
-        same = twin(trial.candidate, tried)
-        if same is not None:
-            outcome = trial.as_of(same)
-        else:
-            outcome = self.runner.run(trial.candidate, self.context.bound.recipe.seed, trial.lags)
+        outcome = self.study.seen(trial, tried) or self.runner.run(
+            trial.candidate, self.context.bound.recipe.seed, trial.lags
+        )
         self.study.end(trial, outcome)
         told = f"AP {outcome.score:.3f}" if outcome.score is not None else outcome.why
         say(f"trial {trial.number}: {told}: {in_words(trial.candidate)}")

@@ -12,7 +12,7 @@ from edgekd.errors import InputError
 from edgekd.recipe.search import SearchRecipe
 from edgekd.search.distillers.candidates import in_words
 from edgekd.search.distillers.strategy import Strategy
-from edgekd.search.distillers.study import Study, Trial, Tried, twin
+from edgekd.search.distillers.study import Study, Trial, Tried
 from edgekd.search.distillers.trials import Outcome
 from edgekd.search.pools.cluster import Cluster
 from edgekd.search.pools.contract import Asked, Done, Event, Lost, Pool, Work, raise_fault
@@ -102,9 +102,9 @@ class SideBySide:
         if proposal is None:
             return False
         trial = self.study.begin(proposal.candidate, proposal.stage, frozenset(self._running))
-        same = twin(trial.candidate, tried)
-        if same is not None:
-            self._end(trial, trial.as_of(same))
+        outcome = self.study.seen(trial, tried)
+        if outcome is not None:
+            self._end(trial, outcome)
             return True
         self._running[trial.number] = trial
         self._start(trial)

@@ -7,10 +7,10 @@ on with tries what an uninterrupted one tries.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgekd.errors import EnvironmentFault
 from edgekd.recipe.search import SearchRecipe
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 JOURNAL, NAME = "study.journal", "distillers"
 REDUCTION = 3  # of halving: the best third goes on
+
+
+Known: TypeAlias = Sequence[tuple[Candidate, Outcome]]  # of trainings at the search's seed, ahead of its trials
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,15 @@ def require_optuna() -> Any:
 class Study:
     """The study of one search."""
 
-    def __init__(self, folder: Path, space: Space, recipe: SearchRecipe, seed: int, passes: int) -> None:
+    def __init__(
+        self, folder: Path, space: Space, recipe: SearchRecipe, seed: int, passes: int, known: Known = ()
+    ) -> None:
         """Open it, or begin it.
 
         Args:
             passes: of a whole trial.
         """
-        self._optuna = require_optuna()
+        self._optuna, self._known = require_optuna(), known
         self._space, self._recipe, self._seed, self._passes = space, recipe, seed, passes
         backend = self._optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
         self.study: optuna.Study = self._optuna.create_study(
@@ -110,6 +115,14 @@ class Study:
         """Passes of a trial whose AP is known."""
         kept = self.study.get_trials(deepcopy=False)[trial.number]
         return frozenset(kept.intermediate_values)
+
+    def seen(self, trial: Trial, tried: Iterable[Tried]) -> Outcome | None:
+        """The outcome of a trial whose candidate was trained before, which would be the same; else None."""
+        same = twin(trial.candidate, tried)
+        if same is not None:
+            return trial.as_of(same.outcome, f"as trial {same.number}")
+        known = next((outcome for candidate, outcome in self._known if candidate == trial.candidate), None)
+        return trial.as_of(known, "trained before the first trial") if known else None
 
     def end(self, trial: Trial, outcome: Outcome) -> None:
         """Write down how a trial ended."""
@@ -190,11 +203,11 @@ class Trial:
             self.trial.report(value, done)
         return bool(self.candidate) and done < self.passes and bool(self.trial.should_prune())
 
-    def as_of(self, same: Tried) -> Outcome:
-        """The outcome of a trial whose candidate was tried before: it would give the same scores."""
-        for place, value in enumerate(same.outcome.values, start=1):
+    def as_of(self, outcome: Outcome, why: str) -> Outcome:
+        """An outcome that was seen before, noted here."""
+        for place, value in enumerate(outcome.values, start=1):
             self.lags(place, value)
-        return Outcome(same.outcome.status, same.outcome.values, f"as trial {same.number}", 0)
+        return Outcome(outcome.status, outcome.values, why, 0)
 
 
 def suggested(trial: Any, space: Space) -> Candidate:

@@ -149,15 +149,36 @@ def test_a_trial_goes_on_from_the_warm_student_with_a_fifth_of_its_rate(
     assert rates == {warm: 1e-4, "trial": trial, "trial without a teacher": trial}
 
 
-def test_errors_of_a_student_without_weights_are_those_that_a_trial_leaves(folder: Path) -> None:
-    keys = {"proxy": {"images": 8, "held_out": 6, "steps": 2}, "trials": 1}
+def test_of_a_student_without_weights_errors_noise_and_first_trials_share_trainings(folder: Path) -> None:
+    """One of errors and control, three more of two seeds, none of the two trials, and the best once more."""
+    keys = {"proxy": {"images": 8, "held_out": 6, "steps": 2}, "trials": 2, "repeats": 2}
     path = write_recipe(folder / "new.yaml", distill=[], student={"model": "yolo11p"}, search={**SEARCH, **keys})
-    ended = edgekd("search", path, "--out", folder / "N", "--json")
+    trained: list[str] = []
+
+    def counted(plan: FitPlan, teachers: Any, out: Path, title: str, *more: Any) -> None:
+        trained.append(f"{title}, seed {plan.seed}")
+        fit(plan, teachers, out, title, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proxy, "fit", counted)
+        ended = edgekd("search", path, "--out", folder / "N", "--json")
     assert ended.code == 0, ended.err
-    (control,) = ended.json["trials"]
-    assert ended.json["errors"]["before"]["ap"] == pytest.approx(control["score"], abs=1e-5)
-    assert ended.json["errors"]["before"] == ended.json["errors"]["after"]
-    assert not (folder / "N" / "trial").exists()
+    report = ended.json
+    control, published = report["trials"]
+    assert report["errors"]["before"]["ap"] == pytest.approx(control["score"], abs=1e-5)
+    alone, taught = "trial without a teacher, seed", "trial, seed"
+    assert trained[:4] == [f"{alone} 0", f"{taught} 0", f"{taught} 1", f"{alone} 1"] and len(trained) == 5
+    assert [(one["why"], one["steps"]) for one in report["trials"]] == [("trained before the first trial", 0)] * 2
+    noise = report["noise"]
+    assert (control["score"], published["score"]) == (noise["control"][0], noise["candidate"][0])
+    assert noise["steps"] == 3 * 2 and noise["deviation"] == noise_of(noise["candidate"], noise["control"])
+    assert set(report["errors"]) == {"teacher", "before", "after"} and not (folder / "N" / "trial").exists()
+
+
+def noise_of(candidate: list[float], control: list[float]) -> float:
+    """Of two seeds."""
+    (first, second) = (one - other for one, other in zip(candidate, control, strict=True))
+    return pytest.approx(1.04836 * abs(first - second))  # type: ignore[return-value]
 
 
 def extent(train: int, **keys: Any) -> Extent:

@@ -9,7 +9,6 @@ from edgekd.distill.searched.options import CHOICES, DEFAULTS, WEIGHTS
 from edgekd.recipe.search import EvolutionRecipe
 from edgekd.search.distillers.candidates import Candidate, candidate_of, entries_of, in_words, methods_of, params_of
 from edgekd.search.distillers.guidance import claims, ordered
-from edgekd.search.distillers.noise import Noise
 from edgekd.search.distillers.results import best_of, tied
 from edgekd.search.distillers.search import stalled
 from edgekd.search.distillers.space import Space
@@ -90,13 +89,6 @@ def test_errors_beyond_the_teachers_say_which_kind_comes_first() -> None:
         "global": 0.0, "fgbg": 0.0, "instance": 0.08, "logits": 0.0, "localisation": 0.12,
     }  # fmt: skip
     assert ordered(CHOICES, found) == ["localisation", "instance", "global", "fgbg", "logits"]
-
-
-def test_noise_is_the_deviation_of_paired_differences() -> None:
-    """Both rise by 0.1 from seed to seed, together: the difference alone counts."""
-    noise = Noise.of([0.2, 0.3, 0.42], [0.1, 0.2, 0.3], 60)
-    assert noise.deviation is not None and abs(noise.deviation - 0.02 / 3**0.5) < 1e-9
-    assert Noise.of([0.2], [0.1], 20).deviation is None
 
 
 def test_it_is_over_where_nothing_stands_out_any_more() -> None:
