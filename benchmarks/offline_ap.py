@@ -1,13 +1,13 @@
 """What stored views cost in accuracy: AP of students that read K views against students whose teacher is asked online.
 
-    python benchmarks/offline_ap.py --work runs/offline_ap                 # 5 settings x 3 seeds; about 1 hour
-    python benchmarks/offline_ap.py --work runs/offline_ap --views 4 --seeds 0     # one row beside the online one
-    python benchmarks/offline_ap.py --work runs/offline_ap --summary
+    python benchmarks/offline_ap.py                            # 5 settings x 3 seeds; about 1 hour on 2 quiet cores
+    python benchmarks/offline_ap.py --views 4 --seeds 100      # one row beside the online one
+    python benchmarks/offline_ap.py --summary
 
 The quickstart's pair and schedule on `digits`, with the methods named; one store serves every K and seed, and the row
 of most views, which fills it, runs first. A row is a run of the student, online of its control as well, with the AP on
-the test split. Rows stand in WORK/rows.jsonl; those that are there are not done again, so the command goes on after any
-end.
+the test split. A row is appended to benchmarks/results/offline_ap.jsonl as soon as it is there; the same command goes
+on where it was stopped.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder of runs, store and rows")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "offline_ap", help="folder of runs and store")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "offline_ap.jsonl")
     parser.add_argument("--views", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102])
     parser.add_argument("--methods", nargs="+", default=["logit", "ld"])
@@ -84,8 +85,7 @@ def main() -> None:
     options = parser.parse_args()
     options.work = options.work.absolute()
     options.work.mkdir(parents=True, exist_ok=True)
-    file = options.work / "rows.jsonl"
-    rows = kept.read(file)
+    rows = kept.read(options.out)
     there = {(one["views"], one["seed"]) for one in rows if all(one[key] == getattr(options, key) for key in COMPARED)}
     asked = [(views, seed) for seed in options.seeds for views in (max(options.views), 0, *options.views)]
     missing = [] if options.summary else [one for one in dict.fromkeys(asked) if one not in there]
@@ -93,7 +93,7 @@ def main() -> None:
         with get_context("spawn").Pool(options.processes, maxtasksperchild=1) as pool:
             for found in pool.imap_unordered(partial(row, options=options), part):
                 rows.append(found)
-                kept.add(file, found)
+                kept.add(options.out, found)
     print(json.dumps({"benchmark": "offline_ap", "rows": len(rows), "summary": summary(rows)}, indent=2))
 
 
