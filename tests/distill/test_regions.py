@@ -48,15 +48,38 @@ def test_align_of_a_ramp_by_hand() -> None:
     assert found[0, 0].tolist() == [[10, 18], [10, 18]]
 
 
-def test_align_is_torchvisions_and_takes_half_precision() -> None:
+BOXES = {
+    "inside": (3, 5, 60, 41),
+    "over the border": (-20, 0, 30, 70),
+    "outside": (-90, -90, -40, -40),
+    "less than a cell": (9, 9, 10, 10),
+    "larger than the map": (-200, -100, 300, 200),
+    "at the last cell": (90, 58, 96, 64),
+}
+
+
+@pytest.mark.parametrize("size", [2, 7, 14])
+@pytest.mark.parametrize("shape", [(8, 12), (1, 1), (1, 12)])
+def test_align_and_its_gradient_are_torchvisions(shape: tuple[int, int], size: int) -> None:
     torch.manual_seed(0)
-    feature, rows = torch.randn(2, 3, 8, 12), torch.tensor([[0.0, 3, 5, 60, 41], [1, -20, 0, 30, 70]])
-    expected = torchvision_roi_align(feature, rows, 7, spatial_scale=1 / 8, sampling_ratio=2, aligned=True)
-    assert torch.equal(roi_align(feature, rows, 8, 7), expected)
-    half = feature.bfloat16()
+    feature = torch.randn(2, 3, *shape)
+    rows = torch.tensor([[image, *box] for image in (1, 0) for box in BOXES.values()], dtype=torch.float32)
+    ours, theirs = (feature.clone().requires_grad_() for _ in range(2))
+    found = roi_align(ours, rows, 8, size)
+    expected = torchvision_roi_align(theirs, rows, size, spatial_scale=1 / 8, sampling_ratio=2, aligned=True)
+    assert torch.allclose(found, expected, atol=1e-5) and found.is_contiguous()
+    for cut in (found, expected):
+        (cut * torch.linspace(-1, 1, cut.numel()).view_as(cut)).sum().backward()
+    assert torch.allclose(ours.grad, theirs.grad, atol=1e-4)  # type: ignore[arg-type]
+
+
+def test_align_takes_half_precision_and_no_rows() -> None:
+    torch.manual_seed(0)
+    half, rows = torch.randn(2, 3, 8, 12).bfloat16(), torch.tensor([[0.0, 3, 5, 60, 41], [1, -20, 0, 30, 70]])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = roi_align(half, rows, 8, 7)
     assert torch.equal(found, roi_align(half.float(), rows, 8, 7))
+    assert roi_align(half, rows[:0], 8, 7).shape == (0, 3, 7, 7)
 
 
 @pytest.mark.parametrize(
