@@ -55,7 +55,7 @@ class ProxyRecipe(Strict):
         default=None, ge=1, description="of train, that the AP is measured on; default: a quarter, at most 1,000"
     )
     steps: int | None = Field(
-        default=None, ge=1, description="of each trial, rounded to whole passes over the images; default: 12 passes"
+        default=None, ge=1, description="of each trial, rounded to whole passes over the images; default: 24 passes"
     )
     warm_steps: int | None = Field(
         default=None,

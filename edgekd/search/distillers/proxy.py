@@ -36,7 +36,7 @@ from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import AnyTeacher
 from edgekd.types import Split
 
-PASSES, WARM_PASSES = 12, 0  # over the proxy's images, by default
+PASSES, WARM_PASSES = 24, 0  # over the proxy's images, by default
 MOST_IMAGES, MOST_HELD_OUT = 5_000, 1_000
 _VIEW, _WARM = "proxy/view", "proxy/warm"
 _WARM_UP = 0.1  # of a trial's passes: the optimiser begins anew

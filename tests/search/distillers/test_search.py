@@ -194,12 +194,12 @@ def extent(train: int, **keys: Any) -> Extent:
 
 def test_how_much_a_trial_trains() -> None:
     """Batches of 16: half of train and a quarter of it by default, whole passes, a fifth of the rate."""
-    assert extent(100) == Extent(50, 25, 4, 12, 0, 1.0)
-    assert extent(100_000) == Extent(5_000, 1_000, 313, 12, 0, 1.0)
+    assert extent(100) == Extent(50, 25, 4, 24, 0, 1.0)
+    assert extent(100_000) == Extent(5_000, 1_000, 313, 24, 0, 1.0)
     assert extent(100, images=64, held_out=36, steps=10, warm_steps=0) == Extent(64, 36, 4, 2, 0, 1.0)
     assert extent(100, images=64, held_out=36, steps=1, warm_steps=1).steps == 4
     assert extent(100, warm_steps=8).lr_factor == 0.2 and extent(100, lr_factor=0.5).lr_factor == 0.5
-    assert extent(2) == Extent(1, 1, 1, 12, 0, 1.0)
+    assert extent(2) == Extent(1, 1, 1, 24, 0, 1.0)
 
 
 @pytest.mark.parametrize(
