@@ -98,8 +98,8 @@ def simulated() -> None:
     with TemporaryDirectory() as folder, cluster(WORKERS) as address:
         study = Study(Path(folder), space, SearchRecipe(pruner="none"), 0, PASSES)
         work = Work(Path(__file__).stem, "slept", {"lengths": alone["lengths"], "folder": folder})
-        pool = Cluster(work, address, 1)
-        SideBySide(study, Budgeted(space, list(space.kinds)), pool, 0, most, over, lambda *_: None).run()
+        with Cluster(work, address, 1) as pool:
+            SideBySide(study, Budgeted(space, list(space.kinds)), pool, 0, most, over, lambda *_: None).run()
         slept_s = [json.loads(path.read_text()) for path in Path(folder).glob("slept-*.json")]
     add({"part": "simulated", "workers": WORKERS, "trials": len(slept_s), **filled([(a, b) for a, b in slept_s])})
 

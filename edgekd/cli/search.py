@@ -37,7 +37,8 @@ def search(
     if verb == "apply":
         assert out is not None
         written = show.apply(place, out)
-        print_json(written) if as_json else print_lines([f"recipe: {written['file']}"])
+        nothing = [] if written["distill"] else ["note: the control was best: the recipe distils nothing"]
+        print_json(written) if as_json else print_lines([f"recipe: {written['file']}", *nothing])
         return
     if verb == "":
         from edgekd.search.distillers.search import search as run

@@ -12,6 +12,7 @@ from torch import Tensor
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import Needs, Spec
 from edgekd.distill.contract import Pair, distiller_type
+from edgekd.progress import say
 from edgekd.search.distillers.candidates import METHOD, config_of
 from edgekd.search.distillers.space import Space
 from edgekd.stages.models import RunDetectors
@@ -34,6 +35,7 @@ class CachedTeacher:
     most_bytes: int = MOST_BYTES
     kept_bytes: int = 0
     _kept: dict[bytes, DetectorOutput] = field(default_factory=dict, repr=False)
+    _told: bool = False
 
     def pair(self, student: Spec) -> Pair:
         """See `AnyTeacher.pair`."""
@@ -59,6 +61,10 @@ class CachedTeacher:
             if self.kept_bytes + size <= self.most_bytes:
                 self._kept[key] = found
                 self.kept_bytes += size
+            elif not self._told:
+                self._told = True
+                kept = f"{self.most_bytes / 1024**3:.3g} GiB of what the teacher says are kept"
+                say(f"note: {kept}; it is asked again for the rest")
         return found
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CachedTeacher:

@@ -6,16 +6,19 @@ from seed to seed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 from edgekd.atomic import read_json, write_json
 from edgekd.progress import progress, say
 from edgekd.search.distillers.candidates import CONTROL, Candidate, entries_of, in_words
-from edgekd.search.distillers.trials import Outcome, Runner
+from edgekd.search.distillers.trials import Outcome
 from edgekd.stages.context import Context
+
+# (candidate, seed) of each training, and what is called after each -> how they ended.
+Train: TypeAlias = Callable[[Sequence[tuple[Candidate, int]], Callable[[], None]], list[Outcome]]
 
 _FILE = "proxy/noise.json"
 _OF_A_NORMAL = 1.04836  # standard deviation over the median |a - b|: 1 / (sqrt(2) Phi^-1(3/4))
@@ -56,12 +59,14 @@ class Noise:
 
 
 def measure(
-    context: Context, runner: Runner, candidate: Candidate, control: Outcome | None
+    context: Context, inputs: Mapping[str, Any], candidate: Candidate, control: Outcome | None, train: Train
 ) -> tuple[Noise, Outcome | None, Outcome | None]:
     """Stage search_noise, with the recipe's number of seeds.
 
     Args:
+        inputs: what decides the scores beside the candidate.
         control: outcome of the control at the search's own seed, where it is known.
+        train: whoever trains.
 
     Returns:
         The noise, and the outcomes of candidate and control at the search's own seed, as far as they are known.
@@ -69,10 +74,10 @@ def measure(
     repeats, seed = context.bound.recipe.search.repeats, context.bound.recipe.seed
     if repeats < 2:
         return Noise(), None, control
-    inputs = {**runner.proxy.identity(), "candidate": entries_of(candidate), "repeats": repeats}
+    inputs = {**inputs, "candidate": entries_of(candidate), "repeats": repeats}
 
     def action() -> list[str]:
-        pairs, steps = _repeated(runner, candidate, range(seed, seed + repeats), control)
+        pairs, steps = _repeated(train, candidate, range(seed, seed + repeats), control)
         scores = [(a.score, b.score) for a, b in pairs]
         found = [(a, b) for a, b in scores if a is not None and b is not None]
         if len(found) < 2:
@@ -89,17 +94,12 @@ def measure(
 
 
 def _repeated(
-    runner: Runner, candidate: Candidate, seeds: range, control: Outcome | None
+    train: Train, candidate: Candidate, seeds: range, control: Outcome | None
 ) -> tuple[list[tuple[Outcome, Outcome]], int]:
     """(candidate, control) per seed, and the steps that were trained."""
-    found, steps = [], 0
-    with progress("noise", 2 * len(seeds)) as advance:
-        for seed in seeds:
-            first = runner.run(candidate, seed)
-            advance()
-            known = control if seed == seeds[0] else None
-            second = known or runner.run(CONTROL, seed)
-            advance()
-            steps += first.steps + (0 if known else second.steps)
-            found.append((first, second))
-    return found, steps
+    taught = [(candidate, seed) for seed in seeds]
+    plain = [(CONTROL, seed) for seed in seeds[bool(control) :]]
+    with progress("noise", len(taught) + len(plain)) as advance:
+        found = train([*taught, *plain], advance)
+    controls = [*([control] if control else []), *found[len(taught) :]]
+    return list(zip(found[: len(taught)], controls, strict=True)), sum(one.steps for one in found)

@@ -5,22 +5,24 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekd.atomic import read_json, write_json
+from edgekd.atomic import as_written, read_json, write_json
 from edgekd.distill.searched.options import Kind
-from edgekd.errors import InputError
+from edgekd.errors import EnvironmentFault, InputError
+from edgekd.plain import listed
 from edgekd.progress import progress, say
 from edgekd.run_dir import RunDir
 from edgekd.search.distillers import noise, side_by_side
-from edgekd.search.distillers.candidates import CONTROL, in_words
+from edgekd.search.distillers.candidates import CONTROL, Candidate, in_words
 from edgekd.search.distillers.errors import before
 from edgekd.search.distillers.guidance import claims, ordered
 from edgekd.search.distillers.noise import Noise
 from edgekd.search.distillers.proxy import Proxy
-from edgekd.search.distillers.results import SCHEMA, Results, best_of
+from edgekd.search.distillers.results import PAGE, SCHEMA, Results, best_of
 from edgekd.search.distillers.side_by_side import SideBySide
 from edgekd.search.distillers.space import Space, space_of
 from edgekd.search.distillers.strategy import Budgeted, Divide, Strategy
@@ -28,7 +30,7 @@ from edgekd.search.distillers.study import Known, Study, Tried, require_optuna, 
 from edgekd.search.distillers.trials import Outcome, Runner
 from edgekd.search.distillers.worker import work_of
 from edgekd.search.pools.cluster import require_ray
-from edgekd.search.pools.contract import Work
+from edgekd.search.pools.contract import Pool, Work
 from edgekd.stages.binding import Bound, bind_recipe
 from edgekd.stages.context import Context
 from edgekd.stages.models import check_runtime
@@ -70,15 +72,28 @@ def search_bound(bound: Bound, out: Path, *, fresh: bool = False) -> Results:
         space = space_of(bound.recipe.search, context.pair, bound.where)
         proxy = Proxy(context, space)
         identity = {"space": space.as_json(), "proxy": proxy.identity(), "search": _deciding(bound)}
+        _require_a_search(out, run)
         _require_same(out, identity)
-        run.accept()
-        write_json(context.path / FILE, {"schema": SCHEMA, "identity": identity})
-        return _search(context, space, proxy, identity, work_of(bound.base, out))
+        with _pool(context, work_of(bound.base, out)) as pool:  # before anything is trained
+            run.accept()
+            write_json(context.path / FILE, {"schema": SCHEMA, "identity": identity})
+            return _search(context, space, proxy, identity, pool)
 
 
-def _search(context: Context, space: Space, proxy: Proxy, identity: dict[str, Any], work: Work) -> Results:
+def _pool(context: Context, work: Work) -> AbstractContextManager[Pool | None]:
+    """Who runs trials beside one another, if that is asked for."""
+    if not side_by_side.is_asked_for(context.bound.recipe.search):
+        return nullcontext()
+    return side_by_side.pool_of(context.bound, work, context.path)
+
+
+def _search(context: Context, space: Space, proxy: Proxy, identity: dict[str, Any], pool: Pool | None) -> Results:
     recipe = context.bound.recipe
+    if recipe.teacher is not None and recipe.teacher.knowledge == "disk":
+        say("note: teacher.knowledge: disk is not read here; trials keep in memory what the teacher says")
     proxy.warm_up()
+    if pool:
+        proxy.lay_out()
     runner = Runner(proxy, context.path / "trial", recipe.search.most_loss)
     errors, control = before(context, runner)
     by_errors = claims(errors["before"]["errors"]["costs"], errors["teacher"]["errors"]["costs"])
@@ -87,27 +102,39 @@ def _search(context: Context, space: Space, proxy: Proxy, identity: dict[str, An
     say(f"order of knowledge: {', '.join(order)} ({recipe.search.order})")
     for kind, why in space.left_out.items():
         say(f"note: {kind} is left out: {why}")
-    found, known = _noise(context, runner, space, order, control)
+    found, known = _noise(context, runner, space, order, control, pool)
     study = Study(context.path, space, recipe.search, recipe.seed, proxy.extent.passes, known)
     strategy: Strategy = (
         Budgeted(space, order)
         if recipe.search.strategy == "budgeted"
         else Divide(space, order, recipe.search.evolution, recipe.seed)
     )
-    why = _Loop(context, study, strategy, runner, found).run(work)
+    why = _Loop(context, study, strategy, runner, found).run(pool)
     results = Results(context, space, proxy, study, found, order, by_errors, errors, identity, why)
-    results.write(runner)
+    if results.write(runner)["best"] is None:
+        last = study.finished()[-1].outcome.why
+        raise EnvironmentFault(f"search: no trial came to its end (the last: {last}); see {context.path / PAGE}")
     return results
 
 
 def _noise(
-    context: Context, runner: Runner, space: Space, order: Sequence[Kind], control: Outcome | None
+    context: Context, runner: Runner, space: Space, order: Sequence[Kind], control: Outcome | None, pool: Pool | None
 ) -> tuple[Noise, Known]:
     """How much scores differ by chance, and what is known of trials at the search's own seed."""
     reference = next((one for kind in order if (one := space.published(kind))), None)
     if reference is None:
         return Noise(), [(CONTROL, control)] if control else []
-    found, first, second = noise.measure(context, runner, reference, control)
+
+    def train(wanted: Sequence[tuple[Candidate, int]], advance: Callable[[], None]) -> list[Outcome]:
+        if pool:
+            return side_by_side.trained(pool, [{"candidate": one, "seed": seed} for one, seed in wanted], advance)
+        outcomes = []
+        for one, seed in wanted:
+            outcomes.append(runner.run(one, seed))
+            advance()
+        return outcomes
+
+    found, first, second = noise.measure(context, runner.proxy.identity(), reference, control, train)
     return found, [(one, known) for one, known in ((reference, first), (CONTROL, second)) if known]
 
 
@@ -121,15 +148,15 @@ class _Loop:
     runner: Runner
     noise: Noise
 
-    def run(self, work: Work) -> str:
+    def run(self, pool: Pool | None) -> str:
         """Until the end; why it is the end.
 
         Args:
-            work: of whoever runs trials beside one another.
+            pool: of whoever runs trials beside one another; None: one after the other, here.
         """
         recipe, tried = self.context.bound.recipe.search, self.study.finished()
         with progress("search", recipe.trials, done=min(len(tried), recipe.trials)) as advance:
-            if not side_by_side.is_asked_for(recipe):
+            if pool is None:
                 return self._in_turn(advance)
 
             ended = len(tried)
@@ -140,11 +167,10 @@ class _Loop:
                 advance(len(tried) - ended, note=_note(tried))
                 ended = len(tried)
 
-            self.runner.proxy.lay_out()
-            pool = side_by_side.pool_of(self.context.bound, work, self.context.path)
             seed = self.context.bound.recipe.seed
             why = SideBySide(self.study, self.strategy, pool, seed, recipe.trials, self._over, told).run()
-            shutil.rmtree(self.context.path / "trials", ignore_errors=True)
+            if not any(one.outcome.status == "failed" for one in self.study.finished()):  # else workers.log says why
+                shutil.rmtree(self.context.path / "trials", ignore_errors=True)
             return why
 
     def _in_turn(self, advance: Callable[..., None]) -> str:
@@ -203,6 +229,20 @@ def _deciding(bound: Bound) -> dict[str, Any]:
     return {**bound.recipe.search.model_dump(mode="json", exclude=free), "seed": bound.recipe.seed}
 
 
+def _require_a_search(out: Path, run: RunDir) -> None:
+    """Refuse the directory of a run, whose report would be replaced.
+
+    Raises:
+        InputError: names what is there.
+    """
+    stages = [name for name in run.manifest["stages"] if not name.startswith("search_")]
+    if stages and not (out / FILE).is_file():
+        raise InputError(
+            f"--out {out}: holds a run (its stages: {listed(stages)}), no search; choose another --out, or --fresh to "
+            "delete it"
+        )
+
+
 def _require_same(out: Path, identity: dict[str, Any]) -> None:
     """Refuse to go on with a search of something else.
 
@@ -210,7 +250,9 @@ def _require_same(out: Path, identity: dict[str, Any]) -> None:
         InputError: says what differs.
     """
     if (out / FILE).is_file():
-        differing = differences(read_json(out / FILE)["identity"], identity)
+        with as_written(out / FILE):
+            before = read_json(out / FILE)["identity"]
+        differing = differences(before, identity)
         if differing:
             raise InputError(
                 f"--out {out}: holds a search that differs in {differing_in_words(differing)}; choose another --out, "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from edgekd.search.distillers.strategy import Strategy
 from edgekd.search.distillers.study import Study, Trial, Tried
 from edgekd.search.distillers.trials import Outcome
 from edgekd.search.pools.cluster import Cluster
-from edgekd.search.pools.contract import Asked, Done, Event, Lost, Pool, Work, raise_fault
+from edgekd.search.pools.contract import Asked, Done, Event, Job, Lost, Pool, Work, raise_fault
 from edgekd.search.pools.processes import Processes
 from edgekd.stages.binding import Bound
 from edgekd.training.engines.placement import torch_device
@@ -58,11 +59,43 @@ def pool_of(bound: Bound, work: Work, folder: Path) -> Pool:
     return Cluster(work, search.ray, bound.recipe.threads or 1, gpus)
 
 
+def trained(pool: Pool, jobs: Sequence[Job], told: Callable[[], None]) -> list[Outcome]:
+    """Outcomes of trainings that run to their end, as many at once as there is room for.
+
+    Args:
+        pool: is open.
+        told: called after each.
+    """
+    waiting, running, tries = deque(range(len(jobs))), 0, Counter[int]()
+    found: dict[int, Outcome] = {}
+    while len(found) < len(jobs):
+        while waiting and running < pool.room():
+            number, running = waiting.popleft(), running + 1
+            pool.start(number, {**jobs[number], "number": number})
+        for event in pool.events(_WAIT_S):
+            if isinstance(event, Asked):
+                pool.answer(event.number, False)
+                continue
+            running -= 1
+            if isinstance(event, Done):
+                raise_fault(event.ended)
+                found[event.number] = Outcome(**event.ended)
+            elif tries[event.number] + 1 < TRIES:
+                tries[event.number] += 1
+                waiting.append(event.number)
+                continue
+            else:
+                found[event.number] = Outcome("failed", why=f"{event.why}, {TRIES} times")
+            told()
+    return [found[number] for number in range(len(jobs))]
+
+
 @dataclass
 class SideBySide:
     """Keeps as many trials running as there is room for.
 
     Attributes:
+        pool: is open.
         over: (finished trials, seconds) -> why the search is over; empty while it is not.
         told: after each trial that ended, all that did.
     """
@@ -80,18 +113,17 @@ class SideBySide:
     def run(self) -> str:
         """Until the end, of the trials that still run, too; why it is the end."""
         began, why = time.monotonic(), ""
-        with self.pool:
-            while True:
+        while True:
+            tried = self.study.finished()
+            why = why or self.over(tried, time.monotonic() - began)
+            while not why and self._may_begin(tried):
+                if not self._begin(tried):
+                    why = "nothing is left to try"
                 tried = self.study.finished()
-                why = why or self.over(tried, time.monotonic() - began)
-                while not why and self._may_begin(tried):
-                    if not self._begin(tried):
-                        why = "nothing is left to try"
-                    tried = self.study.finished()
-                if not self._running and why:
-                    return why
-                for event in self.pool.events(_WAIT_S):
-                    self._heed(event)
+            if not self._running and why:
+                return why
+            for event in self.pool.events(_WAIT_S):
+                self._heed(event)
 
     def _may_begin(self, tried: list[Tried]) -> bool:
         running = len(self._running)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from edgekd.errors import EnvironmentFault
+from edgekd.errors import EnvironmentFault, InputError
 from edgekd.recipe.search import SearchRecipe
 from edgekd.search.distillers.candidates import OFF, ON, Candidate, Params, candidate_of, params_of
 from edgekd.search.distillers.space import Space
@@ -71,14 +71,24 @@ class Study:
 
         Args:
             passes: of a whole trial.
+
+        Raises:
+            InputError: the journal is damaged.
         """
         self._optuna, self._known = require_optuna(), known
+        _mend(folder / JOURNAL)
         self._space, self._recipe, self._seed, self._passes = space, recipe, seed, passes
         backend = self._optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
-        self.study: optuna.Study = self._optuna.create_study(
-            storage=self._optuna.storages.JournalStorage(backend), study_name=NAME, direction="maximize",
-            load_if_exists=True, pruner=self._pruner(),
-        )  # fmt: skip
+        try:
+            self.study: optuna.Study = self._optuna.create_study(
+                storage=self._optuna.storages.JournalStorage(backend), study_name=NAME, direction="maximize",
+                load_if_exists=True, pruner=self._pruner(),
+            )  # fmt: skip
+        except (ValueError, LookupError, TypeError, AssertionError) as error:
+            raise InputError(
+                f"{folder / JOURNAL}: is damaged ({type(error).__name__}); choose another --out, or --fresh to delete "
+                "it"
+            ) from error
 
     def finished(self) -> list[Tried]:
         """Trials that ended, in their order."""
@@ -208,6 +218,14 @@ class Trial:
         for place, value in enumerate(outcome.values, start=1):
             self.lags(place, value)
         return Outcome(outcome.status, outcome.values, why, 0)
+
+
+def _mend(journal: Path) -> None:
+    """Cut off the last line if a full disk or a power cut left half of it: the next one would be glued to it."""
+    content = journal.read_bytes() if journal.is_file() else b""
+    if content and not content.endswith(b"\n"):
+        with journal.open("rb+") as stream:
+            stream.truncate(content.rfind(b"\n") + 1)
 
 
 def suggested(trial: Any, space: Space) -> Candidate:

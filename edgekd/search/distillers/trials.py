@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
-from edgekd.errors import DivergedError
+from edgekd.errors import DivergedError, EnvironmentFault
 from edgekd.search.distillers.candidates import CONTROL, Candidate
 from edgekd.search.distillers.proxy import Proxy
 
@@ -96,14 +96,16 @@ class Runner:
     def run(
         self, candidate: Candidate, seed: int, lags: Callable[[int, float], bool] = lambda _pass, _ap: False
     ) -> Outcome:
-        """Train a candidate until it is done, diverges, or falls behind; its files go."""
+        """Train a candidate until it is done, diverges, runs out of memory, or falls behind; its files go."""
         look = Look(self.most_loss if candidate != CONTROL else float("inf"), lags)
         try:
             self.proxy.train(candidate, seed, self.folder, look)
         except Ended as ended:
             look.outcome.status, look.outcome.why = ended.status, ended.why
-        except DivergedError as error:
-            look.outcome.status, look.outcome.why = "failed", str(error)
+        except (DivergedError, EnvironmentFault) as error:
+            if isinstance(error, EnvironmentFault) and "out of memory" not in str(error):
+                raise
+            look.outcome.status, look.outcome.why = "failed", str(error)  # a smaller candidate may fit
         finally:
             self.clear()
         return look.outcome

@@ -116,8 +116,11 @@ class Cluster:
         number, exceptions = self._running.pop(reference), self._ray.exceptions
         try:
             return Done(number, self._ray.get(reference))
-        except exceptions.RayTaskError:
-            raise
+        except exceptions.RayTaskError as error:
+            last = (str(error).strip().splitlines() or ["no reason given"])[-1][:200]
+            raise EnvironmentFault(
+                f"search.ray: a worker failed ({last}); what each node needs is in docs/clusters.md"
+            ) from None
         except exceptions.RayError as error:
             return Lost(number, f"its worker is gone ({type(error).__name__})")
 

@@ -41,7 +41,7 @@ def test_the_same_images_are_asked_for_once_with_all_that_any_candidate_reads() 
     assert teacher.asked == [NEEDS, NEEDS]
 
 
-def test_beyond_its_memory_it_asks_again() -> None:
+def test_beyond_its_memory_it_asks_again(capsys: pytest.CaptureFixture[str]) -> None:
     """Two maps of 4 x 4 x 4 and 6 x 2 x 2 floats, 20 points with 3 classes and 4 x 5 bins, their places and
     strides; an image."""
     teacher, images = Counting(), torch.rand(1, 3, 32, 32)
@@ -52,6 +52,7 @@ def test_beyond_its_memory_it_asks_again() -> None:
     other = torch.rand(1, 3, 32, 32)
     assert kept.forward(other, NEEDS) is not kept.forward(other, NEEDS)
     assert kept.forward(images, NEEDS) is first and len(teacher.asked) == 3
+    assert capsys.readouterr().err.count("of what the teacher says are kept; it is asked again for the rest") == 1
 
 
 def test_what_no_kind_reads_is_a_fault() -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from edgekd.errors import EnvironmentFault
+from edgekd.errors import EnvironmentFault, InputError
 from edgekd.recipe.search import SearchRecipe
 from edgekd.search.distillers.candidates import Candidate
 from edgekd.search.distillers.space import Space
-from edgekd.search.distillers.study import Study, Trial, require_optuna, twin
+from edgekd.search.distillers.study import JOURNAL, Study, Trial, require_optuna, twin
 from edgekd.search.distillers.trials import Outcome
 
 SPACE = Space(
@@ -65,6 +65,27 @@ def test_one_seed_one_search_however_often_it_is_killed(tmp_path: Path, sampler:
     found = study(tmp_path / "killed", **changes)
     assert go_on(found, 12) == whole
     assert [one.number for one in found.finished()] == list(range(12))
+
+
+def test_half_a_line_at_the_end_of_the_journal_is_cut_off(tmp_path: Path) -> None:
+    """Of a power cut; of the trial in hand nothing else is lost."""
+    go_on(study(tmp_path), 3)
+    journal = tmp_path / JOURNAL
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + whole.splitlines()[-1][:-7])
+    found = study(tmp_path)
+    assert journal.read_bytes().startswith(whole)
+    go_on(found, 5)
+    assert [one.number for one in study(tmp_path).finished()] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("damage", [b"{\n", b"\x00\xff\n", b"[1]\n"])
+def test_a_damaged_journal_is_one_line(tmp_path: Path, damage: bytes) -> None:
+    go_on(study(tmp_path), 1)
+    with (tmp_path / JOURNAL).open("ab") as stream:
+        stream.write(damage)
+    with pytest.raises(InputError, match=r"study.journal: is damaged \(\w+\); choose another --out, or --fresh"):
+        study(tmp_path)
 
 
 def test_what_is_kept_of_a_trial(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from edgekd.errors import InputError
 from edgekd.recipe.search import SearchRecipe
 from edgekd.search.distillers.candidates import CONTROL
-from edgekd.search.distillers.side_by_side import SideBySide
+from edgekd.search.distillers.side_by_side import SideBySide, trained
 from edgekd.search.distillers.strategy import Budgeted
 from edgekd.search.distillers.study import Study, Tried
 from edgekd.search.pools.contract import Pool
@@ -33,7 +33,8 @@ def searched(
     loop = SideBySide(
         study, Budgeted(SPACE, list(SPACE.kinds)), pool, 7, most or trials, over, lambda tried, line: said.append(line)
     )
-    assert loop.run() == "enough"
+    with pool:
+        assert loop.run() == "enough"
     return study.finished(), said
 
 
@@ -66,6 +67,24 @@ def test_trials_run_in_processes_that_end_with_the_search(tmp_path: Path) -> Non
     assert len(ran) == 2
     assert not any(is_alive(process) for process in ran)
     assert len(said) == 8
+
+
+def test_trainings_that_nobody_ends_early_come_back_in_their_order(tmp_path: Path) -> None:
+    """The worker of the second dies once."""
+    candidates = [CONTROL, *(one for kind in SPACE.kinds if (one := SPACE.published(kind)))]
+    jobs = [{"candidate": candidate, "seed": seed} for seed, candidate in enumerate(candidates)]
+    told: list[None] = []
+    with Processes(short.work(tmp_path, die=[1]), 2, tmp_path / "log") as pool:
+        found = trained(pool, jobs, lambda: told.append(None))
+    assert [one.values[-1] for one in found] == pytest.approx([short.score(one) for one in candidates])
+    assert all(one.status == "complete" and len(one.values) == 3 for one in found)
+    assert len(told) == len(jobs) > 1 and len(starts(tmp_path, 1)) == 2
+
+
+def test_a_training_whose_workers_all_die_has_failed(tmp_path: Path) -> None:
+    with Processes(short.work(tmp_path, die=[0], deaths=9), 1, tmp_path / "log") as pool:
+        (found,) = trained(pool, [{"candidate": CONTROL, "seed": 0}], lambda: None)
+    assert (found.status, found.why) == ("failed", "its process was killed by signal 9, 3 times")
 
 
 def test_a_worker_that_is_killed_costs_its_trial_a_try(tmp_path: Path) -> None:
