@@ -63,11 +63,12 @@ def check(
         dry_step: also run one training step on the CPU.
         estimate: make a few steps of each training, to say how long a run takes and what it needs.
     """
+    from edgekd.search.distillers.section import check_section
     from edgekd.stages.check import check_bound
 
     with listening(None, quiet=quiet):
         bound = Recipe.asked(recipe).bound(overrides_of(overrides))
-        found = check_bound(bound, architecture_only, dry_step, estimate)
+        found = check_bound(bound, architecture_only, dry_step, estimate, check_section)
     return Checked(json.loads(json_text(found)))
 
 

@@ -224,9 +224,11 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Resolve a recipe: build the models, bind methods, targets and devices; estimate a run by a few steps."""
+    from edgekd.search.distillers.section import check_section
     from edgekd.stages.check import check_recipe, print_check
 
-    result = check_recipe(recipe_file(recipe), tuple(set_ or ()), architecture_only, dry_step, not no_estimate)
+    given = (recipe_file(recipe), tuple(set_ or ()))
+    result = check_recipe(*given, architecture_only, dry_step, not no_estimate, check_section)
     print_json(result) if as_json else print_check(result)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from edgekd.data.config import notices
 from edgekd.detectors.class_matching import unknown_warnings
@@ -36,9 +36,11 @@ from edgekd.training.distillation import DistillationModule
 from edgekd.training.engines.build import make_trainer
 from edgekd.training.engines.loggers import require_installed
 
+Also: TypeAlias = Callable[[Context, RunDetectors, bool], None]  # whether data and weights may be opened
+
 
 def check_recipe(
-    recipe: Path, overrides: tuple[str, ...], architecture_only: bool, dry_step: bool, estimate: bool = True
+    recipe: Path, overrides: tuple[str, ...], architecture_only: bool, dry_step: bool, estimate: bool, also: Also
 ) -> dict[str, Any]:
     """Build the models, bind everything, and describe it.
 
@@ -46,16 +48,15 @@ def check_recipe(
         architecture_only: open no weights and no data (for recipes whose files lie on another machine).
         dry_step: run one training step on the CPU.
         estimate: make a few steps of each training, and say how long a run takes and what it needs.
+        also: what rooms above refuse.
 
     Raises:
         InputError: one line per problem.
     """
-    return check_bound(bind_recipe(recipe, overrides), architecture_only, dry_step, estimate)
+    return check_bound(bind_recipe(recipe, overrides), architecture_only, dry_step, estimate, also)
 
 
-def check_bound(
-    bound: Bound, architecture_only: bool = False, dry_step: bool = False, estimate: bool = True
-) -> dict[str, Any]:
+def check_bound(bound: Bound, architecture_only: bool, dry_step: bool, estimate: bool, also: Also) -> dict[str, Any]:
     """As `check_recipe`, of a recipe that is bound."""
     if architecture_only and dry_step:
         raise InputError("check: --dry-step needs data and weights; leave out --architecture-only")
@@ -71,6 +72,7 @@ def check_bound(
         check_budgets(bound, () if architecture_only else context.data.class_names)
         check_suppression(bound, pair)
         offline.check_storable(bound, pair)
+        also(context, pair, not architecture_only)
         if architecture_only:
             check_measurable(bound)
         else:

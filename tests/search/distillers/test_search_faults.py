@@ -114,3 +114,24 @@ def test_the_control_as_the_best_is_said(tmp_path: Path, folder: Path, recipe: P
     assert edgekd("search", one, "--out", tmp_path / "S").code == 0
     written = edgekd("search", "apply", tmp_path / "S", "--out", tmp_path / "found.yaml")
     assert written.code == 0 and "note: the control was best: the recipe distils nothing" in written.out
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"kinds": ["logit"]}, "search.kinds: unknown kind 'logit'"),
+        ({"proxy": {"images": 900}}, "search.proxy: 900 images and 6 held out are 906, but train has 24"),
+        ({"proxy": {"imgsz": 80}}, "search.proxy.imgsz: 80 is not a multiple of 32"),
+    ],
+)
+def test_a_check_refuses_what_a_search_would(folder: Path, changes: dict[str, Any], text: str) -> None:
+    path = write_recipe(folder / "wrong.yaml", distill=[], search=changes)
+    ended = edgekd("check", path, "--no-estimate")
+    assert ended.code == 2 and text in ended.err
+
+
+def test_a_check_says_nothing_of_a_search_that_nobody_asks_for(folder: Path) -> None:
+    """A student of queries alone: no kind of knowledge serves it."""
+    for search in ({}, {"students": {"sizes": [64]}}):
+        path = write_recipe(folder / "query.yaml", distill=[], student={"model": "rtdetr-p"}, search=search)
+        assert edgekd("check", path, "--no-estimate").code == 0
