@@ -83,7 +83,7 @@ class TestUsage:
                 ["knowledge", "show", "x", "--out", "y"],
                 "knowledge show: --out, --set and --fresh are for the knowledge",
             ),
-            (["methods", "--set", "a=1"], "Invalid value: --set changes a recipe; name it with --for RECIPE"),
+            (["methods", "--set", "a=1"], "Invalid value: --set and --architecture-only are about a recipe"),
         ],
     )
     def test_an_option_that_would_do_nothing_is_refused(self, arguments: list[str], text: str) -> None:

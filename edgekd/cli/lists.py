@@ -78,6 +78,9 @@ def methods(
             autocompletion=completion.recipes,
         ),
     ] = None,
+    architecture_only: Annotated[
+        bool, typer.Option("--architecture-only", help="with --for: build models by name; open no weights and no data")
+    ] = False,
     set_: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -86,10 +89,10 @@ def methods(
 
     if name and recipe:
         raise typer.BadParameter("give the name of a method or --for RECIPE, not both")
-    if set_ and not recipe:
-        raise typer.BadParameter("--set changes a recipe; name it with --for RECIPE")
+    if (set_ or architecture_only) and not recipe:
+        raise typer.BadParameter("--set and --architecture-only are about a recipe; name it with --for RECIPE")
     if recipe:
-        rows = stage.methods_for(recipe_file(recipe), tuple(set_ or ()))
+        rows = stage.methods_for(recipe_file(recipe), tuple(set_ or ()), architecture_only)
         print_rows(rows if as_json else stage.shown_fits(rows), as_json)
         return
     if not name:

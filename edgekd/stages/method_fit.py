@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
-from edgekd.detectors.spec import DenseHead, RegionHead, Spec
+from collections.abc import Callable
+
+from edgekd.detectors.spec import DenseHead, QueryHead, RegionHead, Spec
 from edgekd.distill.contract import Distiller, Pair, distiller_names, distiller_type
-from edgekd.distill.requirements import unmet
 from edgekd.training.teacher_network import RuntimeName
 from edgekd.training.teacher_runtime import RUNTIMES
 
 _ON_QUERIES = ("query", "feature", "logit")
+_BETWEEN_ANY = ("pkd", "unikd")  # what docs/transformers.md names first for a pair of which one side has no queries
 _SHOWN = 6
 
 
-def instead_of(name: str, pair: Pair) -> str:
-    """`; methods that serve this pair: ...`, for a method on queries that is refused: others on queries first.
+def instead_of(name: str, pair: Pair, serves: Callable[[str], bool]) -> str:
+    """`; methods that serve this pair: ...`, for a method that is refused: those on queries first.
 
-    Empty for a method of another kind, most of whose like fit or do not fit with it.
+    Empty where neither the pair nor the method has to do with queries: most methods fit or do not fit alike there.
+
+    Args:
+        serves: whether a method serves the pair.
     """
-    if distiller_type(name).card.level not in _ON_QUERIES:
+    heads = (pair.student.head, pair.teacher.head)
+    if distiller_type(name).card.level not in _ON_QUERIES and not any(isinstance(head, QueryHead) for head in heads):
         return ""
-    kinds = [(one, distiller_type(one)) for one in distiller_names() if one != name]
-    fitting = [(one, kind.card.level) for one, kind in kinds if not unmet(kind.requires, pair)]
-    ordered = sorted(fitting, key=lambda entry: entry[1] not in _ON_QUERIES)
-    names = [one for one, _ in ordered[:_SHOWN]] + (["..."] if len(ordered) > _SHOWN else [])
-    return f"; methods that serve this pair: {', '.join(names)} (edgekd methods --for RECIPE)" if names else ""
+    names = [one for one in distiller_names() if one != name and serves(one)]
+    ordered = sorted(names, key=_rank)
+    shown = ordered[:_SHOWN] + (["..."] if len(ordered) > _SHOWN else [])
+    return f"; methods that serve this pair: {', '.join(shown)} (edgekd methods --for RECIPE)" if shown else ""
+
+
+def _rank(name: str) -> int:
+    if distiller_type(name).card.level in _ON_QUERIES and name not in _BETWEEN_ANY:
+        return 0
+    return 1 if name in _BETWEEN_ANY else 2
 
 
 def unreadable(runtime: RuntimeName, part: Distiller, teacher: Spec) -> list[str]:

@@ -19,7 +19,7 @@ from edgekd.run_dir import RunDir
 from edgekd.stages.binding import bind_recipe
 from edgekd.stages.context import Context
 from edgekd.stages.distillers import bind_method, near_preset
-from edgekd.stages.models import method_problems
+from edgekd.stages.models import build_detectors, method_problems
 
 # What a card says for people where a method has nothing there; what is not named is left out.
 _NOTHING = {
@@ -122,8 +122,11 @@ def shown_card(card: dict[str, Any]) -> tuple[list[str], list[dict[str, Any]]]:
     return [*lines, ""], keys
 
 
-def methods_for(recipe: Path, overrides: tuple[str, ...]) -> list[dict[str, Any]]:
+def methods_for(recipe: Path, overrides: tuple[str, ...], architecture_only: bool = False) -> list[dict[str, Any]]:
     """Per method whether it can serve a recipe's student and teacher, with its defaults, and every reason why not.
+
+    Args:
+        architecture_only: build models by name; open no weights and no data.
 
     Raises:
         InputError: the recipe is faulty, or has no teacher.
@@ -135,7 +138,7 @@ def methods_for(recipe: Path, overrides: tuple[str, ...]) -> list[dict[str, Any]
         tempfile.TemporaryDirectory() as scratch,
         RunDir.held(Path(scratch) / "run", bound.recipe.name, bound.base, bound.locked()) as run,
     ):
-        pair = Context(bound, run).pair
+        pair = build_detectors(bound, (), 3, architecture_only=True) if architecture_only else Context(bound, run).pair
         reasons = {name: method_problems(pair, name) for name in distiller_names()}
     return [
         {"method": name, "level": distiller_type(name).card.level, "serves": not why, "why not": why}

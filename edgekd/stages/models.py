@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from torch import Tensor
 
@@ -166,9 +167,16 @@ def _problems(pair: RunDetectors, methods: Methods, where: str) -> list[str]:
     guiding = [name for name, _ in methods if distiller_type(name).guides]
     problems = [f"{where}: {', '.join(guiding)} each steer the student's own loss; keep one"] if guiding[1:] else []
     for index, (name, config) in enumerate(methods):
-        hint = instead_of(name, pair.of_methods(config.teacher))
-        problems += [f"{where}[{index}]: {reason}{hint}" for reason in method_problems(pair, name, config)]
+        reasons = method_problems(pair, name, config)
+        hint = instead_of(name, pair.of_methods(config.teacher), partial(_serves, pair, config)) if reasons else ""
+        problems += [f"{where}[{index}]: {reason}{hint}" for reason in reasons]
     return problems
+
+
+def _serves(pair: RunDetectors, refused: DistillerConfig, name: str) -> bool:
+    """Whether a method with its defaults serves the pair of one that is refused."""
+    config = distiller_type(name).config_type.model_validate({"teacher": refused.teacher})
+    return not method_problems(pair, name, config)
 
 
 def method_problems(pair: RunDetectors, name: str, config: DistillerConfig | None = None) -> list[str]:

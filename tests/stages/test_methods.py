@@ -138,6 +138,15 @@ def test_which_methods_serve_a_recipe_and_why_the_others_do_not(folder: Path) ->
     assert order == sorted(order, reverse=True), "those that serve come first"
 
 
+def test_which_methods_serve_a_recipe_whose_files_are_elsewhere(folder: Path) -> None:
+    recipe = write_recipe(folder / "tiny.yaml", teacher={"model": "yolo11n", "weights": "nowhere.pt"}, distill=["cwd"])
+    assert edgekd("methods", "--for", recipe).code == 2
+    ended = edgekd("methods", "--for", recipe, "--architecture-only", "--json")
+    assert ended.code == 0, ended.err
+    assert {row["method"] for row in ended.json if row["serves"]} >= {"cwd", "ld", "pkd"}
+    assert "name it with --for RECIPE" in edgekd("methods", "--architecture-only").err
+
+
 def test_a_recipe_without_a_teacher_has_no_pair(folder: Path) -> None:
     recipe = write_recipe(folder / "tiny.yaml", teacher=None, distill=None, student={"model": "yolo11p"})
     ended = edgekd("methods", "--for", recipe)
