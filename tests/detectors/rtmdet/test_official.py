@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from edgekd.detectors.outputs import Batch
+from edgekd.detectors.rtmdet.checkpoint import publish
 from edgekd.detectors.rtmdet.decode import boxes_px, grid
 from edgekd.detectors.rtmdet.losses import detection_loss
 from edgekd.detectors.rtmdet.network import RTMDet
@@ -104,3 +106,17 @@ def compare_losses(head: Any, logits: list[Tensor], reach: list[Tensor], batch: 
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-7)
+
+
+def test_the_students_file_is_loaded_by_the_official_loader(tmp_path: Path) -> None:
+    """Every key, strictly; and the names of the classes where `init_detector` looks for them."""
+    names = ("bolt", "nut", "washer")
+    ours = RTMDet(SCALES["tiny"], names)
+    publish(ours, "rtmdet-tiny", tmp_path, {"imgsz": 96})
+    theirs = official.build("tiny", len(names))
+    from mmengine.runner.checkpoint import load_checkpoint
+
+    found = load_checkpoint(theirs, str(tmp_path / "student.pth"), map_location="cpu", strict=True)
+    assert tuple(found["meta"]["dataset_meta"]["classes"]) == names
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(value, ours.state_dict()[name], rtol=0, atol=0)
