@@ -87,7 +87,8 @@ def rtmdet_rows() -> Iterator[Row]:
 
 
 def twin_rows(weight: float | str) -> Iterator[Row]:
-    """PKD as the recipe digits-... of a pair across families has it, three seeds."""
+    """PKD as the recipe digits-... of a pair across families has it, three seeds; and the teacher itself."""
+    yield Row("teacher", 0.0, 0, "test")
     for seed in BEST_SEEDS[:3]:
         yield Row("control", 0.0, seed, "test")
         yield Row("pkd", weight, seed, "test")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,8 @@ class Row:
     """One training.
 
     Attributes:
-        method: of edgekd, `control`, or the engine's `distill_model`; with `:gradient` behind it, an automatic weight
-            is one of gradients.
+        method: of edgekd, `control`, the engine's `distill_model`, or `teacher`, which is not trained; with `:gradient`
+            behind it, an automatic weight is one of gradients.
         weight: a factor on the method's own weight, or `auto`.
     """
 
@@ -133,11 +133,12 @@ def train(row: Row, data_yaml: str, setting: dict[str, Any], scratch: Path, thre
     models = gain_rows.Models(pair.teacher, pair.weights, pair.student, pair.head, pair.start)
     how = gain_rows.How(models, names, Path(data_yaml), _arguments(setting), threads, device)
     watch = Stopwatch()
-    weights = (
-        gain_rows.with_engine(how, float(row.weight), row.seed, folder)
-        if row.method == "distill_model"
-        else gain_rows.with_methods(how, _methods(row), row.seed, folder)
-    )
+    if row.method == "teacher":
+        how, weights = replace(how, models=replace(models, student=pair.teacher, head=None)), pair.weights
+    elif row.method == "distill_model":
+        weights = gain_rows.with_engine(how, float(row.weight), row.seed, folder)
+    else:
+        weights = gain_rows.with_methods(how, _methods(row), row.seed, folder)
     seconds = watch.seconds()
     found = gain_rows.accuracy(how, weights, row.split, pair.train["imgsz"], folder / "measured")
     shutil.rmtree(folder, ignore_errors=True)

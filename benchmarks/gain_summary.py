@@ -20,15 +20,20 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Mean AP with a 95 % interval, and paired differences (same seed) to control and to `distill_model`; best first.
 
-    `time` and `peak_mb` are of whole trainings: the median ratio of seconds to the control's of the same seed.
+    `time` and `peak_mb` are of whole trainings: the median ratio of seconds to the control's of the same seed. Nothing
+    is judged where the teacher was measured, too, and is no better than the best control.
     """
     from edgekd.measure.bootstrap import mean_interval
 
     seen: dict[tuple[str, float | str], dict[int, dict[str, Any]]] = defaultdict(dict)
     for row in rows:
-        seen[row["method"], row["weight"]][row["seed"]] = row
+        if row["method"] != "teacher":
+            seen[row["method"], row["weight"]][row["seed"]] = row
     controls = next((found for (method, _), found in seen.items() if method == "control"), {})
     engines = next((found for (method, _), found in seen.items() if method == "distill_model"), {})
+    teacher = next((row["ap"] for row in rows if row["method"] == "teacher"), None)
+    best_control = max((row["ap"] for row in controls.values()), default=0.0)
+    weak = teacher is not None and teacher <= best_control
     made = []
     for (method, weight), found in seen.items():
         entry: dict[str, Any] = {"method": method, "weight": weight, "seeds": len(found)}
@@ -40,6 +45,7 @@ def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             )
         times = [row["seconds"] / controls[seed]["seconds"] for seed, row in found.items() if seed in controls]
         entry["time"] = round(median(times), 2) if times else None
+        entry["judged"] = "teacher too weak: not judged" if weak and method != "control" else "yes"
         entry["peak_mb"] = max((row["peak_mb"] for row in found.values() if "peak_mb" in row), default=None)
         made.append(entry)
     return sorted(made, key=lambda entry: -(entry["ap"] or {"estimate": 0})["estimate"])
