@@ -9,7 +9,10 @@ from typing import Any
 
 from gain_rows import COMBINED, PAIRS, VARIANTS, Row
 
-TWINS: dict[str, float | str] = {"rtmdet-to-yolo": 3.0, "yolo-to-rtmdet": "auto", "faster-rcnn": 3.0}  # weight of PKD
+# Weight of PKD.
+TWINS: dict[str, float | str] = {
+    "rtmdet-to-yolo": 3.0, "yolo-to-rtmdet": "auto", "faster-rcnn": 3.0, "rtdetr-to-yolo": 3.0,
+}  # fmt: skip
 SETTINGS = {
     # images of the splits, schedule, weights tried per method, seeds of the report; who learns from whom, if no YOLO
     "screen": {"train": 800, "test": 400, "epochs": 8, "tries": 0, "report_seeds": ()},

@@ -69,6 +69,9 @@ PAIRS = {
         "fasterrcnn-p", FASTER_RCNN, "yolo11p", "one2many", {**DIGITS, **ADAMW},
         made_by={FASTER_RCNN: ROOT / "benchmarks/torchvision_teacher.py"},
     ),
+    "rtdetr-to-yolo": Models(
+        "rtdetr-n", ROOT / "recipes/weights/digits-rtdetr-n.safetensors", "yolo11p", "one2many", {**DIGITS, **ADAMW}
+    ),
     "photographs": Models(
         "yolo11s", _made("photographs-teacher"), "yolo11p", "one2many", {**ADAMW, "imgsz": 224, "warmup_epochs": 3.0},
         made_by={_made("photographs-teacher"): ROOT / "benchmarks/photographs-teacher.yaml"},
