@@ -28,7 +28,7 @@ from edgekd.stages.estimate.estimate import forecast
 from edgekd.stages.export import export_stage
 from edgekd.stages.gate_and_report import gate_stage, report_stage
 from edgekd.stages.knowledge import knowledge_stage
-from edgekd.stages.offline import asked, check_storable
+from edgekd.stages.offline import asked, check_storable, require_fitting
 from edgekd.stages.on_device import profile_stage, validate_stage
 from edgekd.stages.on_test import test_stage
 from edgekd.stages.prepare import prepare_stage
@@ -214,6 +214,7 @@ def _do(
         check_budgets(bound, context.data.class_names)  # a typing error must not cost a training
         if "student" in names or "knowledge" in names:
             check_storable(bound, context.pair)
+            require_fitting(context)  # before methods are prepared, which may take hours
         if "student" in names:
             check_loggers(bound)
             if "accuracy/student" not in run_dir.manifest["stages"]:

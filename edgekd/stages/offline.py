@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from edgekd import ranks
 from edgekd.detectors.class_map import columns_of
 from edgekd.detectors.contract import Detector
 from edgekd.detectors.spec import Needs
@@ -16,10 +17,12 @@ from edgekd.distill.frozen import Frozen
 from edgekd.errors import InputError
 from edgekd.recipe.detectors import TeacherRecipe
 from edgekd.recipe.schema import Recipe
-from edgekd.stages.binding import Bound, hash_of_weights
+from edgekd.stages.binding import Bound, file_hash, hash_of_weights
 from edgekd.stages.context import Context
 from edgekd.stages.models import RunDetectors
+from edgekd.stages.prepared_file import named_files
 from edgekd.stages.unlabelled import student_inputs
+from edgekd.training.differing import LATER, Later
 from edgekd.training.distillers import labels
 from edgekd.training.engines.arguments import EngineArguments
 from edgekd.training.engines.placement import torch_device
@@ -98,32 +101,55 @@ def described(context: Context) -> str | None:
     what = f"knowledge on disk: {kinds} of {images:,} train images"
     if teacher.store is None:
         return f"{what}, written into RUN/{FOLDER}"
-    store = Store.at(place(context))
+    store = require_fitting(context)
     if store is None:
         return f"{what}, not there yet: to be written into {teacher.store}"
-    if not any(
-        distiller_type(name).prepares for name, _ in context.bound.distillers
-    ):  # what is prepared is not known yet
-        required(context, store, part_identities(context, {}))
     missing, number = len(store.missing(shown)), sum(1 for _ in store.shards(shown))
     state = "complete" if not missing else f"{missing} of {number} shards to be written"
     return f"{what} in {teacher.store}, {state}; {store.record_bytes:,} bytes an image"
 
 
-def identity(context: Context) -> dict[str, Any]:
-    """Everything that decides the images of all views, and how knowledge of them is kept."""
+def require_fitting(context: Context) -> Store | None:
+    """The recipe's store, compared with what is known before anything is prepared or labelled; None if none is there.
+
+    Raises:
+        InputError: it is of something else, says what differs.
+    """
+    if asked(context.bound.recipe) is None:
+        return None
+    store = ranks.on_main(lambda: Store.at(place(context)))
+    if store is not None:
+        required(context, store, part_identities(context, _named(context)), early=True)
+    return store
+
+
+def _named(context: Context) -> dict[str, str | Later]:
+    """label of a method that prepares -> hash of the file that it names; one that names none is prepared later."""
+    methods, files = context.bound.distillers, named_files(context.bound)
+    names = zip(labels([name for name, _ in methods]), methods, strict=True)
+    preparing = [label for label, (name, _) in names if distiller_type(name).prepares]
+    return {label: file_hash(files.get(label)) or LATER for label in preparing}
+
+
+def identity(context: Context, *, early: bool = False) -> dict[str, Any]:
+    """Everything that decides the images of all views, and how knowledge of them is kept.
+
+    Args:
+        early: images without labels may still lack those that the teacher gives them.
+    """
     recipe, teacher = context.bound.recipe, asked(context.bound.recipe)
     assert teacher is not None
     train, student = _train(recipe), context.pair.student
     from edgekd.training.engines.shell_trainer import stretches  # imports the engine
 
     multiple = max(student.spec.size_multiple, 32)
+    unlabelled = student_inputs(context, early=early).get("unlabelled", ())
     return {
         "data": {
             "class_names": list(context.data.class_names),
             "channels": context.data.channels,
             "train": context.data.splits["train"].content_hash,
-            **student_inputs(context),
+            "unlabelled": dict(zip(("images", "labels"), unlabelled, strict=False)),
         },
         "augmentation": {
             "size_px": -(-recipe.imgsz_px // multiple) * multiple,
@@ -137,7 +163,7 @@ def identity(context: Context) -> dict[str, Any]:
     }
 
 
-def part_identities(context: Context, ready: Mapping[str, str]) -> list[dict[str, Any]]:
+def part_identities(context: Context, ready: Mapping[str, str | Later]) -> list[dict[str, Any]]:
     """Per method, everything that decides its knowledge beside the images.
 
     Args:
@@ -165,13 +191,16 @@ def stored_knowledge(context: Context, ready: Mapping[str, str]) -> StoredKnowle
     return StoredKnowledge(Reader(store, parts), tuple(parts), views)
 
 
-def required(context: Context, store: Store, parts: Sequence[Mapping[str, Any]]) -> list[int]:
+def required(context: Context, store: Store, parts: Sequence[Mapping[str, Any]], *, early: bool = False) -> list[int]:
     """Places of the recipe's methods in a store.
+
+    Args:
+        early: see `identity`.
 
     Raises:
         InputError: it is of another teacher, data set, augmentation, method or seed.
     """
-    return store.require(identity(context), parts, f"{context.bound.where}: teacher.store")
+    return store.require(identity(context, early=early), parts, f"{context.bound.where}: teacher.store")
 
 
 def student_knowledge_inputs(context: Context, ready: Mapping[str, str]) -> dict[str, Any]:
@@ -203,7 +232,7 @@ def _reasons(pair: RunDetectors, name: str, config: DistillerConfig) -> list[str
     return [*reasons, "sends the student's features through layers of the teacher"] if taken else reasons
 
 
-def _part(context: Context, name: str, config: DistillerConfig, prepared: str | None) -> dict[str, Any]:
+def _part(context: Context, name: str, config: DistillerConfig, prepared: str | Later | None) -> dict[str, Any]:
     kind = distiller_type(name)
     part: Distiller = kind(config, context.pair.of_methods(config.teacher))
     own = (

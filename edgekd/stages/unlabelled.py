@@ -17,6 +17,7 @@ from edgekd.errors import InputError
 from edgekd.progress import say
 from edgekd.stages.context import Context
 from edgekd.stages.torch_accuracy import found_by, teacher_measuring
+from edgekd.training.differing import LATER, Later
 from edgekd.types import GroundTruth, Split
 
 SCHEMA = "edgekd.pseudo_labels/1"
@@ -34,12 +35,18 @@ def label_images(context: Context) -> None:
         context.stage(STAGE, inputs, lambda: _label(context, asked), together=True)
 
 
-def student_inputs(context: Context) -> dict[str, Any]:
-    """What the images without labels have to do with a student's weights; empty without them."""
+def student_inputs(context: Context, *, early: bool = False) -> dict[str, Any]:
+    """What the images without labels have to do with a student's weights; empty without them.
+
+    Args:
+        early: before the teacher has labelled them.
+    """
     asked, found = context.bound.data.unlabelled, context.data.unlabelled
     if asked is None or found is None:
         return {}
-    labels = context.run.output_hash(STAGE, FILE) if asked.labels == "teacher" else None
+    labels: str | Later | None = None
+    if asked.labels == "teacher":
+        labels = LATER if early else context.run.output_hash(STAGE, FILE)
     return {"unlabelled": [found.split.content_hash, labels]}
 
 

@@ -6,6 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 
+class Later:
+    """In the place of a value that is not known yet: it differs from nothing."""
+
+
+LATER = Later()
+
+
 def flat(content: Any, prefix: str = "") -> dict[str, Any]:
     """Nested values by dotted key."""
     if not isinstance(content, Mapping):
@@ -15,9 +22,10 @@ def flat(content: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Dotted key -> value then and now, of those that differ."""
+    """Dotted key -> value then and now, of those that differ; `LATER` may stand for any value of now."""
     old, new = flat(then), flat(now)
-    return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
+    both = {key: (old.get(key), new.get(key)) for key in sorted(old | new)}
+    return {key: (before, after) for key, (before, after) in both.items() if after is not LATER and before != after}
 
 
 def in_words(differing: Mapping[str, tuple[Any, Any]], most: int = 4) -> str:

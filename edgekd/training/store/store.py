@@ -177,8 +177,8 @@ class Store:
         """The parts that a recipe wants, by their places.
 
         Args:
-            identity: of the images, as the recipe has them.
-            parts: identity of each method's knowledge.
+            identity: of the images, as the recipe has them; `LATER` where it is not known yet.
+            parts: identity of each method's knowledge, likewise.
 
         Raises:
             InputError: it is the store of something else; says what differs.
@@ -186,7 +186,8 @@ class Store:
         changed = differences(self.identity, identity)
         places: list[int] = []
         for wanted in parts:
-            found = next((place for place, part in enumerate(self.parts) if part.identity == wanted), None)
+            same = (place for place, part in enumerate(self.parts) if not differences(part.identity, wanted))
+            found = next(same, None)
             if found is None:
                 changed |= self._nearest(wanted)
             else:
