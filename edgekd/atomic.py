@@ -18,14 +18,18 @@ from edgekd.errors import EnvironmentFault, InputError
 from edgekd.files import open_regular, path_fault, read_text
 from edgekd.plain import json_text
 
+REMEDY = "free space or choose another --out"
 _LEFTOVER = re.compile(r"\..+\.\d+\.(tmp|old)")
 _NO_FOLDER_SYNC = {errno.EBADF, errno.EINVAL, errno.ENOTSUP}  # file systems that do not sync folders
 _DISK_ERRORS = {errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EPERM}
 
 
 @contextmanager
-def disk_faults(path: Path) -> Iterator[None]:
+def disk_faults(path: Path, remedy: str = REMEDY) -> Iterator[None]:
     """Turn a full or read-only disk under `path` into a typed error (exit code 4).
+
+    Args:
+        remedy: where another --out does not help.
 
     Raises:
         EnvironmentFault: the disk is full, read-only, or access is denied.
@@ -36,7 +40,7 @@ def disk_faults(path: Path) -> Iterator[None]:
         if error.errno not in _DISK_ERRORS:
             raise
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise EnvironmentFault(f"{path}: cannot write ({reason}); free space or choose another --out") from error
+        raise EnvironmentFault(f"{path}: cannot write ({reason}); {remedy}") from error
 
 
 def make_folder(path: Path, option: str) -> None:
@@ -56,8 +60,11 @@ def make_folder(path: Path, option: str) -> None:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, remedy: str = REMEDY) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends without an error.
+
+    Args:
+        remedy: see `disk_faults`.
 
     Raises:
         InputError: what is there is no file, and a rename would put one in its place, even in that of a device; or no
@@ -66,7 +73,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path = Path(path)
     if fault := place_fault(path):
         raise InputError(f"{path}: {fault}")
-    with disk_faults(path):
+    with disk_faults(path, remedy):
         made = [folder for folder in path.parents if not folder.exists()]
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
@@ -124,9 +131,9 @@ def remove_leftovers(folder: Path) -> None:
             (Path(parent) / name).unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path` atomically."""
-    with atomic_path(path) as temporary:
+def write_bytes(path: Path, content: bytes, remedy: str = REMEDY) -> None:
+    """Write `content` to `path` atomically; `remedy` as in `disk_faults`."""
+    with atomic_path(path, remedy) as temporary:
         temporary.write_bytes(content)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 
+from edgekd.atomic import REMEDY
 from edgekd.errors import EdgekdError, EnvironmentFault, InputError
 
 _Whose = tuple[type[EdgekdError], str]
 
 # Numbers of an `OSError` that names a path: whose fault it is, and the remedy.
-_FULL: _Whose = (EnvironmentFault, "free space or choose another --out")
+_FULL: _Whose = (EnvironmentFault, REMEDY)
 _HELD: _Whose = (EnvironmentFault, "see what holds it, or who may use it")
 _NAMED: _Whose = (InputError, "correct the path")
 _OF_FILES: dict[int, _Whose] = {

@@ -164,9 +164,8 @@ def show_store(text: str, *, thorough: bool = False) -> dict[str, Any]:
         raise InputError(
             f"{place.name}: no store of knowledge (no knowledge.json); make one with 'edgekd knowledge RECIPE'"
         )
-    sizes = place.sizes()
-    names = sorted({name.partition("/")[0] for name in sizes if "/" in name})
-    shown = [View(int(number), kind == "closed") for kind, _, number in (name.partition("-") for name in names)]
+    sizes = {name: (size, View.named(name.partition("/")[0])) for name, size in place.sizes().items() if "/" in name}
+    shown = sorted({view for _, view in sizes.values() if view is not None}, key=lambda view: view.name)
     missing = store.missing(shown)
     damaged = {
         shard.name: reason
@@ -177,9 +176,9 @@ def show_store(text: str, *, thorough: bool = False) -> dict[str, Any]:
         "store": place.name,
         "complete": not missing and not damaged,
         "images": store.images,
-        "views": names,
+        "views": [view.name for view in shown],
         "record_bytes": store.record_bytes,
-        "bytes": sum(size for name, size in sizes.items() if "/" in name),
+        "bytes": sum(size for size, view in sizes.values() if view is not None),
         "missing_shards": [shard.name for shard in missing],
         "damaged_shards": damaged,
         "methods": [

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
+
+_NAME = re.compile(r"(open|closed)-(0|[1-9][0-9]*)")
 
 
 class View(NamedTuple):
@@ -23,6 +26,12 @@ class View(NamedTuple):
     def name(self) -> str:
         """For a folder."""
         return f"{'closed' if self.closed else 'open'}-{self.number}"
+
+    @classmethod
+    def named(cls, text: str) -> View | None:
+        """The one of this name; None of a text that is none's."""
+        found = _NAME.fullmatch(text)
+        return None if found is None else cls(int(found[2]), found[1] == "closed")
 
     def seed(self, of: int, index: int) -> int:
         """Of everything that is drawn for one sample: 63 bits.

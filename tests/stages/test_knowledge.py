@@ -76,6 +76,10 @@ def test_a_finished_store_is_shown_and_left_alone(first: Path) -> None:
     sizes = {one["method"]: (one["bytes"], one["fp32_bytes"]) for one in shown.json["methods"]}
     maps = 64 * 64 + 128 * 16 + 256 * 4  # of the teacher's neck
     assert sizes == {"logit": (84 * (2 * 10 + 2), 84 * 4 * 11), "cwd": (2 * maps, 4 * maps)}
+    (store / "lost+found").mkdir()
+    (store / "lost+found" / "open-7").write_text("of somebody else")
+    assert edgekd("knowledge", "show", store, "--json").json == {**shown.json, "damaged_shards": {}}
+    shutil.rmtree(store / "lost+found")
     text = edgekd("knowledge", "show", store).out
     assert "(complete)" in text and "cwd: 14.3 kB an image, of 28.7 kB in float32, from yolo11n" in text
 
@@ -109,20 +113,21 @@ def test_a_disk_that_fills_ends_in_one_line_and_loses_nothing(folder: Path, monk
     shutil.rmtree(store)
     write, count = places.write_bytes, [0]
 
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, content: bytes, remedy: str) -> None:
         count[0] += 1
         if count[0] > 6:  # the index and five shards
             from edgekd.atomic import disk_faults
 
-            with disk_faults(path):
+            with disk_faults(path, remedy):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(path, content)
+        write(path, content, remedy)
 
     monkeypatch.setattr(places, "write_bytes", full)
     ended = made(folder)
     (line,) = [line for line in ended.err.splitlines() if "error" in line]
     assert ended.code == 4
-    assert "open-0/000005.safetensors: cannot write (No space left on device); free space" in line
+    remedy = "free space, or name another teacher.store"
+    assert f"open-0/000005.safetensors: cannot write (No space left on device); {remedy}" in line
     kept = files(store)
     assert len(kept) == 6
     monkeypatch.setattr(places, "write_bytes", write)
@@ -144,6 +149,27 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(
         "teacher.store, or lower teacher.views or teacher.points"
     ) in ended.err
     assert not (folder / "other").exists()
+
+
+def test_a_read_only_store_serves_as_long_as_nothing_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = folder / "run" / "knowledge"
+    before, touch = files(store), Path.touch
+
+    def read_only(path: Path, *given: Any, **named: Any) -> None:
+        if path.is_relative_to(store):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        touch(path, *given, **named)
+
+    monkeypatch.setattr(Path, "touch", read_only)
+    command = ("knowledge", folder / "tiny.yaml", "--out", folder / "new", "--set", f"teacher.store={store}")
+    assert edgekd(*command).code == 0
+    ended = edgekd(*command, "--set", "teacher.views=3", "--set", "train.epochs=3")
+    (line,) = [line for line in ended.err.splitlines() if "error" in line]
+    assert ended.code == 4 and files(store) == before
+    path = store / "open-2" / "000000.safetensors"
+    assert line == (
+        f"edgekd: error: {path}: cannot write (Read-only file system); free space, or name another teacher.store"
+    )
 
 
 def test_a_store_of_something_else_is_refused_saying_what_differs(folder: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -15,6 +17,7 @@ from edgekd.atomic import disk_faults, write_bytes
 from edgekd.errors import EnvironmentFault
 
 Bytes: TypeAlias = NDArray[np.uint8]
+REMEDY = "free space, or name another teacher.store"  # of a disk that is full or read-only
 _MOST_OPEN = 64  # files that one process holds open
 
 
@@ -32,6 +35,7 @@ class Place(Protocol):
 
         Raises:
             FileNotFoundError: there is none.
+            EnvironmentFault: it cannot be read.
         """
         ...
 
@@ -40,6 +44,7 @@ class Place(Protocol):
 
         Raises:
             FileNotFoundError: there is none.
+            EnvironmentFault: it cannot be read.
         """
         ...
 
@@ -80,20 +85,21 @@ class Folder:
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """See `Place`. By `pread` and not by a memory map: a file that is cut meanwhile is a short read, no signal."""
-        descriptor = self._descriptor(name)
-        wanted = os.fstat(descriptor).st_size - start if length is None else length
         parts: list[bytes] = []
-        while wanted > 0 and (part := os.pread(descriptor, wanted, start)):
-            parts.append(part)
-            start, wanted = start + len(part), wanted - len(part)
+        with self._reading(name) as descriptor:
+            wanted = os.fstat(descriptor).st_size - start if length is None else length
+            while wanted > 0 and (part := os.pread(descriptor, wanted, start)):
+                parts.append(part)
+                start, wanted = start + len(part), wanted - len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def read_into(self, name: str, start: int, target: Bytes) -> int:
         """See `Place`."""
-        descriptor, done = self._descriptor(name), 0
         buffer: Any = target  # numpy's arrays are buffers, which their types do not say before Python 3.12
-        while done < len(target) and (count := os.preadv(descriptor, [buffer[done:]], start + done)):
-            done += count
+        done = 0
+        with self._reading(name) as descriptor:
+            while done < len(target) and (count := os.preadv(descriptor, [buffer[done:]], start + done)):
+                done += count
         return done
 
     def write(self, name: str, content: bytes) -> None:
@@ -101,13 +107,26 @@ class Folder:
         stale = self._open.pop(name, None)
         if stale is not None:
             os.close(stale)
-        write_bytes(self.path / name, content)
+        write_bytes(self.path / name, content, remedy=REMEDY)
 
     def free_bytes(self) -> int | None:
         """See `Place`."""
         there = next(parent for parent in (self.path, *self.path.absolute().parents) if parent.exists())
-        with disk_faults(self.path):
+        with disk_faults(self.path, REMEDY):
             return shutil.disk_usage(there).free
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[int]:
+        """Around the reading of a file: its descriptor. In a loader's worker an `OSError` would lose its number."""
+        try:
+            yield self._descriptor(name)
+        except (FileNotFoundError, NotADirectoryError):
+            raise
+        except OSError as error:
+            raise EnvironmentFault(
+                f"{self.path / name}: cannot be read ({error.strerror or error}); see that the disk or mount is there "
+                "and may be read, then give the same command again"
+            ) from error
 
     def _descriptor(self, name: str) -> int:
         if name in self._open:
@@ -139,22 +158,17 @@ class Remote:
         """See `Place`."""
         system, root = self._system()
         try:
-            found = system.find(root, detail=True)
+            with self._asking("read"):
+                found = system.find(root, detail=True)
         except FileNotFoundError:
             return {}
-        except OSError as error:
-            raise self._fault("read", error) from error
         return {path[len(root) :].lstrip("/"): int(facts["size"]) for path, facts in found.items()}
 
     def read(self, name: str, start: int = 0, length: int | None = None) -> bytes:
         """See `Place`."""
         system, root = self._system()
-        try:
+        with self._asking("read"):
             return bytes(system.cat_file(f"{root}/{name}", start=start, end=None if length is None else start + length))
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise self._fault("read", error) from error
 
     def read_into(self, name: str, start: int, target: Bytes) -> int:
         """See `Place`."""
@@ -166,8 +180,9 @@ class Remote:
         """See `Place`."""
         system, root = self._system()
         try:
-            system.pipe_file(f"{root}/{name}", content)
-        except OSError as error:
+            with self._asking("write"):
+                system.pipe_file(f"{root}/{name}", content)
+        except FileNotFoundError as error:  # the bucket
             raise self._fault("write", error) from error
 
     def free_bytes(self) -> int | None:
@@ -186,12 +201,23 @@ class Remote:
                     f"{self.name}: cannot be reached ({error}); 'pip install edgekd[remote]' has what s3:// needs, "
                     "other protocols need the package that fsspec names"
                 ) from error
-            except OSError as error:
+            except Exception as error:  # see `_asking`
                 raise self._fault("reach", error) from error
             self._process = os.getpid()
         return self._connected
 
-    def _fault(self, doing: str, error: OSError) -> EnvironmentFault:
+    @contextmanager
+    def _asking(self, doing: str) -> Iterator[None]:
+        """Around a call of the client alone: whatever is wrong with the other side, in errors that each client has of
+        its own (botocore's are no `OSError`)."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            raise self._fault(doing, error) from error
+
+    def _fault(self, doing: str, error: Exception) -> EnvironmentFault:
         return EnvironmentFault(f"{self.name}: cannot {doing} ({error}); see that it is there and may be used")
 
     def __getstate__(self) -> dict[str, Any]:
