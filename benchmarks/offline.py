@@ -81,7 +81,8 @@ class Offline(Bench):
 
         methods = list(module.distillers)
         source = Online(methods, [self.teaches] * len(methods))
-        blocks = blocks_of(methods, source, self.made.batch["img"][:2], self.options.storage, self.options.points)
+        options, images = self.options, self.made.batch["img"][:2]
+        blocks = blocks_of(methods, source, images, options.classes, options.storage, options.points)
         parts = [Part({"method": part.name}, block) for part, block in zip(methods, blocks, strict=True)]
         store = Store.made(Folder(self.folder / name), {}, parts, IMAGES)
         store.write_index()
@@ -164,7 +165,7 @@ def sizes(options: argparse.Namespace) -> dict[str, Any]:
         methods = build_distillers([distiller_of(text) for text in name.split("+")], student.spec, {"teacher": teacher})
         source = Online(methods, [teacher] * len(methods))
         for storage, points in (("fp16", 0), ("fp16", 128), ("int8", 128)):
-            blocks: list[Block] = blocks_of(methods, source, images, storage, points)  # type: ignore[arg-type]
+            blocks: list[Block] = blocks_of(methods, source, images, len(classes), storage, points)  # type: ignore[arg-type]
             total = sum(block.size_bytes for block in blocks)
             found[f"{name} {storage} points={points or 'all'}"] = {
                 "bytes": total, "neck_over_it": round(pyramid / total, 1)

@@ -28,12 +28,13 @@ from edgekd.stages.estimate.estimate import forecast
 from edgekd.stages.export import export_stage
 from edgekd.stages.gate_and_report import gate_stage, report_stage
 from edgekd.stages.knowledge import knowledge_stage
-from edgekd.stages.offline import asked, check_storable, require_fitting
+from edgekd.stages.offline import require_fitting
 from edgekd.stages.on_device import profile_stage, validate_stage
 from edgekd.stages.on_test import test_stage
 from edgekd.stages.prepare import prepare_stage
 from edgekd.stages.quantize import quantize_stage
 from edgekd.stages.seeds import control_stage, student_stage
+from edgekd.stages.storable import asked, check_storable
 from edgekd.stages.summaries import show, show_verdict
 from edgekd.stages.teacher import teacher_stage
 from edgekd.training.engines.process import prepare

@@ -28,6 +28,7 @@ from edgekd.stages.context import Context
 from edgekd.stages.estimate import estimate as estimates
 from edgekd.stages.models import RunDetectors, build_detectors, quantization_detectors
 from edgekd.stages.prepared_file import named_files
+from edgekd.stages.storable import check_storable
 from edgekd.stages.teachers import Side, make_teachers
 from edgekd.stages.train import Trained, fit_plan
 from edgekd.terminal import cell, print_lines, print_table
@@ -71,7 +72,7 @@ def check_bound(bound: Bound, architecture_only: bool, dry_step: bool, estimate:
         pair = build_detectors(bound, (), 3, architecture_only=True) if architecture_only else context.pair
         check_budgets(bound, () if architecture_only else context.data.class_names)
         check_suppression(bound, pair)
-        offline.check_storable(bound, pair)
+        check_storable(bound, pair)
         also(context, pair, not architecture_only)
         if architecture_only:
             check_measurable(bound)

@@ -20,6 +20,7 @@ from edgekd.stages import offline
 from edgekd.stages.context import Context
 from edgekd.stages.models import check_runtime
 from edgekd.stages.prepare import prepared, prepared_inputs
+from edgekd.stages.storable import asked
 from edgekd.stages.teachers import make_teachers
 from edgekd.stages.train import Trained, fit_plan
 from edgekd.stages.unlabelled import label_images
@@ -88,7 +89,7 @@ def _write(
     """Write what is missing of a store, or a new one."""
     bound, recipe = context.bound, context.bound.recipe
     check_runtime(bound)
-    teacher, device = offline.asked(recipe), torch_device(recipe.train.get("device"))
+    teacher, device = asked(recipe), torch_device(recipe.train.get("device"))
     assert teacher is not None
     teachers = make_teachers(bound.distillers, context.pair.teachers)
     for one in teachers.values():
@@ -100,7 +101,7 @@ def _write(
     samples = TrainSamples(plan, context.path / ".engine" / "knowledge")
     if store is None:
         blank = torch.full((2, samples.channels, samples.size_px, samples.size_px), 0.5, device=device)
-        blocks = blocks_of(methods, source, blank, teacher.storage, teacher.points)
+        blocks = blocks_of(methods, source, blank, len(context.data.class_names), teacher.storage, teacher.points)
         parts = [Part(one, block) for one, block in zip(identities, blocks, strict=True)]
         store = Store.made(offline.place(context), offline.identity(context), parts, samples.images)
         missing = list(store.shards(views.all()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,19 @@ from edgekd import ranks
 from edgekd.detectors.class_map import columns_of
 from edgekd.detectors.contract import Detector
 from edgekd.detectors.spec import Needs
-from edgekd.distill.config import EMA, DistillerConfig
+from edgekd.distill.config import DistillerConfig
 from edgekd.distill.contract import Distiller, distiller_type
-from edgekd.distill.frozen import Frozen
-from edgekd.errors import InputError
-from edgekd.recipe.detectors import TeacherRecipe
 from edgekd.recipe.schema import Recipe
-from edgekd.stages.binding import Bound, file_hash, hash_of_weights
+from edgekd.stages.binding import file_hash, hash_of_weights
 from edgekd.stages.context import Context
-from edgekd.stages.models import RunDetectors
 from edgekd.stages.prepared_file import named_files
+from edgekd.stages.storable import asked, check_sizes, train_size_px
 from edgekd.stages.unlabelled import student_inputs
 from edgekd.training.differing import LATER, Later
 from edgekd.training.distillers import labels
 from edgekd.training.engines.arguments import EngineArguments
 from edgekd.training.engines.placement import torch_device
-from edgekd.training.engines.replay import refused, versions
+from edgekd.training.engines.replay import versions
 from edgekd.training.knowledge import StoredKnowledge
 from edgekd.training.store.places import Place, place_of
 from edgekd.training.store.store import Reader, Store
@@ -40,12 +37,6 @@ _AUGMENTATION = (
 )  # fmt: skip
 
 
-def asked(recipe: Recipe) -> TeacherRecipe | None:
-    """The section that asks for knowledge on a disk."""
-    teacher = recipe.teacher
-    return teacher if teacher is not None and teacher.knowledge == "disk" else None
-
-
 def views_of(recipe: Recipe) -> Views | None:
     """Those that control and student are shown; None of a recipe whose teachers are asked in every step."""
     teacher = asked(recipe)
@@ -54,30 +45,6 @@ def views_of(recipe: Recipe) -> Views | None:
     train = _train(recipe)
     closing = min(train["close_mosaic"], train["epochs"]) if any(train[key] for key in _MIXING) else 0
     return Views(teacher.views, teacher.view_seed, train["epochs"], closing)
-
-
-def problems(bound: Bound, pair: RunDetectors) -> list[str]:
-    """Why the knowledge of this recipe's teachers cannot be stored, a line each; empty if it can."""
-    if asked(bound.recipe) is None:
-        return []
-    found = [f"{bound.where}: {reason}" for reason in refused(bound.recipe.train)]
-    for index, (name, config) in enumerate(bound.distillers):
-        found += [
-            f"{bound.where}: distill[{index}]: {name} {reason}, so its knowledge cannot be stored; use another method, "
-            "or teacher.knowledge: online"
-            for reason in _reasons(pair, name, config)
-        ]
-    return found
-
-
-def check_storable(bound: Bound, pair: RunDetectors) -> None:
-    """Refuse to store knowledge of methods that take more than that of their teachers, or of images drawn otherwise.
-
-    Raises:
-        InputError: one line per method or key of `train`.
-    """
-    if found := problems(bound, pair):
-        raise InputError(*found)
 
 
 def place(context: Context) -> Place:
@@ -99,9 +66,9 @@ def described(context: Context) -> str | None:
     shown, images = views.all(), len(context.data.splits["train"].images)
     kinds = f"{len(shown)} views" + (f", {sum(view.closed for view in shown)} without mosaic" if views.closing else "")
     what = f"knowledge on disk: {kinds} of {images:,} train images"
+    store = require_fitting(context)
     if teacher.store is None:
         return f"{what}, written into RUN/{FOLDER}"
-    store = require_fitting(context)
     if store is None:
         return f"{what}, not there yet: to be written into {teacher.store}"
     missing, number = len(store.missing(shown)), sum(1 for _ in store.shards(shown))
@@ -113,12 +80,14 @@ def require_fitting(context: Context) -> Store | None:
     """The recipe's store, compared with what is known before anything is prepared or labelled; None if none is there.
 
     Raises:
-        InputError: it is of something else, says what differs.
+        InputError: it is of something else, says what differs; or none can be made.
     """
     if asked(context.bound.recipe) is None:
         return None
     store = ranks.on_main(lambda: Store.at(place(context)))
-    if store is not None:
+    if store is None:
+        check_sizes(context)
+    else:
         required(context, store, part_identities(context, _named(context)), early=True)
     return store
 
@@ -142,7 +111,6 @@ def identity(context: Context, *, early: bool = False) -> dict[str, Any]:
     train, student = _train(recipe), context.pair.student
     from edgekd.training.engines.shell_trainer import stretches  # imports the engine
 
-    multiple = max(student.spec.size_multiple, 32)
     unlabelled = student_inputs(context, early=early).get("unlabelled", ())
     return {
         "data": {
@@ -152,7 +120,7 @@ def identity(context: Context, *, early: bool = False) -> dict[str, Any]:
             "unlabelled": dict(zip(("images", "labels"), unlabelled, strict=False)),
         },
         "augmentation": {
-            "size_px": -(-recipe.imgsz_px // multiple) * multiple,
+            "size_px": train_size_px(recipe, student.spec),
             "stretched": stretches(student),
             **{key: train[key] for key in _AUGMENTATION},
             **versions(),
@@ -213,23 +181,6 @@ def student_knowledge_inputs(context: Context, ready: Mapping[str, str]) -> dict
 def _train(recipe: Recipe) -> dict[str, Any]:
     """The engine's arguments with its defaults."""
     return {**EngineArguments.model_validate({}).model_dump(), **recipe.train}
-
-
-def _reasons(pair: RunDetectors, name: str, config: DistillerConfig) -> list[str]:
-    """Why a method takes more of its teacher than tensors of the images that are trained on."""
-    kind = distiller_type(name)
-    if config.teacher == EMA:
-        return ["learns from the student's own average, which every step changes"]
-    reasons = ["looks at all train images before each epoch, with the teacher"] if kind.surveys else []
-    taken: list[str] = []
-    sides = pair.of_methods(config.teacher)
-
-    def noted(*given: Any) -> Frozen:
-        taken.append("part")
-        return sides.head_tail(*given)
-
-    kind(config, replace(sides, head_tail=noted))
-    return [*reasons, "sends the student's features through layers of the teacher"] if taken else reasons
 
 
 def _part(context: Context, name: str, config: DistillerConfig, prepared: str | Later | None) -> dict[str, Any]:

@@ -218,6 +218,32 @@ def test_methods_that_take_more_and_images_that_cannot_be_shown_again_are_refuse
     ]
 
 
+def test_methods_without_anything_of_a_fixed_size_are_refused_before_any_stage(first: Path, tmp_path: Path) -> None:
+    path = recipe(first, "sizes.yaml", distill=["mimic", "cwd", "dsig"])
+    sizes = "has another size for other images ((0, 4), then (30, 4)), so it cannot be stored"
+    problems = [f"{path}: distill: mimic: its knowledge 'boxes' {sizes}; use teacher.knowledge: online"]
+    for command in (("check", path), ("distill", path, "--out", tmp_path / "run")):
+        ended = edgekd(*command)
+        found = [line for line in ended.err.splitlines() if "error" in line]
+        assert ended.code == 2 and found[0] == f"edgekd: error: {problems[0]}"
+        assert len(found) == 2 and f"{path}: distill: dsig: its knowledge 'boxes' has another size" in found[1]
+    assert not (tmp_path / "run" / "teacher").exists()
+
+
+def test_a_method_that_learns_from_labels_alone_keeps_nothing(first: Path) -> None:
+    alone = recipe(first, "labels.yaml", distill=["head_assistant"])
+    assert edgekd("check", alone).problems == [
+        f"{alone}: teacher.knowledge: there is nothing to store, for head_assistant learns from labels alone; use "
+        "teacher.knowledge: online"
+    ]
+    beside = recipe(first, "beside.yaml", distill=["cwd", {"method": "head_assistant", "width": 8}, "logit"])
+    ended = edgekd("distill", beside, "--out", first / "beside")
+    assert ended.code == 0, ended.err
+    shown = edgekd("knowledge", "show", first / "beside" / "knowledge", "--verify", "--json").json
+    assert shown["complete"] and [one["bytes"] > 0 for one in shown["methods"]] == [True, False, True]
+    assert "head_assistant" in (first / "beside" / "student" / "terms.csv").read_text()
+
+
 @pytest.mark.parametrize(
     ("teacher", "said"),
     [

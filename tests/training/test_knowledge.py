@@ -49,7 +49,7 @@ def store_of(plan: FitPlan, folder: Path, storage: Storage, points: int, rows: i
     methods = build_distillers(plan.distillers, plan.student.spec, tutors)
     source = Online(methods, [tutors[MAIN]] * len(methods))
     samples = TrainSamples(plan, folder / "engine")
-    blocks = blocks_of(methods, source, torch.full((2, 3, 64, 64), 0.5), storage, points)
+    blocks = blocks_of(methods, source, torch.full((2, 3, 64, 64), 0.5), 10, storage, points)
     parts = [Part({"method": name}, block) for (name, _), block in zip(plan.distillers, blocks, strict=True)]
     store = replace(Store.made(Folder(folder / "store"), {"storage": storage}, parts, samples.images), rows=rows)
     store.write_index()

@@ -15,7 +15,7 @@ from edgekd.distill.contract import Distiller
 from edgekd.distill.packing import Block, Storage, size_fault
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.progress import progress, say
-from edgekd.training.knowledge import Online
+from edgekd.training.knowledge import Knowledge, KnowledgeSource, Online
 from edgekd.training.store.places import Bytes
 from edgekd.training.store.store import Shard, Store
 
@@ -24,27 +24,37 @@ if TYPE_CHECKING:
 
 
 def blocks_of(
-    methods: Sequence[Distiller], source: Online, images: Tensor, storage: Storage, points: int
+    methods: Sequence[Distiller],
+    source: KnowledgeSource,
+    images: Tensor,
+    classes: int,
+    storage: Storage,
+    points: int,
 ) -> list[Block]:
     """How each method's knowledge is kept: found by asking the teachers about blank images.
 
     Args:
         images: (2, C, H, W), of the size and on the device of the training.
+        classes: of the data; there are objects of all, whichever of them a teacher knows.
 
     Raises:
-        InputError: knowledge of a method has no fixed size.
+        InputError: one line per method whose knowledge has no fixed size.
     """
-    blank = [_blank(images[:count], boxes) for count, boxes in ((1, 0), (2, 3))]
-    first, second = (source.of(methods, batch, [True] * len(methods)) for batch in blank)
-    blocks = []
-    for method, one, other in zip(methods, first, second, strict=True):
-        assert one is not None and other is not None
-        for key in sorted(one.keys() | other.keys()):
-            shapes = [tuple(found[key].shape) if key in found else None for found in (one, other)]
-            if shapes[0] is None or shapes[1] is None or shapes[0][1:] != shapes[1][1:]:
-                raise InputError(size_fault(method.name, key, *shapes))
-        blocks.append(Block.of(other, method.stored, storage, points))
-    return blocks
+    blank = [_blank(images[:1], 0, classes), _blank(images, 3 * classes, classes)]
+    found = [[one or {} for one in source.of(methods, batch, [True] * len(methods))] for batch in blank]
+    both = list(zip(methods, *found, strict=True))
+    if faults := [fault for method, *sides in both if (fault := _size_fault(method.name, *sides))]:
+        raise InputError(*faults)
+    return [Block.of(other, method.stored, storage, points) for method, _, other in both]
+
+
+def _size_fault(name: str, one: Knowledge, other: Knowledge) -> str | None:
+    """What is wrong with a method's knowledge of two batches; None if nothing is."""
+    for key in sorted(one.keys() | other.keys()):
+        shapes = [tuple(found[key].shape[1:]) if key in found else None for found in (one, other)]
+        if shapes[0] != shapes[1]:
+            return size_fault(name, key, *shapes)
+    return None
 
 
 def require_room(store: Store, missing: Sequence[Shard], views: int) -> None:
@@ -111,6 +121,7 @@ def _packed(batch: Batch, samples: TrainSamples, methods: Sequence[Distiller], s
     parts = [
         part.block.pack(knowledge or {}, method.name)
         for part, method, knowledge in zip(store.parts, methods, found, strict=True)
+        if part.block.fields  # a method that learns from labels alone keeps nothing
     ]
     return torch.cat(parts, 1).cpu()
 
@@ -120,10 +131,14 @@ def _batches(shard: Shard, size: int) -> Iterator[range]:
     return (range(first, min(first + size, end)) for first in range(shard.first, end, size))
 
 
-def _blank(images: Tensor, boxes: int) -> Batch:
+def _blank(images: Tensor, boxes: int, classes: int) -> Batch:
+    """The boxes lie on the first image."""
     corners = torch.tensor([[0.1, 0.1, 0.4, 0.5], [0.2, 0.3, 0.9, 0.8], [0.5, 0.5, 0.7, 0.9]]) * images.shape[-1]
-    whose = torch.zeros(boxes, dtype=torch.int64, device=images.device)
-    return Batch(images=images, image_index=whose, class_ids=whose, boxes_px=corners[:boxes].to(images.device))
+    number = torch.arange(boxes)
+    whose, ids, boxes_px = (
+        value.to(images.device) for value in (torch.zeros_like(number), number % classes, corners[number % 3])
+    )
+    return Batch(images=images, image_index=whose, class_ids=ids, boxes_px=boxes_px)
 
 
 def in_bytes(count: float) -> str:
