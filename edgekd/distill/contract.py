@@ -171,8 +171,11 @@ class Distiller(nn.Module):
             student; neither weight nor schedule applies to them.
         guides: whether `guidance` steers the student's own loss; one method of a recipe may.
         prepares: whether it has a `preparation`.
-        decided_by: keys of its config that decide `knowledge`, beside what it reads; None: any key of its own may.
-            Others may differ where recipes share stored knowledge.
+        decided_by: keys of its config that decide `knowledge`, beside what it reads; None: none of a method that keeps
+            maps alone, as is the default, and any key of its own of another. Keys that do not may differ where recipes
+            share stored knowledge.
+        switches: keys that are factors, of which only whether they are 0 decides it: a part that is left out keeps
+            nothing.
         surveys: whether `epoch_began` is called. A pass over all train images, by both sides, is not cheap.
         wiring: what `build` returned.
     """
@@ -186,6 +189,7 @@ class Distiller(nn.Module):
     surveys: ClassVar[bool] = False
     prepares: ClassVar[bool] = False
     decided_by: ClassVar[frozenset[str] | None] = None
+    switches: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, config: DistillerConfig, pair: Pair) -> None:
         """Build the method for a pair.

@@ -13,10 +13,16 @@ from edgekd.detectors.outputs import Batch, DensePredictions, DetectorOutput
 from edgekd.distill.adapters import match_branches
 from edgekd.distill.contract import Pair
 from edgekd.distill.masks import confidence
+from edgekd.distill.packing import Points
 from edgekd.distill.points import SharedPoints
 from edgekd.distill.positives import Positives
 
 Known = Literal["logits", "confidence", "box_logits", "boxes_px"]
+
+
+def by_confidence(key: str) -> Points:
+    """Where a tensor of `Heads.knowledge` matters to terms that weigh points by the teacher's confidence."""
+    return Points(f"confidence:{key.partition(':')[2]}")
 
 
 class Heads(nn.Module):

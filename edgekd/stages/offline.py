@@ -9,10 +9,10 @@ from typing import Any
 
 from edgekd import ranks
 from edgekd.detectors.class_map import columns_of
-from edgekd.detectors.contract import Detector
-from edgekd.detectors.spec import Needs
+from edgekd.detectors.spec import DenseHead, Needs
+from edgekd.distill.adapters import match_branches
 from edgekd.distill.config import DistillerConfig
-from edgekd.distill.contract import Distiller, distiller_type
+from edgekd.distill.contract import Distiller, Pair, distiller_type
 from edgekd.recipe.schema import Recipe
 from edgekd.stages.binding import file_hash, hash_of_weights
 from edgekd.stages.context import Context
@@ -185,25 +185,39 @@ def _train(recipe: Recipe) -> dict[str, Any]:
 
 def _part(context: Context, name: str, config: DistillerConfig, prepared: str | Later | None) -> dict[str, Any]:
     kind = distiller_type(name)
-    part: Distiller = kind(config, context.pair.of_methods(config.teacher))
-    own = (
-        set(type(config).model_fields) - set(DistillerConfig.model_fields) - {"prepared"}
-    )  # of that its content counts
-    keys = sorted(own if kind.decided_by is None else kind.decided_by)
-    content = config.model_dump(mode="json")
+    pair = context.pair.of_methods(config.teacher)
+    part: Distiller = kind(config, pair)
+    needs = part.wiring.teacher
     return {
         "method": name,
-        "config": {key: content[key] for key in keys},
-        "reads": _needs(part.wiring.teacher),
+        "config": _deciding(kind, config),
+        "reads": _needs(needs),
         "teacher": _taught_by(context, config.teacher),
         "prepared": prepared,
-        "strides": [tap.stride for tap in part.wiring.student.taps] or _strides(context.pair.student),
+        "student": _shared_by(pair) if needs.parts else {},
     }
 
 
-def _strides(student: Detector) -> list[int]:
-    """Of the points of a dense head: of a teacher's, those that both have are what a method knows of."""
-    return list(getattr(student.spec.head, "strides", ()))
+def _deciding(kind: type[Distiller], config: DistillerConfig) -> dict[str, Any]:
+    """Of a method's keys, what decides its knowledge."""
+    keys = kind.decided_by
+    if keys is None and kind.knowledge is Distiller.knowledge:
+        keys = frozenset()  # maps as they are
+    elif keys is None:  # of what is prepared its content counts
+        keys = frozenset(set(type(config).model_fields) - set(DistillerConfig.model_fields) - {"prepared"})
+    content = config.model_dump(mode="json")
+    return {key: content[key] for key in sorted(keys)} | {key: bool(content[key]) for key in sorted(kind.switches)}
+
+
+def _shared_by(pair: Pair) -> dict[str, Any]:
+    """What a student's head decides of knowledge of the teacher's head: at which points, and of which branches it is.
+    Of maps a student decides only which are read."""
+    head, found = pair.student.head, dict[str, Any]()
+    if isinstance(head, DenseHead):
+        found |= {"point_offset": head.point_offset, "anchors_per_cell": head.anchors_per_cell}
+    if isinstance(head, DenseHead) and isinstance(pair.teacher.head, DenseHead):
+        found["branches"] = sorted({source for _, source in match_branches(pair.student, pair.teacher)})
+    return {"strides": list(getattr(head, "strides", ())), **found}
 
 
 def _needs(needs: Needs) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from edgekd.detectors.parts import Attention
 from edgekd.detectors.spec import Needs
 from edgekd.stages import offline
 from edgekd.training.store import places
+from tests.distill.helpers import pair_of, spec
 
 from .tiny import Ended, edgekd, read, weights, write_recipe
 
@@ -264,6 +265,15 @@ def test_attention_of_a_layer_is_part_of_what_decides() -> None:
     assert [offline._needs(one)["parts"] for one in looks] == [
         ["boxes", "self_attention of layer 0"], ["boxes", "self_attention of layer 1"]
     ]  # fmt: skip
+
+
+def test_which_points_and_branches_are_kept_is_the_student_s_head_s() -> None:
+    both = ("one2many", "one2one")
+    teacher, plain = spec(branches=both), spec()
+    found = [offline._shared_by(pair_of(*sides)) for sides in ((spec(branches=both), teacher), (plain, teacher))]
+    facts = {"strides": [8, 16], "point_offset": 0.5, "anchors_per_cell": 1}
+    assert found == [{**facts, "branches": list(both)}, {**facts, "branches": ["one2many"]}]
+    assert offline._shared_by(pair_of(spec(branches=both), plain)) == found[1]  # there is no other
 
 
 def test_a_folder_without_a_store_is_refused(tmp_path: Path) -> None:

@@ -45,6 +45,16 @@ def test_check_says_what_differs_before_anything_is_absorbed(made: Path, tmp_pat
     assert files(made / "run" / "knowledge") == store
 
 
+def test_what_the_extractors_do_not_depend_on_may_differ(made: Path) -> None:
+    """Keys of the student's side, and a student of other strides."""
+    other = reading(made, "student.yaml", adapter_layers=0, content=3.0, negatives=False, weight=2.0, taps=["backbone"],
+                    teacher_taps="neck")  # fmt: skip
+    ended = edgekd("check", *other, "--no-estimate", "--json")
+    assert ended.code == 0 and ", complete; " in ended.json["knowledge"], ended.err
+    (problem,) = edgekd("check", *reading(made, "alone.yaml", positional=0)).problems
+    assert "differs in unikd.config.positional (True, now False); " in problem
+
+
 def test_a_file_that_is_named_is_compared_at_once(made: Path) -> None:
     own = edgekd("check", *reading(made, "own.yaml", prepared=str(made / "run" / PREPARED)), "--no-estimate")
     assert own.code == 0, own.err

@@ -65,6 +65,7 @@ class ABA(Distiller):
         level="head",
     )
     requires = (dense_heads, shared_points, shared_classes)
+    decided_by = frozenset()
     config: ABAConfig
 
     def build(self, pair: Pair) -> Wiring:

@@ -81,6 +81,7 @@ class BCKD(Distiller):
         weight_at="1333x800 px; sums over positives, so the value does not depend on the size",
     )
     requires = (dense_heads, shared_points, shared_classes)
+    decided_by = frozenset()
     config: BCKDConfig
 
     def build(self, pair: Pair) -> Wiring:

@@ -91,6 +91,7 @@ class DKD(Distiller):
         code="github.com/megvii-research/mdistiller",
     )
     requires = (dense_heads, shared_points, shared_classes)
+    decided_by = frozenset()
     config: DKDConfig
 
     def build(self, pair: Pair) -> Wiring:

@@ -32,7 +32,8 @@ from edgekd.distill.boxes import box_loss
 from edgekd.distill.config import DistillerConfig
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
 from edgekd.distill.head.logit import logit_loss
-from edgekd.distill.heads import Heads, Side
+from edgekd.distill.heads import Heads, Side, by_confidence
+from edgekd.distill.packing import Points
 from edgekd.distill.requirements import dense_heads, shared_classes, shared_points, single_anchors
 
 
@@ -85,6 +86,7 @@ class DYOLO(Distiller):
         gain="YOLOv3 R34 to MobileNetV1 on COCO 29.3 to 31.4 AP, on VOC 76.2 to 79.0 (PaddleDetection's port)",
     )
     requires = (dense_heads, shared_points, single_anchors, shared_classes)
+    decided_by = frozenset()
     config: DYOLOConfig
 
     def build(self, pair: Pair) -> Wiring:
@@ -96,6 +98,10 @@ class DYOLO(Distiller):
     def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
         """Per teacher branch: `logits:` (B, A, K), `confidence:` (B, A) and `boxes_px:` (B, A, 4)."""
         return self.heads.knowledge(teacher, "logits", "confidence", "boxes_px")
+
+    def stored(self, key: str) -> Points | None:
+        """Where the teacher is sure: the terms weigh points by that, and nobody less sure takes a point's weight."""
+        return by_confidence(key)
 
     def terms(
         self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment

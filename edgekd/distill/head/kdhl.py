@@ -90,6 +90,7 @@ class KDHL(Distiller):
         gain="Faster R-CNN VGG16 to Tucker-AlexNet on VOC07 54.7 to 59.4 mAP, with its hint on features",
     )
     requires = (dense_heads, shared_points, shared_classes)
+    decided_by = frozenset()
     config: KDHLConfig
 
     def build(self, pair: Pair) -> Wiring:

@@ -64,6 +64,7 @@ class LAD(Distiller):
     )
     requires = (dense_heads, all_points_shared, shared_classes, all_classes_known)
     guides = True
+    decided_by = frozenset()
     config: LADConfig
 
     def build(self, pair: Pair) -> Wiring:

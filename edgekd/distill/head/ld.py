@@ -34,7 +34,7 @@ from edgekd.detectors.spec import Needs
 from edgekd.distill.adapters import fp32_island
 from edgekd.distill.config import DistillerConfig, Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
-from edgekd.distill.heads import Heads, Side
+from edgekd.distill.heads import Heads, Side, by_confidence
 from edgekd.distill.masks import inside_boxes, taught
 from edgekd.distill.packing import Points
 from edgekd.distill.requirements import box_distributions, dense_heads, shared_classes, shared_points, single_anchors
@@ -86,7 +86,8 @@ class LD(Distiller):
         gain="GFL R101 to R50 on COCO 40.1 to 41.1 AP, R18 35.8 to 36.5 (main region alone)",
     )
     requires = (dense_heads, box_distributions, shared_points, shared_classes)
-    decided_by = frozenset({"valuable"})  # what is kept
+    decided_by = frozenset()
+    switches = frozenset({"valuable"})  # where it acts, all points are kept
     config: LDConfig
 
     def build(self, pair: Pair) -> Wiring:
@@ -103,7 +104,7 @@ class LD(Distiller):
 
     def stored(self, key: str) -> Points | None:
         """Where the teacher is sure: the main term weighs points by that, the valuable region lies elsewhere, too."""
-        return None if self.config.valuable > 0 else Points(f"confidence:{key.partition(':')[2]}")
+        return None if self.config.valuable > 0 else by_confidence(key)
 
     def terms(
         self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment

@@ -29,7 +29,7 @@ from edgekd.detectors.spec import Needs
 from edgekd.distill.adapters import fp32_island
 from edgekd.distill.config import DistillerConfig, Weight
 from edgekd.distill.contract import Card, Distiller, Moment, Pair, Wiring, register
-from edgekd.distill.heads import Heads, Side
+from edgekd.distill.heads import Heads, Side, by_confidence
 from edgekd.distill.packing import Points
 from edgekd.distill.requirements import dense_heads, shared_classes, shared_points
 
@@ -91,7 +91,7 @@ class Logit(Distiller):
 
     def stored(self, key: str) -> Points | None:
         """Where the teacher is sure: the terms weigh points by that."""
-        return Points(f"confidence:{key.partition(':')[2]}")
+        return by_confidence(key)
 
     def terms(
         self, student: DetectorOutput, knowledge: Mapping[str, Tensor], batch: Batch, moment: Moment

@@ -62,6 +62,7 @@ class PFI(Distiller):
         gain="RetinaNet R101 to R50 on COCO 37.4 to 39.6 AP, with rank_mimicking (as a baseline of GKD)",
     )
     requires = (dense_heads, shared_points, single_anchors, shared_classes)
+    decided_by = frozenset()
     config: PFIConfig
 
     def build(self, pair: Pair) -> Wiring:

@@ -75,6 +75,7 @@ class RankMimicking(Distiller):
         weight_at="1333x800 px; a mean over objects, so the value does not depend on the size",
     )
     requires = (dense_heads, shared_points, shared_classes)
+    decided_by = frozenset()
     config: RankMimickingConfig
 
     def build(self, pair: Pair) -> Wiring:

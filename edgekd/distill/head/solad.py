@@ -83,6 +83,7 @@ class SoLAD(Distiller):
     )
     requires = (dense_heads, all_points_shared, shared_classes, all_classes_known)
     guides = True
+    decided_by = frozenset({"min_iou"})
     config: SoLADConfig
 
     def build(self, pair: Pair) -> Wiring:

@@ -83,6 +83,7 @@ class TAD(Distiller):
         gain="Faster R-CNN R101 to R50 on COCO 36.3 to 39.0 AP, RetinaNet 35.6 to 37.9 (a survey's table)",
     )
     requires = (dense_heads, shared_points, shared_classes)
+    decided_by = frozenset()
     config: TADConfig
 
     def build(self, pair: Pair) -> Wiring:

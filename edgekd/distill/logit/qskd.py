@@ -89,6 +89,8 @@ class QSKD(Distiller):
         gain="Conditional DETR R101 to R18 on COCO 35.8 to 39.9 AP, DAB-DETR R18 36.2 to 41.5 (after the survey)",
     )
     requires = (query_heads, all_layers_of_teacher, shared_classes)
+    decided_by = frozenset({"positive_giou", "hard_giou", "min_score"})
+    switches = frozenset({"features"})
     config: QSKDConfig
     known: Tensor | None
 

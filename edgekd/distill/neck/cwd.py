@@ -64,7 +64,6 @@ class CWD(Distiller):
         gain="GFL R101 to R50 on COCO 40.2 to 41.9 AP (class head); RetinaNet X101 to R50 37.4 to 40.8",
         weight_at="1333x800 px, five levels of 256 channels; the value does not depend on the size",
     )
-    decided_by = frozenset()
     config: CWDConfig
     levels: Levels
 

@@ -55,7 +55,6 @@ class FitNet(Distiller):
         gain="Faster R-CNN R101 to R50 on COCO 38.4 to 38.9 AP, RetinaNet 37.4 to 37.4 (as a baseline of later papers)",
         weight_at="1333x800 px; a mean, so the value does not depend on the size",
     )
-    decided_by = frozenset()
     config: FitNetConfig
     levels: Levels
 

@@ -84,6 +84,7 @@ class FRS(Distiller):
         weight_at="1333x800 px (FCOS), five levels of 256 channels; grows with the channels, not with the size",
     )
     requires = (dense_heads, shared_points, shared_classes)
+    decided_by = frozenset()
     config: FRSConfig
     levels: Levels
     known: Tensor | None

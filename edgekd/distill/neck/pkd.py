@@ -56,7 +56,6 @@ class PKD(Distiller):
         gain="RetinaNet X101 to R50 on COCO 37.4 to 40.8 AP; from Mask R-CNN with Swin-S 37.4 to 41.5",
         weight_at="1333x800 px, four levels; a mean, so the value does not depend on the size",
     )
-    decided_by = frozenset()
     config: PKDConfig
     levels: Levels
 

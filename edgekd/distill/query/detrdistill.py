@@ -85,6 +85,8 @@ class DETRDistill(Distiller):
         gain="Deformable DETR R101 to R50 on COCO 44.1 to 46.6 AP, R18 40.0 to 43.3",
     )
     requires = (query_heads, all_layers_of_teacher, shared_classes)
+    decided_by = frozenset({"looking"})
+    switches = frozenset({"features", "queries"})
     config: DETRDistillConfig
     known: Tensor | None
 

@@ -70,6 +70,7 @@ class DLIM(Distiller):
         gain="DINO Swin-L to Swin-T on COCO 51.3 to 54.4 AP, R101 to R50 48.9 to 49.8",
     )
     requires = (query_heads, same_layers, all_layers_of_teacher, self_attentions, shared_classes)
+    decided_by = frozenset({"layers"})
     config: DLIMConfig
     known: Tensor | None
 

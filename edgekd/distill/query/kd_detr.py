@@ -76,6 +76,7 @@ class KDDETR(Distiller):
         gain="DAB-DETR R50 to R18 on COCO 36.2 to 41.4 AP; DINO R50 to Faster R-CNN R50 38.4 to 40.5",
     )
     requires = (query_teacher, both_asked, single_anchors, shared_classes)
+    decided_by = frozenset({"general", "specific", "content", "anchor"})
     config: KDDETRConfig
     known: Tensor | None
 

@@ -95,6 +95,7 @@ class ODDETR(Distiller):
         gain="Deformable DETR R50 on COCO 45.4 to 47.7 AP, without another model",
     )
     requires = (query_heads, all_layers_of_teacher, student_asked, shared_classes)
+    decided_by = frozenset({"stage"})
     config: ODDETRConfig
     known: Tensor | None
 

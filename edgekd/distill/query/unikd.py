@@ -61,6 +61,8 @@ class UniKD(Distiller):
     )
     requires = (lasting_teacher,)
     prepares = True
+    decided_by = frozenset(DECIDE)
+    switches = frozenset({"content", "positional"})
     config: UniKDConfig
 
     def build(self, pair: Pair) -> Wiring:

@@ -74,6 +74,7 @@ class GID(Distiller):
         weight_at="800 px, RetinaNet with 256 channels; L_feature grows with the number of channels",
     )
     requires = (dense_heads, shared_points, shared_classes)
+    decided_by = frozenset()
     config: GIDConfig
     levels: Levels
     known: Tensor | None

@@ -65,6 +65,7 @@ class Searched(Distiller):
         "(both with the teacher's neck and head inherited)",
         weight_at="1333x800 px, five levels; means, so the value does not depend on the size",
     )
+    decided_by = frozenset()
     config: SearchedConfig
     levels: Levels
     heads: Heads
