@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from edgekd.atomic import read_json
+from edgekd.detectors import described
 from edgekd.distill.config import MAIN, DistillerConfig
 from edgekd.distill.contract import distiller_type
 from edgekd.distill.packing import Storage
@@ -30,11 +31,23 @@ from .helpers import TRAIN, detector, teachers
 
 METHODS = ("logit", "ld", "cwd", "pkd")
 MORE = ("score_l2",)  # whose knowledge is a view of a larger tensor: gradients round in another order, losses do not
+PREPARED = ("unikd",)  # reads what extractors say, which are trained before
 VIEWS = Views(2, 0, 2)
 
 
+KEYS: dict[str, dict[str, Any]] = {"unikd": {"queries": 12, "width": 32}}
+
+
 def configs(names: Sequence[str]) -> list[tuple[str, DistillerConfig]]:
-    return [(name, distiller_type(name).config_type()) for name in names]
+    return [(name, distiller_type(name).config_type(**KEYS.get(name, {}))) for name in names]
+
+
+def prepared(plan: FitPlan, file: Path) -> FitPlan:
+    """With extractors that were not trained, the same in every training of a test."""
+    tutors = teachers()
+    (method,) = build_distillers(configs(PREPARED), plan.student.spec, tutors)
+    described.write(method.preparation().module, file, {})
+    return replace(plan, prepared={"unikd": file})
 
 
 def plan_of(data: Path, names: Sequence[str], **changes: Any) -> FitPlan:
@@ -46,7 +59,7 @@ def plan_of(data: Path, names: Sequence[str], **changes: Any) -> FitPlan:
 
 def store_of(plan: FitPlan, folder: Path, storage: Storage, points: int, rows: int = 8) -> Store:
     tutors = {MAIN: teachers()[MAIN].to(torch.device("cpu"))}
-    methods = build_distillers(plan.distillers, plan.student.spec, tutors)
+    methods = build_distillers(plan.distillers, plan.student.spec, tutors, plan.prepared)
     source = Online(methods, [tutors[MAIN]] * len(methods))
     samples = TrainSamples(plan, folder / "engine")
     blocks = blocks_of(methods, source, torch.full((2, 3, 64, 64), 0.5), 10, storage, points)
@@ -95,12 +108,13 @@ def test_in_float32_the_training_is_the_same_bit_for_bit(online: Path, tiny_digi
 def test_the_first_losses_are_within_the_rounding_of_the_type(
     tiny_digits: Path, tmp_path: Path, storage: Storage, within: float
 ) -> None:
-    plan = plan_of(tiny_digits, (*METHODS, *MORE))
+    plan = prepared(plan_of(tiny_digits, (*METHODS, *MORE, *PREPARED)), tmp_path / "prepared.safetensors")
     plan = replace(plan, train={**plan.train, "epochs": 1}, validated=False)
     store = store_of(plan, tmp_path, storage, 0)
     fit(replace(plan, stored=reading(store)), teachers(), tmp_path / "offline", "offline")
     fit(plan, teachers(), tmp_path / "online", "online")
-    first, found = (dict(terms(tmp_path / name)[: len(plan.distillers) + 1]) for name in ("online", "offline"))
+    first, found = (dict(terms(tmp_path / name)[: len(plan.distillers) + 2]) for name in ("online", "offline"))
+    assert {"unikd.content", "unikd.positional"} < first.keys() and min(first.values()) > 0
     assert found["detection"] == first["detection"]  # the images are the same
     for name, value in first.items():
         assert found[name] == pytest.approx(value, rel=within), name

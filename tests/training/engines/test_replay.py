@@ -13,12 +13,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgekd.data.digits import CLASS_NAMES
+from edgekd.detectors import families
+from edgekd.detectors.contract import Asked
 from edgekd.training.engines.patches import patched
 from edgekd.training.engines.samples import TrainSamples
 from edgekd.training.plan import FitPlan
 from edgekd.training.views import View, Views
 
-from ..helpers import TRAIN, detector
+from ..helpers import TRAIN
 
 IMAGES = 24
 EVERYTHING = {
@@ -28,9 +31,11 @@ EVERYTHING = {
 COLOURS = {"mosaic": 0.0, "translate": 0.0, "scale": 0.0, "fliplr": 0.0, "hsv_s": 0.7, "hsv_v": 0.4}  # in place
 
 
-def plan(data: Path, views: Views, **train: Any) -> FitPlan:
+def plan(data: Path, views: Views, student: tuple[str, str] = ("ultralytics", "yolo11p"), **train: Any) -> FitPlan:
     arguments = {**TRAIN, "epochs": views.epochs, "close_mosaic": views.closing, **train}
-    return FitPlan(detector("yolo11p"), False, data, arguments, None, 0, 1, views=views)
+    family, model = student
+    opened = families.open_detector(family, Asked(model, None, CLASS_NAMES, 3, "student"))
+    return FitPlan(families.trainable(opened, "student"), False, data, arguments, None, 0, 1, views=views)
 
 
 def stored(samples: TrainSamples, views: Views) -> dict[tuple[View, int], Tensor]:
@@ -84,6 +89,18 @@ def test_epochs_show_what_was_stored(tiny_digits: Path, tmp_path: Path, augmenta
     assert not torch.equal(made[View(0), 3], made[View(1), 3])
     again = TrainSamples(plan(tiny_digits, views, **augmentation, cache="ram"), tmp_path / "train")
     assert assert_shown(made, trained_on(again, views), views) == 6 * IMAGES
+
+
+@pytest.mark.parametrize("student", [("rtmdet", "rtmdet-p"), ("ultralytics", "rtdetr-p")], ids=["rtmdet", "rtdetr"])
+def test_students_of_other_families_are_shown_what_was_stored(
+    tiny_digits: Path, tmp_path: Path, student: tuple[str, str]
+) -> None:
+    """Whatever their trainers do to the engine's data set; images of RT-DETR are stretched."""
+    views = Views(2, 5, 4, closing=2)
+    made = stored(TrainSamples(plan(tiny_digits, views, student, **EVERYTHING), tmp_path / "store"), views)
+    assert len(made) == 4 * IMAGES and not torch.equal(made[View(0), 3], made[View(1), 3])
+    again = TrainSamples(plan(tiny_digits, views, student, **EVERYTHING), tmp_path / "train")
+    assert assert_shown(made, trained_on(again, views), views) == 4 * IMAGES
 
 
 def test_views_do_not_depend_on_the_trainings_seed_but_on_their_own(tiny_digits: Path, tmp_path: Path) -> None:
