@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from edgekd.distill.preparation import Preparation
 from edgekd.errors import InputError
 from edgekd.stages.binding import Bound, file_hash
 from edgekd.stages.context import Context
+from edgekd.training.differing import first_difference
 from edgekd.training.distillers import labels
 
 SCHEMA = "edgekd.prepared/1"
+_SHOWN = 5  # names of classes
 
 
 def file_of(bound: Bound, config: DistillerConfig) -> Path | None:
@@ -100,7 +102,9 @@ def _differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[
     if theirs.get("weights") != ours["weights"]:
         yield f"teacher {_named(theirs)}, here it is {_named(ours)}"
     if found.get("class_names") != wanted["class_names"]:
-        yield f"classes {_some(found.get('class_names'))}, here they are {_some(wanted['class_names'])}"
+        names = [list(one or ()) for one in (found.get("class_names"), wanted["class_names"])]
+        first = first_difference(*names)
+        yield f"classes {_some(names[0], first)}, here they are {_some(names[1], first)}"
     elif found.get("train_images") != wanted["train_images"]:
         yield "other train images or labels"
     config = found.get("config") or {}
@@ -110,10 +114,19 @@ def _differing(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[
 
 
 def _named(teacher: Mapping[str, Any]) -> str:
-    weights = teacher.get("weights")
-    return f"{teacher.get('name')} ({weights[:12] if isinstance(weights, str) else 'several'})"
+    return f"{teacher.get('name')} ({_hashes(teacher.get('weights'))})"
 
 
-def _some(names: Any) -> str:
-    names = list(names or ())
-    return f"{', '.join(map(str, names[:5]))}{' ...' if len(names) > 5 else ''} ({len(names)})"
+def _hashes(weights: Any) -> str:
+    """Of an ensemble those of its members, by name."""
+    if isinstance(weights, Mapping):
+        return ", ".join(f"{name} {_hashes(one)}" for name, one in weights.items())
+    return str(weights)[:12]
+
+
+def _some(names: Sequence[Any], first: int) -> str:
+    """Some names, from the `first` on that differs where that lies far behind, and how many there are."""
+    begin = first if first >= _SHOWN else 0
+    shown = [*(["..."] if begin else []), ", ".join(map(str, names[begin : begin + _SHOWN]))]
+    shown += ["..."] if len(names) > begin + _SHOWN else []
+    return f"{' '.join(part for part in shown if part)} ({len(names)})"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+_LONGEST = 40  # characters of a value
+_BEFORE = 10  # of what is equal in front of a difference
 
 
 class Later:
@@ -29,12 +32,31 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tu
 
 
 def in_words(differing: Mapping[str, tuple[Any, Any]], most: int = 4) -> str:
-    """The first of them, each with both values."""
-    shown = list(differing)[:most]
-    what = ", ".join(f"{key} ({_short(differing[key][0])}, now {_short(differing[key][1])})" for key in shown)
+    """The first of them, each with both values; of long ones with their first parts that differ."""
+    what = ", ".join(_told(key, *differing[key]) for key in list(differing)[:most])
     return f"{what} and {len(differing) - most} more" if len(differing) > most else what
 
 
-def _short(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def first_difference(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """Place of the first element that only one has, or that is another in the other."""
+    both = zip(one, other, strict=False)
+    return next((place for place, (its, theirs) in enumerate(both) if its != theirs), min(len(one), len(other)))
+
+
+def _told(key: str, then: Any, now: Any) -> str:
+    texts = ["none" if value is None else str(value) for value in (then, now)]
+    if max(map(len, texts)) > _LONGEST and isinstance(then, list) and isinstance(now, list):
+        place = first_difference(then, now)
+        return _told(f"{key}[{place}]", *(side[place] if place < len(side) else None for side in (then, now)))
+    if max(map(len, texts)) > _LONGEST and isinstance(then, Mapping) and isinstance(now, Mapping):
+        part, values = next(iter(differences(then, now).items()))
+        return _told(f"{key}.{part}", *values)
+    first = max(first_difference(*texts) - _BEFORE, 0) if max(map(len, texts)) > _LONGEST else 0
+    return f"{key} ({_cut(texts[0], first)}, now {_cut(texts[1], first)})"
+
+
+def _cut(text: str, first: int) -> str:
+    """What fits, from a place on, or from the beginning where that is shown, too."""
+    first = 0 if first + _BEFORE < _LONGEST - 3 else first
+    text = f"...{text[first:]}" if first else text
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

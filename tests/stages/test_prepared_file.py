@@ -41,7 +41,7 @@ def test_the_very_file_is_taken(tmp_path: Path) -> None:
         ),
         (
             {"teacher": {"name": "both", "weights": {"a": "1"}}},
-            "teacher both (several), here it is yolo11n (0123456789ab)",
+            "teacher both (a 1), here it is yolo11n (0123456789ab)",
         ),
         (
             {"config": {"queries": 8, "teacher_taps": "neck"}},
@@ -51,6 +51,21 @@ def test_the_very_file_is_taken(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_differs_is_said(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
     assert said(tmp_path, **changes) == f"was prepared for {expected}"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "expected"),
+    [
+        ([*"abcdefgh"], [*"abcdefgx"], "classes ... h (8), here they are ... x (8)"),
+        ([*"abcdefghijklm"], [*"abcdefghi"], "classes ... j, k, l, m (13), here they are ... (9)"),
+        ([*"abcdexxxxxxx"], [*"abcdeyyyyyyy"],
+         "classes ... x, x, x, x, x ... (12), here they are ... y, y, y, y, y ... (12)"),
+    ],
+)  # fmt: skip
+def test_classes_that_differ_late_are_shown(tmp_path: Path, theirs: list[str], ours: list[str], expected: str) -> None:
+    described.write(torch.nn.Linear(1, 1), tmp_path / "prepared.safetensors", {**WANTED, "class_names": theirs})
+    said = problem_of(tmp_path / "prepared.safetensors", {**WANTED, "class_names": ours})
+    assert said == f"was prepared for {expected}"
 
 
 def test_what_is_no_such_file(tmp_path: Path) -> None:
