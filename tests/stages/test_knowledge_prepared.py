@@ -1,4 +1,4 @@
-"""A store of what a prepared method keeps: `unikd`, whose extractors are absorbed before anything is stored."""
+"""A store is compared before anything is absorbed or labelled: of `unikd`, and of images without labels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from edgekd.data.digits import generate
 
 from .test_knowledge import files, recipe
 from .tiny import edgekd, weights
@@ -63,3 +65,10 @@ def test_a_file_that_is_named_is_compared_at_once(made: Path) -> None:
     shutil.copy(made / "seed" / PREPARED, made / "seed.safetensors")
     (problem,) = edgekd("check", *reading(made, "named.yaml", prepared="seed.safetensors")).problems
     assert "differs in unikd.prepared (" in problem
+
+
+def test_images_that_the_teacher_is_to_label_are_compared_without_their_labels(made: Path) -> None:
+    generate(made / "more", imgsz=64, train=4, val=1, test=1, seed=3)
+    asked = ("--set", "data.unlabelled.images=more/images/train", "--set", "data.unlabelled.labels=teacher")
+    (problem,) = edgekd("check", *reading(made, "unlabelled.yaml"), *asked).problems
+    assert "differs in data.unlabelled.images (none, now " in problem and "data.unlabelled.labels" not in problem
