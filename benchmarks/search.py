@@ -216,26 +216,34 @@ def summary() -> dict[str, Any]:
 
 
 def correlations(everything: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """How the scores of each proxy go with full trainings: as scored, and by the AP after each pass."""
+    """How the scores of each proxy go with full trainings of one seed, and with the means of two: as scored, and by the
+    AP after each pass."""
     from edgekd.search.distillers.trials import Outcome
 
-    by_number: dict[int, list[float]] = {}
-    for row in everything:
-        if row["part"] == "full":
-            by_number.setdefault(row["number"], []).append(row["ap"])
-    full = {number: fmean(aps) for number, aps in by_number.items() if len(aps) == len(FULL_SEEDS)}
     proxies: dict[str, dict[int, list[float]]] = {}
     for row in everything:
-        if row["part"] == "proxy" and row["number"] in full and row["score"] is not None:
+        if row["part"] == "proxy" and row["score"] is not None:
             proxies.setdefault(json.dumps(row["proxy"]), {})[row["number"]] = row["values"]
-    for settings, found in proxies.items():
+    for settings, seeds in product(proxies, (FULL_SEEDS[:1], FULL_SEEDS)):
+        full = full_aps(everything, seeds)
+        found = {number: values for number, values in proxies[settings].items() if number in full}
         if len(found) > 2:
             aps = [full[number] for number in found]
             scores = [Outcome(values=values).score for values in found.values()]
             yield {
-                "proxy": json.loads(settings), "candidates": len(found), "score": correlated(scores, aps),
+                "proxy": json.loads(settings), "seeds_of_full": len(seeds), "candidates": len(found),
+                "score": correlated(scores, aps),
                 "each_pass": [correlated(column, aps) for column in zip(*found.values(), strict=True)],
             }  # fmt: skip
+
+
+def full_aps(everything: list[dict[str, Any]], seeds: Sequence[int]) -> dict[int, float]:
+    """Mean AP of the full trainings of each candidate that was trained with all of these seeds."""
+    aps: dict[int, dict[int, float]] = {}
+    for row in everything:
+        if row["part"] == "full":
+            aps.setdefault(row["number"], {})[row["seed"]] = row["ap"]
+    return {number: fmean(own[seed] for seed in seeds) for number, own in aps.items() if set(seeds) <= set(own)}
 
 
 def correlated(ours: Sequence[float | None], theirs: Sequence[float]) -> list[float] | None:
