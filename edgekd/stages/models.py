@@ -99,7 +99,8 @@ def build_detectors(
     require_channels(channels, where, student=student, **{place_of(name): one for name, one in found.items()})
     require_trainable(student, recipe.train, where)
     sides = {place_of(name): (recipes_of(recipe)[name], one) for name, one in found.items()}
-    require_model(where, student=(recipe.student, student), **sides)
+    if not architecture_only:
+        require_model(where, student=(recipe.student, student), **sides)
     student, found = _with_taps(bound.distillers, student, found)
     teachers = {name: matched(bound, name, one, class_names) for name, one in found.items()}
     teachers |= {name: ensemble(bound, name, teachers, class_names) for name in recipe.ensembles}

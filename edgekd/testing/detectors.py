@@ -26,6 +26,7 @@ from edgekd.detectors.contract import Asked, Detector
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.spec import DenseHead, Needs, Part, RegionHead, Spec
 from edgekd.errors import InputError
+from edgekd.testing.names import NamesContract
 from edgekd.testing.predictions import (
     NAMES,
     all_logits,
@@ -51,7 +52,7 @@ def _opened(family: str, model: str, names: tuple[str, ...], channels: int) -> D
     return opened
 
 
-class DetectorContract(QueryContract, RegionContract):
+class DetectorContract(NamesContract, QueryContract, RegionContract):
     """Of a detector that can teach.
 
     Attributes:
@@ -83,14 +84,6 @@ class DetectorContract(QueryContract, RegionContract):
             assert all(one <= other for one, other in pairwise(strides))
         if isinstance(spec.head, DenseHead):
             assert list(spec.head.strides) == sorted(spec.head.strides)
-
-    def test_names_of_models_are_its_own(self) -> None:
-        family = families.family(self.family)
-        assert family.missing() is None
-        assert self.model in family.models()
-        assert families.meant(self.model, None) == self.family
-        with pytest.raises(InputError, match="here"):
-            family.open(Asked("no-such-model", None, NAMES, 3, "here"))
 
     @pytest.mark.parametrize(("height", "width"), [(2, 2), (2, 3), (3, 1)])
     def test_taps_are_where_they_say(self, height: int, width: int) -> None:

@@ -55,6 +55,16 @@ def opened_once() -> Iterator[None]:
         yield
 
 
+def test_without_weights_no_model_is_compared(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained_pair(folder)
+    path = write_recipe(folder / "tiny.yaml", teacher={"model": "yolo11n", "weights": "teacher.safetensors"})
+    monkeypatch.setattr(families.family("ultralytics"), "differing", lambda *_: ["scale"], raising=False)
+    ended = edgekd("check", path, "--architecture-only")
+    assert ended.code == 0, ended.err
+    problems = edgekd("check", path).problems
+    assert any("holds another model than teacher.model: yolo11n (scale differ)" in problem for problem in problems)
+
+
 @pytest.mark.usefixtures("opened_once")
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_resolve(path: Path, folder: Path) -> None:

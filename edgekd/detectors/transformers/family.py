@@ -13,6 +13,7 @@ from edgekd.detectors import described, families
 from edgekd.detectors.contract import Asked, Detector
 from edgekd.detectors.style import THE_ENGINES, TrainingStyle
 from edgekd.detectors.transformers import folder, library, written
+from edgekd.detectors.transformers.architecture import differing_keys
 from edgekd.detectors.transformers.models import LEARN, MODELS, kind_of, known, named
 from edgekd.errors import InputError
 
@@ -60,11 +61,11 @@ class TransformersFamily:
 
     def differing(self, model: str, detector: Detector, where: str) -> list[str]:
         """See `Family.differing`: the model type, else keys of the configuration."""
-        model_type, asked = known(model, where)
+        model_type, asked = known(model, detector.spec.input_channels, where)
         config: Any = detector.module.config
         if config.model_type != model_type:
             return [f"{config.model_type} and {model_type}"]
-        return _differing(asked, config.to_dict())
+        return differing_keys(model_type, asked, config, where)
 
 
 def _of_folder(path: Path, model: str | None, where: str) -> Detector:
@@ -129,18 +130,6 @@ def _running(kind: Any, where: str, *arguments: Any) -> Detector:
     except Exception as error:
         raise InputError(f"{where}: no detector that runs ({type(error).__name__}: {error}); use another") from error
     return detector
-
-
-def _differing(asked: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    """Keys whose values are not those that are asked for."""
-    differing = []
-    for key, value in asked.items():
-        other = found.get(key)
-        if isinstance(value, Mapping) and isinstance(other, Mapping):
-            differing += [f"{key}.{inner}" for inner in _differing(value, other)]
-        elif value is not None and (list(other) if isinstance(other, tuple) else other) != value:
-            differing.append(key)
-    return differing
 
 
 families.register(TransformersFamily())

@@ -121,26 +121,30 @@ def named(name: str, channels: int, class_names: tuple[str, ...], where: str) ->
     Raises:
         InputError: there is no model of that name.
     """
-    model_type, asked = known(name, where)
-    content = deepcopy(asked)
-    backbone = content["backbone_config"]
-    backbone["num_channels"] = channels
-    if "stem_channels" in backbone:
-        backbone["stem_channels"][0] = channels
+    model_type, content = known(name, channels, where)
     content["id2label"] = dict(enumerate(class_names))
     content["label2id"] = {label: index for index, label in enumerate(class_names)}
     return model_type, content
 
 
-def known(name: str, where: str) -> tuple[str, dict[str, Any]]:
-    """Model type, and what its configuration has other than the default.
+def known(name: str, channels: int, where: str) -> tuple[str, dict[str, Any]]:
+    """Model type, and what its configuration has other than the default, but for the classes.
+
+    Args:
+        channels: C of the images.
 
     Raises:
         InputError: there is no model of that name.
     """
     if name not in MODELS:
         raise InputError(f"{where}: {unknown('model', name, list(MODELS))}")
-    return MODELS[name]
+    model_type, asked = MODELS[name]
+    content = deepcopy(asked)
+    backbone = content["backbone_config"]
+    backbone["num_channels"] = channels
+    if "stem_channels" in backbone:
+        backbone["stem_channels"][0] = channels
+    return model_type, content
 
 
 def kind_of(model_type: str, where: str) -> Kind:

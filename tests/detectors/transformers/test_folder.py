@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from edgekd.detectors import families
 from edgekd.detectors.contract import Asked, Detector
 from edgekd.errors import InputError
-from tests.detectors.transformers.folders import NAMES, SMALL, change, network, opened, write
+from tests.detectors.transformers.folders import NAMES, SMALL, change, network, of_config, opened, write
 
 pytest.importorskip("transformers", reason="the extra hf is not installed")
 
@@ -62,6 +63,7 @@ def test_every_kind_opens_without_any_network(model: str, tmp_path: Path, monkey
     assert found.module.state_dict().keys() == expected.keys()
     for key, value in found.module.state_dict().items():
         torch.testing.assert_close(value, expected[key], msg=key)
+    assert families.family("transformers").differing(model, found, "here") == []
 
 
 def test_forms_of_weights_are_one(folder: Path, tmp_path: Path) -> None:
@@ -224,9 +226,27 @@ def test_a_folder_beside_a_name_must_be_of_that_model(folder: Path) -> None:
     assert family.differing("rt-detr-p", detector, "here") == ["d_fine and rt_detr"]
     found = family.differing("dfine-x", detector, "here")
     assert "encoder_hidden_dim" in found
-    assert "backbone_config.hidden_sizes" in found
+    assert "backbone_config.stage_out_channels" in found
     with pytest.raises(InputError, match="unknown model 'dfine-z'"):
         family.differing("dfine-z", detector, "here")
+
+
+def test_what_shapes_nothing_makes_no_other_model() -> None:
+    """The published nano's configuration has other numbers in three keys, and the same network."""
+    family = families.family("transformers")
+    detector: Any = families.open_detector("transformers", Asked("dfine-n", None, NAMES, 3, "here"))
+    published = deepcopy(detector.module.config)
+    published.freeze_backbone_batch_norms = True
+    published.backbone_config.hidden_sizes = [128, 256, 512, 1024]
+    published.backbone_config.embedding_size = 32
+    made = of_config("d_fine", published.to_dict())
+    ours, theirs = ({key: one.shape for key, one in each.state_dict().items()} for each in (detector.module, made))
+    assert theirs == {key: shape for key, shape in ours.items() if key in theirs}
+    assert all(key.endswith("num_batches_tracked") for key in set(ours) - set(theirs)), "frozen norms count nothing"
+    assert family.differing("dfine-n", detector.with_module(made), "here") == []
+    published.backbone_config.stage_mid_channels = [16, 32, 64, 64]
+    narrow = detector.with_module(of_config("d_fine", published.to_dict()))
+    assert family.differing("dfine-n", narrow, "here") == ["backbone_config.stage_mid_channels"]
 
 
 def test_a_release_that_lacks_a_type_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
