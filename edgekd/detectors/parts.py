@@ -8,7 +8,7 @@ from typing import Literal
 # What a query head may give; see `QueryHead.gives`.
 QueryPart = Literal[
     "class_logits", "boxes", "layers", "embeddings", "memory", "decoder", "class_embedding", "denoising",
-    "self_attention", "cross_attention",
+    "self_attention", "cross_attention", "reference_boxes",
 ]  # fmt: skip
 
 

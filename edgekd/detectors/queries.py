@@ -63,12 +63,12 @@ class States:
         content: (B, Q, C), with which the first layer began.
         embeddings: (D, B, Q, C) behind each layer of `QueryPredictions.layers`.
         references: (D, B, Q, 4), the boxes with which each layer began: centre and size in 0..1 of the image. The first
-            row belongs to `content`. A family of reference points has boxes of no size there.
+            row belongs to `content`. A family of reference points has boxes of no size there. None: it has neither.
     """
 
     content: Tensor
     embeddings: Tensor
-    references: Tensor
+    references: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class QueryPredictions:
     @property
     def references(self) -> Tensor:
         """(D, B, Q, 4), the boxes with which each of `layers` began; see `States`."""
-        return _given(self.states, "embeddings").references
+        return _given(_given(self.states, "embeddings").references, "reference_boxes")
 
     @property
     def memory(self) -> tuple[Tensor, ...]:

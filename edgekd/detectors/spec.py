@@ -115,7 +115,8 @@ class QueryHead:
         activation: from class logits to scores.
         strides: input pixels per cell of each level of the encoder's memory, finest first; empty: it gives none.
         gives: what can be had of it: the parts of its name in `Part`, `self_attention` and `cross_attention` for
-            `Attention` of any layer, and `class_embedding`, content of queries by class (`Decoder.class_embedding`).
+            `Attention` of any layer, `class_embedding`, content of queries by class (`Decoder.class_embedding`), and
+            `reference_boxes`, where `embeddings` come with boxes with which layers began (`States.references`).
     """
 
     kind: ClassVar[str] = "query"

@@ -196,6 +196,14 @@ def all_layers_of_teacher(pair: Pair) -> str | None:
     )
 
 
+def boxes_of_queries(pair: Pair) -> str | None:
+    """The teacher's queries begin with boxes, which the student's decoder can be asked about."""
+    head = pair.teacher.head
+    if not isinstance(head, QueryHead) or "embeddings" not in head.gives:
+        return None
+    return _given(pair, [head], "reference_boxes", "queries that begin with boxes on the teacher")
+
+
 def _given(pair: Pair, heads: Sequence[QueryHead], part: QueryPart, words: str) -> str | None:
     """None where all of these heads give the part."""
     if all(part in head.gives for head in heads):

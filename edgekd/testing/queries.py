@@ -59,7 +59,9 @@ class QueryContract:
         if "embeddings" in head.gives:
             assert found.content.shape == (count, queries, head.width)
             assert found.embeddings.shape == (len(found.layers), count, queries, head.width)
+        if "reference_boxes" in head.gives:
             assert found.references.shape == (len(found.layers), count, queries, 4)
+            assert float(found.references[..., 2:].min()) > 0
             assert 0 <= float(found.references.min()) <= float(found.references.max()) <= 1
         if "memory" in head.gives:
             sizes = [tuple(-(-side // stride) for side in images.shape[2:]) for stride in head.strides]
@@ -102,7 +104,7 @@ class QueryContract:
     def test_asked_about_its_own_queries_it_says_the_same(self) -> None:
         """Of every layer, whatever else it was asked."""
         given = self._found()
-        if given is None or not {"decoder", "embeddings", "layers"} <= set(given[0].gives):
+        if given is None or not {"decoder", "embeddings", "layers", "reference_boxes"} <= set(given[0].gives):
             return
         head, found, _ = given
         parts = frozenset(part for part in parts_of(head) if isinstance(part, Attention) or part == "embeddings")
@@ -174,7 +176,7 @@ def asked_in_training(student: Trainable, passed: Callable[[Needs], TrainingPass
         assert found.denoising.boxes_px.shape[3] == 4
     else:
         assert found.denoising is None
-    if not {"decoder", "embeddings"} <= set(head.gives):
+    if not {"decoder", "embeddings", "reference_boxes"} <= set(head.gives):
         return
     answer = found.decoder.ask(found.content, found.references[0], frozenset({"embeddings"}))
     torch.testing.assert_close(answer.class_logits, found.class_logits, atol=1e-4, rtol=1e-3)

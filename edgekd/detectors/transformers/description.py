@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from edgekd.detectors.parts import QueryPart
 from edgekd.detectors.probing import named_taps
 from edgekd.detectors.spec import Part, QueryHead, Role, Spec, Tap
+from edgekd.detectors.transformers import detr
 from edgekd.detectors.transformers.inside import can_be_watched
 from edgekd.detectors.transformers.network import MAPS, first_convolution, predict, trunk, with_maps
 
@@ -55,7 +56,10 @@ def _head(network: Any, strides: tuple[int, ...]) -> QueryHead:
     gives: tuple[QueryPart, ...] = ("class_logits", "boxes")
     if can_be_watched(network) and len(strides) == config.num_feature_levels:
         gives = (*gives, "layers", "embeddings", "memory", "decoder", "self_attention", "cross_attention")
+        gives = (*gives, "reference_boxes")
         gives = (*gives, "class_embedding", "denoising") if config.num_denoising > 0 else gives
+    elif detr.has_inside(network):
+        gives = (*gives, *detr.gives(network))
     elif hasattr(network, MAPS):
         gives = (*gives, "memory")
     return QueryHead(

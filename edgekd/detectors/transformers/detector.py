@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from edgekd.detectors.outputs import DetectorOutput
-from edgekd.detectors.queries import Decoder, QueryPredictions, content_at, corners_px
+from edgekd.detectors.queries import Decoder, QueryPredictions, corners_px
 from edgekd.detectors.spec import Branch, Part, QueryHead, Spec
-from edgekd.detectors.transformers import inside
+from edgekd.detectors.transformers import detr, inside
 from edgekd.detectors.transformers.description import chooses, describe, taps_at
 from edgekd.detectors.transformers.folder import kept
 from edgekd.detectors.transformers.models import Kind
@@ -137,15 +137,17 @@ class TransformersDetector:
         """Questions to the decoder over memory maps."""
         network: Any = self.module
         columns = list(self.columns)
-        dtype = network.model.enc_score_head.weight.dtype  # of a teacher with a precision of its own, half
+        dtype = next(network.model.decoder.parameters()).dtype  # of a teacher with a precision of its own, half
         memory = [one.to(dtype) for one in maps]
+        kind: Any = detr if detr.has_inside(network) else inside
 
         def run(content: Tensor, boxes: Tensor, parts: frozenset[Part]) -> QueryPredictions:
-            found = inside.ask(network, columns, content.to(dtype), boxes.to(dtype), memory, parts)
+            found = kind.ask(network, columns, content.to(dtype), boxes.to(dtype), memory, parts)
             return self._predictions(found, images)
 
         def own_content(boxes: Tensor) -> Tensor:
-            return content_at(inside.content_maps(network, memory), boxes)
+            content: Tensor = kind.own_content(network, memory, boxes.to(dtype))
+            return content
 
         embedding = getattr(network.model, "denoising_class_embed", None)
         classes = None if embedding is None else embedding.weight[columns]

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from edgekd.detectors.parts import Attention
-from edgekd.detectors.queries import CrossAttention, States, as_maps, explicit_attention
+from edgekd.detectors.queries import CrossAttention, States, as_maps, as_tokens, content_at, explicit_attention
 from edgekd.detectors.spec import Part
 
 NOTED: tuple[Part, ...] = ("embeddings", "memory", "decoder")
-_LEAST = 1e-6  # of a side or a place of a box that is asked about, as a share of the image
+LEAST = 1e-6  # of a side or a place of a box that is asked about, as a share of the image
 
 
 class Seen:
@@ -27,11 +27,13 @@ class Seen:
 
     Attributes:
         first: place of the first query that is none.
+        decoder, output: what the decoder was given by keyword, and gave.
     """
 
     def __init__(self) -> None:
         self.first = 0
         self.decoder: dict[str, Any] = {}
+        self.output: Any = None
         self.references: list[Tensor] = []
         self.embeddings: list[Tensor] = []
         self.looks: dict[str, Tensor] = {}
@@ -42,7 +44,7 @@ class Seen:
             return {}
         found = dict(self.looks)
         memory = self.decoder["encoder_hidden_states"]
-        if any(part in ("memory", "decoder") or _is_cross(part) for part in parts):
+        if wants_memory(parts):
             sizes = [(int(height), int(width)) for height, width in self.decoder["spatial_shapes_list"]]
             found |= {f"memory-{level}": one for level, one in enumerate(as_maps(memory, sizes))}
         if "embeddings" in parts:
@@ -88,7 +90,7 @@ def watched(network: Any, parts: frozenset[Part], own: int | None = None) -> Ite
                 hook = _self_attention(seen, index)
                 stack.callback(layer.self_attn.register_forward_hook(hook, with_kwargs=True).remove)
             if Attention("cross", index) in parts:
-                hook = _cross_attention(seen, index)
+                hook = deformable_attention(seen, index)
                 stack.callback(layer.encoder_attn.register_forward_hook(hook, with_kwargs=True).remove)
         yield seen
 
@@ -115,14 +117,14 @@ def ask(
 ) -> dict[str, Tensor]:
     """What every layer makes of queries over these memory maps; tensors by name as of a pass."""
     sizes = [(int(one.shape[2]), int(one.shape[3])) for one in maps]
-    memory = torch.cat([one.flatten(2).transpose(1, 2) for one in maps], 1)
+    memory = as_tokens(maps)
     shapes = torch.tensor(sizes, device=memory.device)
     with every_layer(network, True), watched(network, parts) as seen:
         output = network.model.decoder(
             inputs_embeds=content,
             encoder_hidden_states=memory,
             encoder_attention_mask=None,
-            reference_points=boxes.clamp(_LEAST, 1 - _LEAST).logit(),
+            reference_points=boxes.clamp(LEAST, 1 - LEAST).logit(),
             spatial_shapes=shapes,
             spatial_shapes_list=sizes,
             level_start_index=torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]]),
@@ -148,19 +150,20 @@ def layers_of(output: Any, columns: Sequence[int], *, every: bool) -> dict[str, 
     return found
 
 
-def content_maps(network: Any, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Memory maps as the library makes content of them."""
+def own_content(network: Any, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
+    """(B, Q, C), what the library puts into queries at boxes (B, Q, 4): what it makes of its memory there."""
     sizes = tuple((int(one.shape[2]), int(one.shape[3])) for one in maps)
-    memory = torch.cat([one.flatten(2).transpose(1, 2) for one in maps], 1)
+    memory = as_tokens(maps)
     valid = network.model.generate_anchors(sizes, device=memory.device, dtype=memory.dtype)[1]
-    return as_maps(network.model.enc_output(valid.to(memory.dtype) * memory), sizes)
+    return content_at(as_maps(network.model.enc_output(valid.to(memory.dtype) * memory), sizes), boxes)
 
 
 def states_of(found: Mapping[str, Tensor]) -> States | None:
     """Of tensors by name."""
     if "content" not in found:
         return None
-    return States(found["content"], *(found[name].movedim(1, 0) for name in ("embeddings", "references")))
+    begun = found.get("references")
+    return States(found["content"], found["embeddings"].movedim(1, 0), None if begun is None else begun.movedim(1, 0))
 
 
 def looks_of(network: Any, found: Mapping[str, Tensor], maps: Sequence[Tensor]) -> dict[Any, Tensor | CrossAttention]:
@@ -171,6 +174,11 @@ def looks_of(network: Any, found: Mapping[str, Tensor], maps: Sequence[Tensor]) 
         kind, _, index = name.partition("-")
         if kind == "self":
             looks[Attention("self", int(index))] = value
+        elif kind == "cells":
+            levels = torch.arange(len(maps)).repeat_interleave(
+                torch.tensor([height * width for height, width in sizes])
+            )
+            looks[Attention("cross", int(index))] = CrossAttention(value, None, levels.to(value.device), sizes)
         elif kind == "weights":
             part = network.model.decoder.layers[int(index)].encoder_attn
             levels = torch.arange(len(maps)).repeat_interleave(torch.tensor(_points(part, len(maps))))
@@ -190,20 +198,25 @@ def _self_attention(seen: Seen, index: int) -> Any:
     return hook
 
 
-def _cross_attention(seen: Seen, index: int) -> Any:
-    """Deformable attention looks around the centre of a query's box, as far as the box is large."""
+def deformable_attention(seen: Seen, index: int) -> Any:
+    """A hook that notes where a layer looks: around the centre of a query's box as far as the box is large, or, around
+    a point, as many cells away as it says.
+    """
 
     def hook(part: Any, _inputs: Any, given: dict[str, Any], output: tuple[Tensor, Tensor]) -> None:
-        placed, boxes = given["hidden_states"], given["reference_points"]
+        placed, begun = given["hidden_states"], given["reference_points"][:, seen.first :, :1]
         if given.get("position_embeddings") is not None:
             placed = placed + given["position_embeddings"]
-        placed, boxes = placed[:, seen.first :], boxes[:, seen.first :]
         weights = output[1][:, seen.first :].flatten(3)  # (B, Q, heads, points of all levels)
-        offsets = part.sampling_offsets(placed).reshape(*weights.shape, 2)
+        offsets = part.sampling_offsets(placed[:, seen.first :]).reshape(*weights.shape, 2)
         counts = _points(part, part.n_levels)
-        reach = torch.cat([offsets.new_full((count,), 1 / count) for count in counts])[:, None]
-        scale = getattr(part, "offset_scale", 0.5)
-        places = boxes[:, :, None, :, :2] + offsets * reach * boxes[:, :, None, :, 2:] * scale
+        if begun.shape[-1] == 2:
+            sides = [offsets.new_tensor([width, height]) for height, width in given["spatial_shapes_list"]]
+            moved = offsets / torch.cat([side.expand(count, 2) for side, count in zip(sides, counts, strict=True)])
+        else:
+            reach = torch.cat([offsets.new_full((count,), 1 / count) for count in counts])[:, None]
+            moved = offsets * reach * begun[:, :, None, :, 2:] * getattr(part, "offset_scale", 0.5)
+        places = begun[:, :, None, :, :2] + moved
         seen.looks[f"weights-{index}"] = weights.flatten(2).float() / part.n_heads
         seen.looks[f"places-{index}"] = places.flatten(2, 3)
 
@@ -216,5 +229,8 @@ def _points(part: Any, levels: int) -> list[int]:
     return list(points) if isinstance(points, (list, tuple)) else [int(points)] * levels
 
 
-def _is_cross(part: Part) -> bool:
-    return isinstance(part, Attention) and part.kind == "cross"
+def wants_memory(parts: frozenset[Part]) -> bool:
+    """Whether any of these parts is read from the memory's maps, or by their sizes."""
+    return any(
+        part in ("memory", "decoder") or (isinstance(part, Attention) and part.kind == "cross") for part in parts
+    )

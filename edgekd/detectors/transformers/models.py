@@ -97,6 +97,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "detr-p": ("detr", _DETR),
     "conditional-detr-p": ("conditional_detr", _DETR),
     "deformable-detr-p": ("deformable_detr", {**_DETR, "num_feature_levels": 4}),
+    "deformable-detr-two-stage-p": ("deformable_detr", {
+        **_DETR, "num_feature_levels": 4, "two_stage": True, "with_box_refine": True, "two_stage_num_proposals": 50,
+    }),
     "rt-detr-p": ("rt_detr", {"backbone_config": {"model_type": "rt_detr_resnet", **_RESNET}, **_REAL_TIME}),
     "rt-detr-v2-p": ("rt_detr_v2", {"backbone_config": {"model_type": "rt_detr_resnet", **_RESNET}, **_REAL_TIME}),
     "dfine-p": ("d_fine", _FINE),

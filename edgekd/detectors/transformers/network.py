@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from edgekd.detectors.log_odds import log_odds
 from edgekd.detectors.queries import NO_PARTS, as_maps
 from edgekd.detectors.spec import Part
-from edgekd.detectors.transformers import inside
+from edgekd.detectors.transformers import detr, inside
 from edgekd.detectors.transformers.folder import Convention
 
 MAPS = "memory_maps"  # where the modules of an encoder's levels stand
@@ -72,14 +72,20 @@ def predict(
         with inside.every_layer(network, every), inside.watched(network, parts) as seen:
             output = network.model(pixels, pixel_mask=mask)
         return {**inside.layers_of(output, columns, every=every), **seen.tensors(parts, every)}
-    output = network(pixels, pixel_mask=mask)
+    if detr.looks_inside(network, parts):
+        with detr.watched(network, parts) as seen:
+            output = network.model(pixels, pixel_mask=mask)
+        found = detr.found_in(network, seen, parts, every="layers" in parts)
+    else:
+        output = network(pixels, pixel_mask=mask)
+        found = {"boxes": output.pred_boxes[:, None], "scores": output.logits[:, None]}
+        corners = output.get("intermediate_predicted_corners")
+        if isinstance(corners, Tensor):
+            found["corners"] = corners[:, -1:]
+    logits = log_odds(found["scores"].float().log_softmax(-1)) if softmax else found["scores"]
+    found["scores"] = logits[..., list(columns)]
     maps = _as_maps(network, output, images)
-    logits = log_odds(output.logits.float().log_softmax(-1)) if softmax else output.logits
-    found = {"boxes": output.pred_boxes[:, None], "scores": logits[:, None, :, list(columns)]}
-    corners = output.get("intermediate_predicted_corners")
-    if isinstance(corners, Tensor):
-        found["corners"] = corners[:, -1:]
-    if "memory" in parts:
+    if inside.wants_memory(parts):
         found |= {f"memory-{level}": one for level, one in enumerate(maps)}
     return found
 

@@ -44,7 +44,7 @@ def describe_head(head: Any, strides: tuple[int, ...]) -> QueryHead:
         strides=strides,
         gives=(
             "class_logits", "boxes", "layers", "embeddings", "memory", "decoder", "class_embedding", "denoising",
-            "self_attention", "cross_attention",
+            "self_attention", "cross_attention", "reference_boxes",
         ),
     )  # fmt: skip
 

@@ -52,7 +52,14 @@ from edgekd.distill.queries import (
 )
 from edgekd.distill.query.asking import rows_at
 from edgekd.distill.query.set_loss import Objects, assign, detection_loss
-from edgekd.distill.requirements import all_layers_of_teacher, memories, query_heads, shared_classes, student_asked
+from edgekd.distill.requirements import (
+    all_layers_of_teacher,
+    boxes_of_queries,
+    memories,
+    query_heads,
+    shared_classes,
+    student_asked,
+)
 from edgekd.errors import InputError
 
 _FOCAL = 2.0  # on the classes of the third part, as in the loss of Deformable DETR
@@ -97,7 +104,7 @@ class DETRDistill(Distiller):
         assert isinstance(teacher, QueryHead)
         self.register_buffer("known", known_classes(pair), persistent=False)
         self.pairs = layer_pairs(pair, config.layers, self.name)
-        for part, requirement in (("features", memories), ("queries", student_asked)):
+        for part, requirement in (("features", memories), ("queries", student_asked), ("queries", boxes_of_queries)):
             reason = requirement(pair)
             if getattr(config, part) and reason is not None:
                 raise InputError(f"{self.name}: {part} {reason}; leave that part out with '{part}: 0'")

@@ -64,7 +64,13 @@ from edgekd.distill.query.set_loss import (
     quality_focal_loss,
     quality_targets,
 )
-from edgekd.distill.requirements import all_layers_of_teacher, query_heads, shared_classes, student_asked
+from edgekd.distill.requirements import (
+    all_layers_of_teacher,
+    boxes_of_queries,
+    query_heads,
+    shared_classes,
+    student_asked,
+)
 from edgekd.errors import InputError
 
 _TWO = 2  # queries of the auxiliary group for each object
@@ -94,7 +100,7 @@ class ODDETR(Distiller):
         arxiv="2406.05791",
         gain="Deformable DETR R50 on COCO 45.4 to 47.7 AP, without another model",
     )
-    requires = (query_heads, all_layers_of_teacher, student_asked, shared_classes)
+    requires = (query_heads, all_layers_of_teacher, boxes_of_queries, student_asked, shared_classes)
     decided_by = frozenset({"stage"})
     config: ODDETRConfig
     known: Tensor | None

@@ -23,6 +23,10 @@ class TestDeformableDETR(DetectorContract):
     family, model = "transformers", "deformable-detr-p"
 
 
+class TestTwoStageDeformableDETR(DetectorContract):
+    family, model = "transformers", "deformable-detr-two-stage-p"
+
+
 @pytest.mark.slow
 class TestRTDETR(TrainableContract):
     family, model = "transformers", "rt-detr-p"

@@ -139,16 +139,3 @@ def test_a_decoder_without_denoising_has_no_content_by_class() -> None:
     detector = detector_of("rt-detr-p", num_denoising=0)
     assert "class_embedding" not in detector.spec.head.gives
     assert found_in(detector, "decoder").decoder.class_embedding is None
-
-
-def test_an_encoders_sequence_is_its_memory() -> None:
-    detector = detector_of("deformable-detr-p")
-    assert detector.spec.head.strides == (8, 16, 32, 64)
-    assert detector.spec.head.gives == ("class_logits", "boxes", "memory")
-    images = torch.rand(1, 3, 64, 128, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        found = detector.assemble(detector.compute(images, frozenset({"memory"})), {}, images).queries
-        pixels = (images - detector.module.pixel_mean) / detector.module.pixel_std
-        theirs = detector.module(pixels).encoder_last_hidden_state
-    tokens = torch.cat([one.flatten(2).transpose(1, 2) for one in found.memory], 1)
-    torch.testing.assert_close(tokens, theirs)

@@ -14,7 +14,7 @@ from ..helpers import spec
 
 GIVES: tuple[QueryPart, ...] = (
     "class_logits", "boxes", "layers", "embeddings", "memory", "decoder", "class_embedding", "self_attention",
-    "cross_attention",
+    "cross_attention", "reference_boxes",
 )  # fmt: skip
 
 
