@@ -1,4 +1,4 @@
-"""What DETR and Deformable DETR of transformers teach an RT-DETR, by every method on queries that they serve."""
+"""What DETR, DAB-DETR and Deformable DETR of transformers teach an RT-DETR, by every method that they serve."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .query_scene import NAMES, made, step, student_of
 
 pytest.importorskip("transformers", reason="the extra hf is not installed")
 
-BOXES, POINTS, LEARNED = "deformable-detr-two-stage-p", "deformable-detr-p", "detr-p"
+BOXES, POINTS, LEARNED = ("deformable-detr-two-stage-p", "dab-detr-p"), "deformable-detr-p", "detr-p"
 WITHOUT_QUERIES: dict[str, dict[str, object]] = {"detrdistill": {"queries": 0}, "qskd": {}, "dlim": {}}
 ALL: dict[str, dict[str, object]] = {**WITHOUT_QUERIES, "detrdistill": {}, "od_detr": {}, "kd_detr": {}}
 SERVED = [
-    *((BOXES, name, keys) for name, keys in ALL.items()),
+    *((model, name, keys) for model in BOXES for name, keys in ALL.items()),
     *((model, name, keys) for model in (POINTS, LEARNED) for name, keys in WITHOUT_QUERIES.items()),
 ]
 

@@ -64,12 +64,20 @@ def _head(network: Any, strides: tuple[int, ...]) -> QueryHead:
         gives = (*gives, "memory")
     return QueryHead(
         layers=config.decoder_layers,
-        queries=config.two_stage_num_proposals if getattr(config, "two_stage", False) else config.num_queries,
+        queries=_queries(config),
         width=getattr(config, "d_model", None) or config.hidden_size,
         bins=config.max_num_bins + 1 if hasattr(config, "max_num_bins") else 1,
         strides=strides if "memory" in gives else (),
         gives=gives,
     )
+
+
+def _queries(config: Any) -> int:
+    if getattr(config, "two_stage", False):
+        return int(config.two_stage_num_proposals)
+    return int(config.num_queries) * (
+        getattr(config, "num_patterns", 0) or 1
+    )  # DAB-DETR: each anchor with each pattern
 
 
 def size_multiple(network: Any) -> int:
@@ -127,7 +135,8 @@ def _taps(network: Any, multiple: int) -> tuple[Tap, ...]:
     images = torch.full((1, first_convolution(network).in_channels, side, side), 0.5)
     given = _called(network, images, trunk)
     outer = "model.conv_encoder" if hasattr(network.model, "conv_encoder") else "model.backbone"
-    inner = next(path for path in (f"{outer}.model", f"{outer}.backbone", outer) if path in given)
+    inners = (f"{outer}.model", f"{outer}.conv_encoder.model", f"{outer}.backbone", outer)
+    inner = next(path for path in inners if path in given)
     backbone = _makers(given, inner, _maps(given[inner][0]))
     memory = given["model.encoder"][0] if "model.encoder" in given else None
     sequence = getattr(memory, "last_hidden_state", None)

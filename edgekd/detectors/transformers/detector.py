@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.queries import Decoder, QueryPredictions, corners_px
 from edgekd.detectors.spec import Branch, Part, QueryHead, Spec
-from edgekd.detectors.transformers import detr, inside
+from edgekd.detectors.transformers import detr, inside, questions
 from edgekd.detectors.transformers.description import chooses, describe, taps_at
 from edgekd.detectors.transformers.folder import kept
 from edgekd.detectors.transformers.models import Kind
@@ -125,7 +125,7 @@ class TransformersDetector:
             states=inside.states_of(found),
             maps=maps or None,
             looks=inside.looks_of(self.module, found, maps),
-            asked=self._decoder(maps, images) if maps and "decoder" in head.gives else None,
+            asked=self._decoder(maps, head.width, images) if maps and "decoder" in head.gives else None,
         )
 
     def _last(self, layers: int) -> int:
@@ -133,13 +133,13 @@ class TransformersDetector:
         config: Any = self.module.config
         return int(getattr(config, "eval_idx", -1)) % layers
 
-    def _decoder(self, maps: Sequence[Tensor], images: Tensor) -> Decoder:
+    def _decoder(self, maps: Sequence[Tensor], width: int, images: Tensor) -> Decoder:
         """Questions to the decoder over memory maps."""
         network: Any = self.module
         columns = list(self.columns)
         dtype = next(network.model.decoder.parameters()).dtype  # of a teacher with a precision of its own, half
         memory = [one.to(dtype) for one in maps]
-        kind: Any = detr if detr.has_inside(network) else inside
+        kind: Any = questions if detr.has_inside(network) else inside
 
         def run(content: Tensor, boxes: Tensor, parts: frozenset[Part]) -> QueryPredictions:
             found = kind.ask(network, columns, content.to(dtype), boxes.to(dtype), memory, parts)
@@ -151,7 +151,7 @@ class TransformersDetector:
 
         embedding = getattr(network.model, "denoising_class_embed", None)
         classes = None if embedding is None else embedding.weight[columns]
-        return Decoder(int(network.config.d_model), run, own_content, classes)
+        return Decoder(width, run, own_content, classes)
 
     def _like(self, module: nn.Module, spec: Spec) -> Self:
         return type(self)(module, self.spec.name, self.kind, self.column_names, spec, self.columns)

@@ -1,4 +1,4 @@
-"""The decoders of DETR, Conditional DETR and Deformable DETR from inside; tensors by the names of `inside`.
+"""The decoders of DETR and what came of it from inside; tensors by the names of `inside`.
 
 As there, the library's own forward runs and hooks note what goes in and out. What only its training would predict, from
 the layers before the last one, is predicted here by its own heads. Of attention to every cell `cells-<layer>` (B, Q, N)
@@ -7,7 +7,8 @@ are the weights, a mean over heads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -16,11 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from edgekd.detectors.parts import Attention, QueryPart
-from edgekd.detectors.queries import as_tokens
 from edgekd.detectors.spec import Part
-from edgekd.detectors.transformers.inside import LEAST, Seen, deformable_attention, wants_memory
+from edgekd.detectors.transformers.inside import Seen, deformable_attention
 
-_TYPES = ("detr", "conditional_detr", "deformable_detr")
+_TYPES = ("detr", "table-transformer", "conditional_detr", "dab-detr", "deformable_detr")
 _PLAIN: frozenset[Part] = frozenset({"class_logits", "boxes", "memory"})  # what the library's forward gives by itself
 _EPSILON = 1e-5  # of the library's inverse of a sigmoid
 
@@ -38,11 +38,12 @@ def looks_inside(network: Any, parts: frozenset[Part]) -> bool:
 def gives(network: Any) -> tuple[QueryPart, ...]:
     """What can be had beside predictions.
 
-    A decoder can be asked where a query's position is made of its box: by two-stage Deformable DETR. The others have
-    learned positions, which no box of a question could replace.
+    A decoder can be asked where a query's position is made of its box: by DAB-DETR and two-stage Deformable DETR. The
+    others have learned positions, which no box of a question could replace.
     """
     found: tuple[QueryPart, ...] = ("layers", "embeddings", "memory", "self_attention", "cross_attention")
-    return (*found, "decoder", "reference_boxes") if getattr(network.config, "two_stage", False) else found
+    asked = network.config.model_type == "dab-detr" or getattr(network.config, "two_stage", False)
+    return (*found, "decoder", "reference_boxes") if asked else found
 
 
 @contextmanager
@@ -56,23 +57,24 @@ def watched(network: Any, parts: frozenset[Part]) -> Iterator[Seen]:
     def ended(_module: Any, _inputs: Any, output: Any) -> None:
         seen.output = output
 
-    def layer_ended(_module: Any, _inputs: Any, output: Tensor) -> None:
-        seen.embeddings.append(output)
+    def layer_ended(_module: Any, _inputs: Any, output: Any) -> None:
+        seen.embeddings.append(output if isinstance(output, Tensor) else output[0])
 
     with ExitStack() as stack:
         stack.callback(decoder.register_forward_pre_hook(began, with_kwargs=True).remove)
         stack.callback(decoder.register_forward_hook(ended).remove)
         for index, layer in enumerate(decoder.layers):
             stack.callback(layer.register_forward_hook(layer_ended).remove)
+            among, across = _attentions(layer)
             if Attention("self", index) in parts:
-                stack.enter_context(_weights_noted(layer.self_attn, seen, f"self-{index}"))
+                stack.enter_context(_weights_noted(among, seen, f"self-{index}"))
             if Attention("cross", index) not in parts:
                 continue
-            if hasattr(layer.encoder_attn, "sampling_offsets"):
+            if hasattr(across, "sampling_offsets"):
                 hook = deformable_attention(seen, index)
-                stack.callback(layer.encoder_attn.register_forward_hook(hook, with_kwargs=True).remove)
+                stack.callback(across.register_forward_hook(hook, with_kwargs=True).remove)
             else:
-                stack.enter_context(_weights_noted(layer.encoder_attn, seen, f"cells-{index}"))
+                stack.enter_context(_weights_noted(across, seen, f"cells-{index}"))
         yield seen
 
 
@@ -96,40 +98,11 @@ def found_in(network: Any, seen: Seen, parts: frozenset[Part], *, every: bool) -
     return found
 
 
-def ask(
-    network: Any, columns: Sequence[int], content: Tensor, boxes: Tensor, maps: Sequence[Tensor], parts: frozenset[Part]
-) -> dict[str, Tensor]:
-    """What every layer of a two-stage decoder makes of queries over these memory maps; tensors by name as of a pass."""
-    sizes = [(int(one.shape[2]), int(one.shape[3])) for one in maps]
-    shapes = torch.tensor(sizes, device=content.device)
-    with watched(network, parts) as seen:
-        network.model.decoder(
-            inputs_embeds=content,
-            object_queries_position_embeddings=_of_boxes(network, boxes)[0],
-            encoder_hidden_states=as_tokens(maps),
-            reference_points=boxes.clamp(LEAST, 1 - LEAST),
-            spatial_shapes=shapes,
-            spatial_shapes_list=sizes,
-            level_start_index=torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]]),
-            valid_ratios=content.new_ones(len(content), len(sizes), 2),
-        )
-    found = found_in(network, seen, parts, every=True)
-    if wants_memory(parts):
-        found |= {f"memory-{level}": one for level, one in enumerate(maps)}
-    return {**found, "scores": found["scores"][..., list(columns)]}
-
-
-def own_content(network: Any, _maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
-    """(B, Q, C), what a two-stage decoder itself puts into queries at boxes (B, Q, 4), whatever the image."""
-    return _of_boxes(network, boxes)[1]
-
-
-def _of_boxes(network: Any, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Position and content (B, Q, C) of queries, both made of their boxes alone."""
-    base = network.model
-    encoded = base.get_proposal_pos_embed(boxes.clamp(LEAST, 1 - LEAST).logit())
-    position, content = base.pos_trans_norm(base.pos_trans(encoded)).chunk(2, -1)
-    return position, content
+def _attentions(layer: Any) -> tuple[Any, Any]:
+    """Of a layer, among queries and to the memory; DAB-DETR's stand in modules that project for them."""
+    if hasattr(layer, "cross_attn"):
+        return layer.self_attn.self_attn, layer.cross_attn.cross_attn
+    return layer.self_attn, layer.encoder_attn
 
 
 def _states(network: Any, seen: Seen) -> list[Tensor]:
@@ -147,8 +120,10 @@ def _references(seen: Seen) -> list[Tensor | None]:
     if "reference_points" in seen.decoder:
         later = seen.output.intermediate_reference_points
         return [seen.decoder["reference_points"], *later[:, : layers - 1].unbind(1)]
-    points = getattr(seen.output, "reference_points", None)  # of Conditional DETR (Q, B, 2), those of every layer
-    return [None if points is None else points.transpose(0, 1)] * layers
+    begun = getattr(seen.output, "reference_points", None)
+    if begun is not None and begun.dim() == 4:  # of DAB-DETR, by layer
+        return list(begun)
+    return [None if begun is None else begun.transpose(0, 1)] * layers  # of Conditional DETR (Q, B, 2), for all layers
 
 
 def _box(network: Any, layer: int, state: Tensor, reference: Tensor | None) -> Tensor:
@@ -161,23 +136,29 @@ def _box(network: Any, layer: int, state: Tensor, reference: Tensor | None) -> T
 
 def _head(network: Any, of_layers: str, common: str, layer: int) -> Any:
     """What predicts behind a layer: one head for all, or each layer's own."""
-    return getattr(network, of_layers)[layer] if hasattr(network, of_layers) else getattr(network, common)
+    head = getattr(network, of_layers, None) or getattr(network, common)
+    return head[layer] if isinstance(head, nn.ModuleList) else head
 
 
 @contextmanager
 def _weights_noted(part: Any, seen: Seen, name: str) -> Iterator[None]:
-    """During the block an attention gives its weights: this one alone is computed without a fused kernel."""
+    """During the block an attention gives its weights: it is told to, or computed without a fused kernel."""
+
+    def told(_module: Any, inputs: Any, given: dict[str, Any]) -> Any:
+        return inputs, {**given, "output_attentions": True}
 
     def ended(_module: Any, _inputs: Any, output: tuple[Tensor, Tensor]) -> None:
         seen.looks[name] = output[1].float().mean(1)
 
-    before, handle = part.config, part.register_forward_hook(ended)
-    part.config = _Eager()
-    try:
+    before = getattr(part, "config", None)
+    with ExitStack() as stack:
+        stack.callback(part.register_forward_hook(ended).remove)
+        if "output_attentions" in inspect.signature(part.forward).parameters:
+            stack.callback(part.register_forward_pre_hook(told, with_kwargs=True).remove)
+        else:
+            stack.callback(setattr, part, "config", before)
+            part.config = _Eager()
         yield
-    finally:
-        part.config = before
-        handle.remove()
 
 
 class _Eager:

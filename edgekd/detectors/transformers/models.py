@@ -29,12 +29,13 @@ KINDS: dict[str, Kind] = {
     "table-transformer": Kind(softmax=True),
     "conditional_detr": Kind(most=100),
     "deformable_detr": Kind(most=100),
+    "dab-detr": Kind(most=100),
     "rt_detr": Kind(normalised=False),
     "rt_detr_v2": Kind(normalised=False),
     "d_fine": Kind(normalised=False),
     "deimv2": Kind(normalised=False),
     "rf_detr": Kind(),
-    "lw_detr": Kind(),
+    "lw_detr": Kind(most=100),
 }
 
 LEARN = ("rt_detr", "rt_detr_v2", "d_fine", "deimv2")  # model types that can be trained here
@@ -95,6 +96,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "decoder_n_points": [6, 6], "freeze_backbone_batch_norms": False,
     }),
     "detr-p": ("detr", _DETR),
+    "table-transformer-p": ("table-transformer", _DETR),
+    "dab-detr-p": ("dab-detr", {"hidden_size" if key == "d_model" else key: value for key, value in _DETR.items()}),
     "conditional-detr-p": ("conditional_detr", _DETR),
     "deformable-detr-p": ("deformable_detr", {**_DETR, "num_feature_levels": 4}),
     "deformable-detr-two-stage-p": ("deformable_detr", {
@@ -104,6 +107,15 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "rt-detr-v2-p": ("rt_detr_v2", {"backbone_config": {"model_type": "rt_detr_resnet", **_RESNET}, **_REAL_TIME}),
     "dfine-p": ("d_fine", _FINE),
     "deimv2-p": ("deimv2", _FINE),
+    "lw-detr-p": ("lw_detr", {
+        "backbone_config": {
+            "model_type": "lw_detr_vit", "hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 3,
+            "patch_size": 16, "num_windows": 4, "image_size": 64, "pretrain_image_size": 64,
+            "window_block_indices": [0, 2], "out_features": ["stage2", "stage4"],
+        },
+        "projector_scale_factors": [1.0], "d_model": 32, "decoder_layers": 2, "decoder_ffn_dim": 64,
+        "decoder_self_attention_heads": 4, "decoder_cross_attention_heads": 4, "num_queries": 10, "group_detr": 2,
+    }),
     "rf-detr-p": ("rf_detr", {
         "backbone_config": {
             "model_type": "rf_detr_dinov2", "hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 3,

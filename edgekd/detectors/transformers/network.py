@@ -27,6 +27,8 @@ def prepare(network: Any, convention: Convention) -> Any:
         network.register_buffer(name, torch.tensor(values).reshape(1, -1, 1, 1), persistent=False)
     if getattr(network.config, "anchor_image_size", None):
         network.config.anchor_image_size = None  # else its anchors are those of one size
+    if network.config.model_type == "dab-detr":
+        network.model.decoder.register_forward_pre_hook(_in_its_precision, with_kwargs=True)
     return network
 
 
@@ -53,7 +55,7 @@ def trunk(network: Any, images: Tensor) -> None:
         maps = base.backbone(pixels, mask)
         base.encoder([project(one) for project, (one, _) in zip(base.encoder_input_proj, maps, strict=True)])
     else:
-        _as_maps(network, base(pixels, pixel_mask=mask), images)
+        _as_maps(network, base(pixels, pixel_mask=mask, **_options(network)), images)
 
 
 def predict(
@@ -74,10 +76,10 @@ def predict(
         return {**inside.layers_of(output, columns, every=every), **seen.tensors(parts, every)}
     if detr.looks_inside(network, parts):
         with detr.watched(network, parts) as seen:
-            output = network.model(pixels, pixel_mask=mask)
+            output = network.model(pixels, pixel_mask=mask, **_options(network))
         found = detr.found_in(network, seen, parts, every="layers" in parts)
     else:
-        output = network(pixels, pixel_mask=mask)
+        output = network(pixels, pixel_mask=mask, **_options(network))
         found = {"boxes": output.pred_boxes[:, None], "scores": output.logits[:, None]}
         corners = output.get("intermediate_predicted_corners")
         if isinstance(corners, Tensor):
@@ -94,6 +96,16 @@ def masked_pixels(network: Any, images: Tensor) -> tuple[Tensor, Tensor]:
     """Normalised, and a mask that calls all of it image: for a student letterboxed borders are part of it, too."""
     pixels = (images - network.pixel_mean) / network.pixel_std
     return pixels, torch.ones_like(pixels[:, 0])
+
+
+def _in_its_precision(decoder: Any, inputs: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """DAB-DETR makes the content of its queries in float32, also where its weights are in half precision."""
+    return inputs, {**given, "inputs_embeds": given["inputs_embeds"].to(decoder.layernorm.weight.dtype)}
+
+
+def _options(network: Any) -> dict[str, bool]:
+    """DAB-DETR gives its encoder's sequence only where it gives the hidden states of all layers."""
+    return {"output_hidden_states": True} if network.config.model_type == "dab-detr" else {}
 
 
 def _as_maps(network: Any, output: Any, images: Tensor) -> list[Tensor]:

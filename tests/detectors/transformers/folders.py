@@ -18,8 +18,9 @@ from edgekd.detectors.transformers.models import MODELS, named
 NAMES = ("cat", "dog", "traffic light", "bird")
 SMALL = tuple(name for name in MODELS if name.endswith("-p"))
 PROCESSORS = {
-    "detr": "Detr", "conditional_detr": "ConditionalDetr", "deformable_detr": "DeformableDetr", "rf_detr": "RfDetr",
-    "rt_detr": "RTDetr", "rt_detr_v2": "RTDetr", "d_fine": "RTDetr", "deimv2": "RTDetr",
+    "detr": "Detr", "table-transformer": "Detr", "conditional_detr": "ConditionalDetr", "dab-detr": "ConditionalDetr",
+    "deformable_detr": "DeformableDetr", "lw_detr": "DeformableDetr", "rf_detr": "RfDetr", "rt_detr": "RTDetr",
+    "rt_detr_v2": "RTDetr", "d_fine": "RTDetr", "deimv2": "RTDetr",
 }  # fmt: skip
 
 

@@ -46,5 +46,19 @@ class TestDEIMv2(TrainableContract):
     family, model = "transformers", "deimv2-p"
 
 
+@pytest.mark.slow
+class TestTableTransformer(DetectorContract):
+    family, model = "transformers", "table-transformer-p"
+
+
+class TestDABDETR(DetectorContract):
+    family, model = "transformers", "dab-detr-p"
+
+
+@pytest.mark.slow
+class TestLWDETR(DetectorContract):
+    family, model = "transformers", "lw-detr-p"
+
+
 class TestRFDETR(DetectorContract):
     family, model = "transformers", "rf-detr-p"

@@ -16,7 +16,8 @@ from tests.detectors.transformers.test_inside import detector_of, found_in, imag
 pytest.importorskip("transformers", reason="the extra hf is not installed")
 
 DEFORMABLE = ("deformable-detr-p", "deformable-detr-two-stage-p")
-MODELS = ("detr-p", "conditional-detr-p", *DEFORMABLE)
+MODELS = ("detr-p", "table-transformer-p", "conditional-detr-p", "dab-detr-p", *DEFORMABLE)
+ASKED = ("dab-detr-p", "deformable-detr-two-stage-p")
 DENSE = tuple(model for model in MODELS if model not in DEFORMABLE)
 CROSS, SELF = Attention("cross", 1), Attention("self", 1)
 
@@ -51,7 +52,10 @@ def test_layers_are_those_of_decoders_that_end_there(model: str, changes: dict[s
     if changes and model in DENSE:
         detector.module.config.auxiliary_loss = False  # with it a last layer goes through the norm twice
     cut = detector.with_module(deepcopy(detector.module))
-    cut.module.model.decoder.layers = cut.module.model.decoder.layers[:1]
+    decoder = cut.module.model.decoder
+    decoder.layers = decoder.layers[:1]
+    if model == "dab-detr-p":
+        decoder.num_layers = 1
     predicted_alike(found, 0, run_by_the_library(cut), detector.kind.softmax)
     last = found_in(detector_of(model), "embeddings")
     assert (last.layers, len(last.embeddings)) == ((1,), 1)
@@ -95,6 +99,10 @@ def test_places_where_the_others_begin() -> None:
     found = found_in(detector, "layers", "embeddings").references
     torch.testing.assert_close(found[0, ..., :2], points)
     assert torch.equal(found[1], found[0])
+    detector = detector_of("dab-detr-p")
+    with torch.no_grad():
+        boxes = detector.module.model((images_of() - detector.module.pixel_mean) / detector.module.pixel_std)
+    torch.testing.assert_close(found_in(detector, "layers", "embeddings").references, boxes.reference_points)
     with pytest.raises(RuntimeError, match="reference_boxes was not computed"):
         _ = found_in(detector_of("detr-p"), "embeddings").references
 
@@ -131,25 +139,44 @@ def test_places_that_deformable_attention_looks_at(model: str) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_what_a_spec_promises(model: str) -> None:
     given = {"class_logits", "boxes", "layers", "embeddings", "memory", "self_attention", "cross_attention"}
-    asked = {"decoder", "reference_boxes"} if model == "deformable-detr-two-stage-p" else set()
+    asked = {"decoder", "reference_boxes"} if model in ASKED else set()
     head = detector_of(model).spec.head
     assert set(head.gives) == given | asked
     assert head.strides == ((8, 16, 32, 64) if model in DEFORMABLE else (32,))
 
 
+def hooks_of(detector: Any) -> int:
+    return sum(len(one._forward_hooks) + len(one._forward_pre_hooks) for one in detector.module.modules())
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_nothing_of_it_stays(model: str) -> None:
     detector = detector_of(model)
+    before = hooks_of(detector)
     found_in(detector, "layers", "embeddings", SELF, CROSS)
-    assert not any(part._forward_hooks or part._forward_pre_hooks for part in detector.module.model.decoder.modules())
+    assert hooks_of(detector) == before
     assert all(
         getattr(part, "config", detector.module.config) is detector.module.config
         for part in detector.module.model.decoder.modules()
     )
 
 
-def test_a_question_in_half_precision() -> None:
-    detector = detector_of("deformable-detr-two-stage-p")
+def test_patterns_are_queries_of_their_own() -> None:
+    """Of DAB-DETR: each anchor with each pattern, in that order, which questions go round."""
+    detector = detector_of("dab-detr-p", num_patterns=2, num_queries=3)
+    assert detector.spec.head.queries == 6
+    found = found_in(detector, "decoder", "layers", "embeddings")
+    patterns = detector.module.model.patterns.weight
+    assert torch.equal(found.content[0], patterns[[0, 0, 0, 1, 1, 1]])
+    with torch.no_grad():
+        assert torch.equal(found.decoder.content_at(torch.full((2, 8, 4), 0.5))[1], patterns[[0, 0, 0, 1, 1, 1, 0, 0]])
+        answer = found.decoder.ask(found.content, found.references[0])
+    torch.testing.assert_close(answer.class_logits, found.class_logits, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("model", ASKED)
+def test_a_question_in_half_precision(model: str) -> None:
+    detector = detector_of(model)
     half = detector.with_module(deepcopy(detector.module).to(torch.bfloat16))
     images = images_of()
     with torch.no_grad():

@@ -35,12 +35,12 @@ def images_of() -> Tensor:
     return torch.randint(0, 256, (2, 3, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 
 
-def run_by_the_library(made: Any) -> tuple[Mapping[str, Any], Any]:
+def run_by_the_library(made: Any, **options: Any) -> tuple[Mapping[str, Any], Any]:
     """Pixels by its own processor, which is told not to resize."""
     processor = processor_of(made.config.model_type)
     inputs = processor(list(images_of()), do_resize=False, return_tensors="pt")
     with torch.no_grad():
-        return made(**inputs), inputs["pixel_values"]
+        return made(**inputs, **options), inputs["pixel_values"]
 
 
 def alike(found: Tensor, expected: Tensor) -> None:
@@ -114,12 +114,15 @@ def test_corner_distributions(root: Path, model: str) -> None:
 @pytest.mark.parametrize("model", SMALL)
 def test_maps_are_hidden_states(root: Path, model: str) -> None:
     made, detector = _both(root, model)
-    expected, pixels = run_by_the_library(made)
+    expected, pixels = run_by_the_library(made, **({"output_hidden_states": True} if model == "dab-detr-p" else {}))
     with torch.no_grad():
         taps = run(detector, images_of().float() / 255, Needs(detector.spec.taps)).taps
     neck = [taps[tap.key] for tap in detector.spec.taps_of("neck")]
     if model == "rf-detr-p":
         theirs = [expected["backbone_features"]]
+    elif model == "lw-detr-p":
+        with torch.no_grad():
+            theirs = [one for one, _ in made.model.backbone(pixels, torch.ones_like(pixels[:, 0]))]
     elif isinstance(expected["encoder_last_hidden_state"], Tensor):
         theirs = [expected["encoder_last_hidden_state"]]
         neck = [torch.cat([one.flatten(2).transpose(1, 2) for one in neck], 1)]
@@ -128,10 +131,11 @@ def test_maps_are_hidden_states(root: Path, model: str) -> None:
     for one, other in zip(neck, theirs, strict=True):
         alike(one, other)
     backbone = [taps[tap.key] for tap in detector.spec.taps_of("backbone")]
-    if model == "rf-detr-p":
+    if model in ("rf-detr-p", "lw-detr-p"):
         assert backbone == [], "a transformer of windows has no maps of its own"
         return
     outer = made.model.conv_encoder if model == "deimv2-p" else made.model.backbone
+    outer = getattr(outer, "conv_encoder", outer)  # of the table transformer and DAB-DETR, inside
     with torch.no_grad():
         maps = outer.model(pixels).feature_maps
     for one, other in zip(backbone, maps, strict=True):
