@@ -54,12 +54,8 @@ def student_models(name: str) -> list[str]:
 
 
 def meant(model: str | None, weights: Path | None) -> str | None:
-    """The family that a recipe without `family` means: the first that accepts what is given; None if none does.
-
-    Weights that none accepts are the first family's, which tells what is wrong with them.
-    """
-    found = next((name for name in family_names() if _accepts(name, model, weights)), None)
-    return _BUILT_IN[0] if found is None and model is None and weights is not None else found
+    """The family that a recipe without `family` means: the first that accepts what is given; None if none does."""
+    return next((name for name in family_names() if _accepts(name, model, weights)), None)
 
 
 def open_detector(name: str | None, asked: Asked) -> Detector:
@@ -118,6 +114,11 @@ def _accepts(name: str, model: str | None, weights: Path | None) -> bool:
 
 
 def _refused(asked: Asked) -> InputError:
+    if asked.model is None and asked.weights is not None:
+        return InputError(
+            f"{asked.where}.weights: {asked.weights}: no family recognises it (asked: {', '.join(family_names())}); "
+            "give its 'model' beside it, without which files of torchvision are not known, or weights of one of these"
+        )
     if asked.model is None:
         return InputError(f"{asked.where}: give 'model' (a name such as yolo26n) or 'weights' (a file)")
     models = [model for one in _REGISTRY.values() for model in one.models()]

@@ -88,7 +88,8 @@ def test_meant_by_weights(tmp_path: Path) -> None:
     (tmp_path / "damaged.safetensors").write_bytes(b"\xff" * 100)
     assert families.meant(None, tmp_path / "damaged.safetensors") == "ultralytics"
     assert families.meant(None, tmp_path / "best.pt") == "ultralytics"
-    assert families.meant(None, tmp_path / "best.bin") == "ultralytics"
+    assert families.meant(None, tmp_path / "best.bin") is None
+    assert families.meant(None, tmp_path) is None, "a folder without a configuration"
 
 
 def test_opened() -> None:
@@ -106,10 +107,16 @@ def test_a_model_of_no_family_is_told_with_the_models_of_all() -> None:
     assert told.endswith("did you mean 'toy-s'?)")
 
 
-def test_weights_of_no_family_are_told_by_the_first(tmp_path: Path) -> None:
-    (tmp_path / "best.bin").touch()
-    with pytest.raises(InputError, match=r"student.weights: .*best.bin: unknown suffix '.bin' \(allowed: "):
-        families.open_detector(None, asked(weights=tmp_path / "best.bin"))
+def test_weights_of_no_family_are_told_with_all_that_were_asked(tmp_path: Path) -> None:
+    path = tmp_path / "FastestDet.pth"
+    torch.save({"backbone.first_conv.0.weight": torch.zeros(24, 3, 3, 3)}, path)
+    with pytest.raises(InputError) as caught:
+        families.open_detector(None, asked(weights=path))
+    (told,) = caught.value.problems
+    assert told.startswith(f"r.yaml: student.weights: {path}: no family recognises it (asked: ultralytics, rtmdet, ")
+    assert told.endswith(
+        "toy); give its 'model' beside it, without which files of torchvision are not known, or weights of one of these"
+    )
 
 
 def test_nothing_given() -> None:

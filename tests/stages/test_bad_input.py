@@ -180,6 +180,14 @@ class TestModels:
                 "teacher.weights: {here}/notes.txt: unknown suffix '.txt' (allowed: .pt, .safetensors)",
             ),
             (
+                teacher("notes.txt", None),
+                "teacher.weights: {here}/notes.txt: no family recognises it (asked: ultralytics, rtmdet, torchvision, ",
+            ),
+            (
+                {"student": {"weights": "notes.txt"}},
+                "student.weights: {here}/notes.txt: no family recognises it (asked: ultralytics, rtmdet, torchvision, ",
+            ),
+            (
                 teacher("cut.safetensors"),
                 "teacher.weights: {here}/cut.safetensors is not a detector written by edgekd, or",
             ),
