@@ -53,6 +53,7 @@ class Experiment:
         limit_s: after which it is ended; what it had kept stays.
         arguments: for `run`.
         lacking: why this machine cannot do it; None if it can.
+        sources: files whose code it tries, as in `Work.shows`; those of its kind are among them by themselves.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Experiment:
     limit_s: float
     arguments: Mapping[str, Any] = field(default_factory=dict)
     lacking: str | None = None
+    sources: tuple[str, ...] = ()
 
 
 class Work:
@@ -78,6 +80,11 @@ class Work:
         self._file = figures
         self._figures: dict[str, Any] = {}
         self._shown: list[dict[str, Any]] = []
+
+    @property
+    def figures(self) -> Mapping[str, Any]:
+        """What was kept so far."""
+        return self._figures
 
     def keep(self, **figures: Any) -> None:
         """Add figures to those that stay, whatever becomes of this process."""
@@ -111,21 +118,35 @@ class Kind:
     Attributes:
         offers: the experiments of this kind for a machine, those that it cannot do included.
         run: does one; raises what it likes.
+        fault: what speaks against the code that was tried, in one line, from the figures, of a part of them, too; None
+            if nothing does. Without a fault it is done, whatever the figures are.
     """
 
     name: str
     offers: Callable[[Setting], Iterable[Experiment]]
     run: Callable[[Work], None]
+    fault: Callable[[Mapping[str, Any]], str | None] = lambda figures: None
+
+    @property
+    def source(self) -> str:
+        """The file that does it, below the package."""
+        return self.run.__module__.removeprefix("edgekd.").replace(".", "/") + ".py"
 
 
 _REGISTRY: dict[str, Kind] = {}
 
 
-def register(name: str, offers: Callable[[Setting], Iterable[Experiment]], run: Callable[[Work], None]) -> None:
-    """Make a kind known. A second one under one name raises."""
+def register(
+    name: str, offers: Callable[[Setting], Iterable[Experiment]], run: Callable[[Work], None], **more: Any
+) -> None:
+    """Make a kind known. A second one under one name raises.
+
+    Args:
+        name, offers, run, more: as in `Kind`.
+    """
     if name in _REGISTRY:
         raise ValueError(f"experiment kind '{name}' is registered twice")
-    _REGISTRY[name] = Kind(name, offers, run)
+    _REGISTRY[name] = Kind(name, offers, run, **more)
 
 
 def kinds() -> dict[str, Kind]:

@@ -40,11 +40,14 @@ class Entry(_Strict):
     """One experiment.
 
     Attributes:
-        status: `done`; `failed`: it says why; `cut`: its time was up, and what it had measured is here; `left`: no time
-            was left for it; `lacking`: the machine has not what it needs.
+        status: `done`; `failed`: it could not be done, or what it found is against the code that it tried, and it says
+            why; `cut`: its time was up, and what it had measured is here; `left`: no time was left for it; `lacking`:
+            the machine has not what it needs.
         seconds: that it took; None where it was not begun.
         date: when, to the day.
         figures: raw, by experiment.
+        sources: SHA-256 of the code that was tried, by file; empty where it was not begun, and of files that were
+            written before this was kept.
     """
 
     experiment: str
@@ -56,6 +59,7 @@ class Entry(_Strict):
     date: str | None = None
     figures: dict[str, Any] = Field(default_factory=dict)
     shows: tuple[Shown, ...] = ()
+    sources: dict[str, str] = Field(default_factory=dict)
 
 
 class Document(_Strict):

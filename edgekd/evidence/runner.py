@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgekd import __version__
 from edgekd.atomic import place_fault
 from edgekd.devices import catalog
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.evidence import document, machine, process, sources
-from edgekd.evidence.contract import LEAST_S, Experiment, Setting, offered
+from edgekd.evidence.contract import LEAST_S, Experiment, Setting, kinds, offered
 from edgekd.evidence.document import Document, Entry, Shown
 from edgekd.evidence.scale import Scale
 from edgekd.progress import say
@@ -46,11 +46,12 @@ class Evidence:
         self.document = document.write(self.path, whole, self.private)
 
     def is_done(self, experiment: Experiment) -> bool:
-        """Whether it was done here before, by the code that there is now."""
+        """Whether it was done here before, by the code that there is now; without hashes nobody knows that."""
         entry = self.entries.get(experiment.name)
-        if entry is None or entry.status != "done":
+        if entry is None or entry.status != "done" or not entry.sources:
             return False
-        return not any(sources.changed(shown.sources) for shown in entry.shows)
+        tried = (entry.sources, *(one.sources for one in entry.shows))
+        return not any(sources.changed(kept) for kept in tried)
 
 
 def gather(path: Path, device: str, minutes: float, scale: Scale, only: Sequence[str] = ()) -> Document:
@@ -101,7 +102,7 @@ def _do_all(evidence: Evidence, setting: Setting, wanted: Sequence[Experiment], 
             return
         limit_s = min(experiment.limit_s, left_s)
         say(f"{experiment.name}: begins, at most {limit_s:.0f} s ({place + 1} of {len(open_ones)})")
-        ended = process.do(experiment.kind, setting, experiment.arguments, limit_s)
+        ended = _judged(experiment, process.do(experiment.kind, setting, experiment.arguments, limit_s))
         evidence.put(_entry_of(experiment, ended))
         why = f": {ended.reason}" if ended.reason else ""
         say(f"{experiment.name}: {ended.status} in {ended.seconds:.0f} s{why}")
@@ -174,6 +175,15 @@ def _entry(experiment: Experiment, status: document.Status, reason: str) -> Entr
     )
 
 
+def _judged(experiment: Experiment, ended: process.Ended) -> process.Ended:
+    """It came to its end, but what it found is against the code: failed; what a part of it found is told as well."""
+    fault = kinds()[experiment.kind].fault(ended.figures)
+    if fault is None:
+        return ended
+    status: Literal["failed", "cut"] = "failed" if ended.status == "done" else ended.status
+    return replace(ended, status=status, reason="; ".join(filter(None, (ended.reason, fault))))
+
+
 def _entry_of(experiment: Experiment, ended: process.Ended) -> Entry:
     shows = tuple(
         Shown(
@@ -186,4 +196,5 @@ def _entry_of(experiment: Experiment, ended: process.Ended) -> Entry:
         experiment=experiment.name, title=experiment.title, status=ended.status, reason=ended.reason,
         seconds=round(ended.seconds, 1), limit_s=experiment.limit_s, date=time.strftime("%Y-%m-%d", time.gmtime()),
         figures=ended.figures, shows=shows,
+        sources=sources.hashes((kinds()[experiment.kind].source, *experiment.sources)),
     )  # fmt: skip

@@ -17,7 +17,8 @@ class Scale:
     Attributes:
         name: as in the file.
         device: what is trained on: `cuda` or `cpu`.
-        tests: what pytest is told, beside the folder of the tests.
+        tests: what pytest is told to run.
+        collected: what it is told to collect before; empty: nothing.
         student, teacher: models of the timed steps, with random weights, on images of `step_px`, `batch` at a time.
         rounds, warm_up_steps: of timed steps.
         amps: number formats of the student's step, the most usual first.
@@ -40,6 +41,7 @@ class Scale:
     name: str
     device: str
     tests: tuple[str, ...]
+    collected: tuple[str, ...]
     student: str
     teacher: str
     step_px: int
@@ -67,7 +69,7 @@ class Scale:
 
 
 FULL = Scale(
-    name="full", device="cuda", tests=("-m", "gpu", "tests"),
+    name="full", device="cuda", tests=("-m", "gpu", "tests"), collected=(),
     student="yolo11n", teacher="yolo11x", step_px=640, batch=16, rounds=15, warm_up_steps=5,
     amps=("fp16", "fp32", "bf16"), compiled=(("compile", None), ("compile", "fp16")),
     ap_px=96, ap_images=200, latency_px=640, targets=(),
@@ -81,7 +83,7 @@ FULL = Scale(
 )  # fmt: skip
 
 MINIATURE = Scale(
-    name="miniature", device="cpu", tests=("tests/test_plain.py",),
+    name="miniature", device="cpu", tests=("tests/test_plain.py",), collected=("-m", "gpu", "tests"),
     student="yolo11p", teacher="yolo11n", step_px=64, batch=2, rounds=2, warm_up_steps=1,
     amps=("fp32", "bf16"), compiled=(("openvino", None),),
     ap_px=96, ap_images=16, latency_px=64, targets=("onnx-fp16",),

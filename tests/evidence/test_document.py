@@ -9,7 +9,9 @@ import pytest
 
 from edgekd.errors import InputError
 from edgekd.evidence import document, kept, private
+from edgekd.evidence.contract import Setting, kinds, offered
 from edgekd.evidence.page import with_tables
+from edgekd.evidence.scale import FULL
 from tests.evidence.made import made, shown, written
 
 ROOT = Path(__file__).parents[2]
@@ -96,6 +98,15 @@ def test_the_files_that_are_kept_are_whole_and_name_nobody(path: Path) -> None:
     assert found.scale == "full"
     assert list(private.betrayed(json.loads(path.read_text())["entries"])) == []
     assert list(private.betrayed(found.environment)) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "evidence").glob("*.json")), ids=lambda path: path.name)
+def test_the_files_that_are_kept_call_failed_what_their_figures_speak_against(path: Path) -> None:
+    found = document.read(path)
+    kind_of = {one.name: kinds()[one.kind] for one in offered(Setting(found.environment, found.device, FULL))}
+    for entry in found.entries:
+        fault = kind_of[entry.experiment].fault(entry.figures)
+        assert fault is None or (entry.status != "done" and fault in (entry.reason or "")), entry.experiment
 
 
 def test_the_page_is_drawn_from_the_files() -> None:

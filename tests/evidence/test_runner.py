@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from edgekd.errors import EnvironmentFault, InputError
-from edgekd.evidence import document, runner
-from edgekd.evidence.contract import Experiment, Setting, offered
+from edgekd.evidence import document, runner, sources
+from edgekd.evidence.contract import Experiment, Kind, Setting, kinds, offered
 from edgekd.evidence.process import Ended
 from edgekd.evidence.scale import FULL, MINIATURE
 from tests.evidence.made import MACHINE
@@ -40,7 +40,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     monkeypatch.setattr(runner.process, "do", found.do)
     monkeypatch.setattr(runner.time, "monotonic", lambda: found.clock)
     listed = [
-        Experiment(name, f"does {name}", "any", value, 60.0, {"name": name}, lacking)
+        Experiment(name, f"does {name}", "any", value, 60.0, {"name": name}, lacking, ("evidence/process.py",))
         for name, value, lacking in (
             ("second", 2, None),
             ("first", 1, None),
@@ -50,6 +50,8 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     ]
     listed.sort(key=lambda one: one.value)
     monkeypatch.setattr(runner, "offered", lambda setting: listed)
+    kind = Kind("any", lambda setting: listed, lambda work: None, lambda figures: figures.get("against"))
+    monkeypatch.setattr(runner, "kinds", lambda: {"any": kind})
     return found
 
 
@@ -78,6 +80,42 @@ def test_what_failed_is_tried_again_behind_what_is_new(stage: Stage, tmp_path: P
     gather(path, minutes=1)
     stage.ends.clear()
     gather(path)
+    assert stage.done == ["first", "second", "third", "first"]
+
+
+def test_what_speaks_against_the_code_is_a_failure_and_is_tried_again(stage: Stage, tmp_path: Path) -> None:
+    stage.ends["first"] = Ended("done", None, 1.0, {"against": "4 files differ"})
+    stage.ends["second"] = Ended("cut", "its 60 s were up", 60.0, {"against": "2 files differ"})
+    stage.ends["third"] = Ended("failed", "out of memory", 1.0, {"against": None})
+    path = tmp_path / "a.json"
+    gather(path)
+    assert [(entry.status, entry.reason) for entry in document.read(path).entries if entry.status != "lacking"] == [
+        ("failed", "4 files differ"), ("cut", "its 60 s were up; 2 files differ"), ("failed", "out of memory"),
+    ]  # fmt: skip
+    stage.ends.clear()
+    assert gather(path) == {"never": "lacking", "first": "done", "second": "done", "third": "done"}
+    assert stage.done == ["first", "second", "third"] * 2
+
+
+def test_an_entry_goes_by_its_own_code_even_if_it_shows_nothing(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.json"
+    gather(path)
+    assert list(document.read(path).entries[1].sources) == ["evidence/process.py"]
+    gather(path)
+    assert stage.done == ["first", "second", "third"]
+    monkeypatch.setattr(runner.sources, "changed", sorted)
+    gather(path)
+    assert stage.done == ["first", "second", "third"] * 2
+
+
+def test_an_entry_that_has_no_hashes_of_its_code_is_tried_again(stage: Stage, tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    found = runner.gather(path, "local", 10, FULL)
+    former = [entry.model_copy(update={"sources": {}}) for entry in found.entries]
+    document.write(path, found.model_copy(update={"entries": tuple(former)}))
+    gather(path, only=("first",))
     assert stage.done == ["first", "second", "third", "first"]
 
 
@@ -151,6 +189,18 @@ def test_a_board_is_asked_for_its_artifacts_alone() -> None:
     assert {"target tensorrt-fp16", "target tensorrt-int8 by trtexec", "nms in tensorrt-fp16", "sustained",
             "tensorrt-int8 against tensorrt-fp16"} <= set(found)  # fmt: skip
     assert not any(name.startswith(("gpu tests", "train", "gain", "target onnx")) for name in found)
+
+
+def test_every_experiment_names_the_code_that_it_tries() -> None:
+    found = {one.name: (kinds()[one.kind].source, *one.sources) for one in offered(Setting(MACHINE, "local", FULL))}
+    without = {name for name, patterns in found.items() for one in patterns if not sources.hashes([one])}
+    # A runtime of the agent is one file or a folder, so one of the two patterns may mean nothing.
+    assert {
+        name for name in without if not name.startswith(("target", "nms", "sustained")) and " against " not in name
+    } == set()
+    assert {"evidence/experiments/power.py", "evidence/sensors.py", "training/fit.py"} <= set(found["power"])
+    assert "agent/runtimes/onnxruntime_*.py" in found["onnx-int8 against onnx-fp16"]
+    assert "export/onnx_nms.py" in found["nms in onnx-fp32"]
 
 
 @pytest.mark.parametrize("scale", [FULL, MINIATURE])

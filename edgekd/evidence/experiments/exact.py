@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ _MODEL = "yolo11n"
 def offers(setting: Setting) -> Iterator[Experiment]:
     """Once."""
     title = "training without methods against yolo train, and twice, with deterministic algorithms"
-    yield Experiment(NAME, title, "exact", 30, 150, lacking=setting.lacks_gpus())
+    yield Experiment(NAME, title, "exact", 30, 150, lacking=setting.lacks_gpus(), sources=ENGINE)
 
 
 def run(work: Work) -> None:
@@ -39,6 +39,16 @@ def run(work: Work) -> None:
         work.shows(NAME, trained_on(work), ENGINE, versions(work))
     taught = [_ours(work, data, train, f"taught {number}", quickstart_methods()) for number in (1, 2)]
     work.keep(distilled_differs_from_itself=peers.same_weights(*taught))
+
+
+def fault(figures: Mapping[str, Any]) -> str | None:
+    """Every comparison that found a difference."""
+    compared = {
+        "differs_from_the_engine": "from the engine's own", "differs_from_itself": "between two trainings",
+        "distilled_differs_from_itself": "between two distillations",
+    }  # fmt: skip
+    told = [f"{len(found)} tensors differ {what}" for key, what in compared.items() if (found := figures.get(key))]
+    return ", ".join(told) or None
 
 
 def _ours(work: Work, data: Path, train: dict[str, Any], name: str, methods: tuple[tuple[str, Any], ...]) -> Path:
@@ -63,4 +73,4 @@ def _engine(work: Work) -> str:
     return "0" if work.scale.device == "cuda" else "cpu"
 
 
-register("exact", offers, run)
+register("exact", offers, run, fault=fault)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,7 +26,7 @@ def offers(setting: Setting) -> Iterator[Experiment]:
     """Once."""
     seeds = len(setting.scale.gain_seeds)
     title = f"AP on digits of {', '.join(ROWS)}, {seeds} seeds, {setting.scale.gain_epochs} epochs"
-    yield Experiment(NAME, title, "gain", 70, 420, lacking=setting.lacks_gpus())
+    yield Experiment(NAME, title, "gain", 70, 420, lacking=setting.lacks_gpus(), sources=(*ENGINE, *TEACHER))
 
 
 def run(work: Work) -> None:
@@ -50,8 +50,18 @@ def run(work: Work) -> None:
         for row in pool.imap_unordered(do, jobs):
             found.append(row)
             work.keep(rows=sorted(found, key=lambda one: (one["seed"], one["method"])), **summary(found))
-    if not any("error" in row for row in found):
+    if fault(work.figures) is None:
         work.shows("gain table", trained_on(work), (*ENGINE, *TEACHER), versions(work))
+
+
+def fault(figures: Mapping[str, Any]) -> str | None:
+    """Trainings that could not be done, the first with its reason."""
+    rows = figures.get("rows", ())
+    failed = [row for row in rows if "error" in row]
+    if not failed:
+        return None
+    first = failed[0]
+    return f"{len(failed)} of {len(rows)} trainings failed: {first['method']}, seed {first['seed']}: {first['error']}"
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -112,4 +122,4 @@ def _threads(work: Work) -> int:
     return max(1, usable_cores() // work.scale.side_by_side)
 
 
-register("gain", offers, run)
+register("gain", offers, run, fault=fault)

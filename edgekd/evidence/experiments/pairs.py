@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from edgekd.atomic import read_json
 from edgekd.evidence import artifacts
 from edgekd.evidence.contract import Experiment, Setting, Work, register
-from edgekd.evidence.experiments.targets import Place, cannot, places
+from edgekd.evidence.experiments.targets import Place, cannot, places, sources_of
 from edgekd.export.targets import load_target
 from edgekd.stages.compare import Rules, compare
 from edgekd.stages.compared_artifact import subject
@@ -25,7 +25,7 @@ def offers(setting: Setting) -> Iterator[Experiment]:
             lacking = place.lacking or _lacking(setting, one, other)
             yield Experiment(
                 f"{other} against {one}{place.label}", f"latency of {other} over that of {one}{place.label}", "pair",
-                _value(place) + number, 240, arguments, lacking,
+                _value(place) + number, 240, arguments, lacking, sources_of(one, other),
             )  # fmt: skip
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from statistics import median
+from typing import Any
 
 from edgekd.evidence import sensors
 from edgekd.evidence.contract import Experiment, Setting, Work, register
+from edgekd.evidence.experiments.places import ENGINE, TEACHER
 from edgekd.evidence.experiments.train_step import QUICKSTART, setting_of
 
 _EVERY_S = 1.0
@@ -20,7 +22,15 @@ def offers(setting: Setting) -> Iterator[Experiment]:
     if setting.scale.device == "cuda" and not setting.machine["programs"]["nvidia-smi"]:
         lacking = lacking or "nvidia-smi is not installed, which tells power and heat"
     title = f"power, heat and speed over {setting.scale.power_s:g} s of distillation"
-    yield Experiment("power", title, "power", 60, setting.scale.power_s + 90, lacking=lacking)
+    yield Experiment(
+        "power",
+        title,
+        "power",
+        60,
+        setting.scale.power_s + 90,
+        lacking=lacking,
+        sources=("evidence/sensors.py", *ENGINE, *TEACHER),
+    )
 
 
 def run(work: Work) -> None:
@@ -43,9 +53,15 @@ def run(work: Work) -> None:
     work.keep(
         steps=len(seconds), step_ms=round(1e3 * step_s, 2),
         last_over_first=round(median(seconds[-part:]) / median(seconds[:part]), 4),
-        card=told, idle=idle, readings=readings,
+        card=told, has_sensors=sensors.present(), idle=idle, readings=readings,
         joules_per_step=None if power_w is None else round(power_w * step_s, 2),
     )  # fmt: skip
 
 
-register("power", offers, run)
+def fault(figures: Mapping[str, Any]) -> str | None:
+    """A driver that tells nothing: speed alone was measured."""
+    silent = figures.get("has_sensors") and not figures["card"]["readings"]
+    return "nvidia-smi is there and gave no reading" if silent else None
+
+
+register("power", offers, run, fault=fault)

@@ -20,7 +20,7 @@ def offers(setting: Setting) -> Iterator[Experiment]:
     """Once."""
     how = "NCCL" if setting.scale.device == "cuda" else "gloo"
     title = f"a distillation by two processes that meet by {how}"
-    yield Experiment(NAME, title, "ranks", 45, 180, lacking=setting.lacks_gpus(2))
+    yield Experiment(NAME, title, "ranks", 45, 180, lacking=setting.lacks_gpus(2), sources=(*ENGINE, *RANKS))
 
 
 def run(work: Work) -> None:

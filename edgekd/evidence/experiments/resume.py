@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from edgekd.evidence.contract import Experiment, Setting, Work, register
 from edgekd.evidence.experiments import runs
@@ -18,7 +19,7 @@ _SAVED = 2  # states that were kept before the kill: the training is in its mids
 def offers(setting: Setting) -> Iterator[Experiment]:
     """Once."""
     title = "a distillation ended by SIGKILL and gone on with, against one that was not disturbed"
-    yield Experiment(NAME, title, "resume", 40, 300, lacking=setting.lacks_gpus())
+    yield Experiment(NAME, title, "resume", 40, 300, lacking=setting.lacks_gpus(), sources=(*ENGINE, *RESUME))
 
 
 def run(work: Work) -> None:
@@ -32,11 +33,21 @@ def run(work: Work) -> None:
     runs.finish(recipe, killed)
     differing = _differing(whole, killed)
     work.keep(differs=differing)
-    if not differing:
+    if fault(work.figures) is None:
         work.shows(NAME, trained_on(work), (*ENGINE, *RESUME), versions(work))
-    else:
+    elif differing:
         runs.finish(recipe, again)
         work.keep(undisturbed_differs_from_itself=_differing(whole, again))
+
+
+def fault(figures: Mapping[str, Any]) -> str | None:
+    """It was not killed, or its files are others."""
+    if figures.get("kills") == 0:
+        return "it was over before it could be killed"
+    if not (differs := figures.get("differs")):
+        return None
+    also = "; two that nobody disturbed differ, too" if figures.get("undisturbed_differs_from_itself") else ""
+    return f"not the files of one that nobody disturbed: {', '.join(differs)}{also}"
 
 
 def _kill(recipe: Path, out: Path) -> int:
@@ -61,4 +72,4 @@ def _differing(one: Path, other: Path) -> list[str]:
     return [name for name, digest in first.items() if digest != second[name]]
 
 
-register("resume", offers, run)
+register("resume", offers, run, fault=fault)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edgekd.evidence import artifacts
 from edgekd.evidence.contract import Experiment, Setting, Work, register
-from edgekd.evidence.experiments.targets import BUILT_IN, cannot, places
+from edgekd.evidence.experiments.targets import BUILT_IN, cannot, places, sources_of
 from edgekd.export.targets import load_target
 from edgekd.stages.export import export_stage
 from edgekd.stages.on_device import profile_stage
@@ -25,7 +25,7 @@ def offers(setting: Setting) -> Iterator[Experiment]:
         lacking = "is for boards; 'power' watches this machine's card"
     yield Experiment(
         "sustained", f"{target} for {minutes:g} minutes: speed, power, heat", "sustained", 80, 60 * minutes + 180,
-        {"target": target}, lacking or cannot(target),
+        {"target": target}, lacking or cannot(target), sources_of(target),
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ BUILT_IN = (
     "openvino-fp32", "openvino-int8", "litert-fp32", "litert-fp16", "litert-int8", "ncnn-fp16",
 )  # fmt: skip
 _NMS = ("tensorrt-fp16", "onnx-fp32", "openvino-fp32")  # tried with the NMS inside, where it runs
+_NMS_SOURCE = "export/onnx_nms.py"
 _GPU, _CPU, _AGAIN = 50, 90, 20  # values: where the hardware is, what any machine has, and the second look at one
 
 
@@ -48,12 +49,12 @@ def offers(setting: Setting) -> Iterator[Experiment]:
             lacking = place.lacking or cannot(name)
             yield Experiment(
                 f"target {name}{place.label}", f"{name}{place.label}: parity, AP, latency", "target",
-                place.value + number, 240, arguments, lacking,
+                place.value + number, 240, arguments, lacking, sources_of(name),
             )  # fmt: skip
             if name in _NMS or setting.scale.targets:
                 yield Experiment(
                     f"nms in {name}{place.label}", f"{name}{place.label} with its NMS inside the graph", "target",
-                    place.value + _AGAIN, 180, {**arguments, "nms": True}, lacking,
+                    place.value + _AGAIN, 180, {**arguments, "nms": True}, lacking, (*sources_of(name), _NMS_SOURCE),
                 )  # fmt: skip
 
 
@@ -108,6 +109,22 @@ def cannot(target: str) -> str | None:
     return next((why for one in load_target(target, {}, target).steps if (why := step(one).missing())), None)
 
 
+def sources_of(*targets: str) -> tuple[str, ...]:
+    """The code that makes and runs them."""
+    return tuple(file for name in targets for file in sources.of_target(load_target(name, {}, name)))
+
+
+def fault(figures: Mapping[str, Any]) -> str | None:
+    """Its detections are not the student's: that it ran shows nothing."""
+    same = (figures.get("accuracy") or {}).get("same_model") or {}
+    if same.get("passed") is not False:
+        return None
+    return (
+        f"another model there: {same['share']:.1%} of the torch student's detections, at least {same['least']:.0%} are "
+        "asked for"
+    )
+
+
 def run(work: Work) -> None:
     """At the size of the shipped weights for accuracy, then larger for time; what is known is kept at once."""
     target, given = work.arguments["target"], work.arguments
@@ -124,7 +141,8 @@ def run(work: Work) -> None:
         work.keep(**{f"latency_{scale.ap_px}_px": artifacts.latency(context, target, name)})
         ran = artifacts.runtime(context, target, name)
         work.keep(runtime=ran)
-        _show(work, context.bound.targets[0], ran)
+        if fault(work.figures) is None:
+            _show(work, context.bound.targets[0], ran)
     if not given.get("nms"):
         _large(
             work,
@@ -153,7 +171,7 @@ def _show(work: Work, spec: TargetSpec, ran: Mapping[str, Any]) -> None:
     words = [*machine.where(work.setting.machine), *providers]
     by = {str(ran["name"]): str(ran["version"])} if ran.get("name") else {}
     what = f"target {spec.name}{' with nms' if spec.nms == 'in_graph' else ''}"
-    more = ("export/onnx_nms.py",) if spec.nms == "in_graph" else ()
+    more = (_NMS_SOURCE,) if spec.nms == "in_graph" else ()
     work.shows(what, words, sources.of_target(spec, *more), by)
     if work.arguments["variant"] is None:
         work.shows(f"device {device['name']}", words, sources.of_device(device["name"], device["transport"]), by)
@@ -161,4 +179,4 @@ def _show(work: Work, spec: TargetSpec, ran: Mapping[str, Any]) -> None:
         work.shows(f"provider {spec.runtime} {provider}", words, [f"agent/runtimes/{spec.runtime}_*.py"], by)
 
 
-register("target", offers, run)
+register("target", offers, run, fault=fault)

@@ -19,7 +19,7 @@ def offers(setting: Setting) -> Iterator[Experiment]:
         title = f"training step with the teacher in {runtime}, {precision or 'as the student'}, student in {amp}"
         arguments = {"runtime": runtime, "precision": precision, "amp": amp}
         lacking = setting.lacks_gpus()
-        yield Experiment(name, title, "teacher", 35 + 40 * place, 240, arguments, lacking)
+        yield Experiment(name, title, "teacher", 35 + 40 * place, 240, arguments, lacking, _sources(runtime))
 
 
 def run(work: Work) -> None:
@@ -38,8 +38,11 @@ def run(work: Work) -> None:
     }  # fmt: skip
     measure(work, variants, _RATIOS)
     row = f"teacher {runtime}{f' {precision}' if precision else ''}"
-    sources = (*ENGINE, *TEACHER, f"training/teacher_{runtime}.py")
-    work.shows(row, trained_on(work), sources, versions(work, "torch", "triton", "openvino"))
+    work.shows(row, trained_on(work), _sources(runtime), versions(work, "torch", "triton", "openvino"))
+
+
+def _sources(runtime: str) -> tuple[str, ...]:
+    return (*ENGINE, *TEACHER, *(("training/teacher_openvino.py",) if runtime == "openvino" else ()))
 
 
 register("teacher", offers, run)

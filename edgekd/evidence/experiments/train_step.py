@@ -26,7 +26,8 @@ def offers(setting: Setting) -> Iterator[Experiment]:
     for place, amp in enumerate(scale.amps):
         title = f"training step of {scale.student} with {scale.teacher} at {scale.step_px} px, {amp}"
         yield Experiment(
-            f"train step {amp}", title, "train step", 20 + place, 150, {"amp": amp}, setting.lacks_gpus()
+            f"train step {amp}", title, "train step", 20 + place, 150, {"amp": amp}, setting.lacks_gpus(),
+            (*ENGINE, *TEACHER),
         )  # fmt: skip
 
 
