@@ -103,10 +103,26 @@ def latency(context: Context, target: str, device: str) -> Json:
 
 
 def runtime(context: Context, target: str, device: str) -> Json:
-    """What ran it: name, version, providers, and what was in force."""
-    found = read_json(context.path / "profile" / f"{target}@{device}.json")
-    told = (found.get("environment") or {}).get("runtime") or {}
-    return dict(told)
+    """What ran it: name, version, providers, and what was in force; of a timing program, its name and accelerators."""
+    return ran(read_json(context.path / "profile" / f"{target}@{device}.json"))
+
+
+def ran(profile: Mapping[str, Any]) -> Json:
+    """The same from a latency summary. A timing program tells no version of its runtime."""
+    environment = profile.get("environment") or {}
+    told = environment.get("runtime") or {}
+    found = {"name": told, "program": environment.get("program")} if isinstance(told, str) else dict(told)
+    lanes = profile.get("lanes") or [profile]
+    words = {word for lane in lanes for facts in lane.get("facts") or () for word in _accelerators(facts)}
+    return {**found, **({"accelerators": sorted(words)} if words else {})}
+
+
+def _accelerators(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What a program says that it ran on, other than the CPU."""
+    if facts.get("gpu_device", -1) >= 0:  # benchncnn
+        yield "Vulkan"
+    if any("gpu" in one["delegate"].lower() for one in facts.get("delegated") or ()):  # benchmark_model
+        yield "GPU delegate"
 
 
 def size_mb(context: Context, target: str) -> float:

@@ -34,6 +34,11 @@ class Executed:
     changed: tuple[str, ...]
 
     @property
+    def words(self) -> set[str]:
+        """What `Step.untested` may ask for: words of the place, and libraries with their major versions."""
+        return {*self.where, *(f"{name} {version.partition('.')[0]}" for name, version in self.by.items())}
+
+    @property
     def told(self) -> str:
         """One line."""
         versions = ", ".join(f"{name} {version}" for name, version in self.by.items())

@@ -11,26 +11,18 @@ from edgekd.stages import listing
 
 
 def targets(place: Path | None = None) -> list[dict[str, Any]]:
-    """The rows of `list_targets`; what a file shows is untested no more, until the code of that row changes."""
+    """The rows of `list_targets`; what a file shows is untested no more, until the code of that row changes.
+
+    A target stands for itself: another precision of the same step is other code of its library.
+    """
     shown = [one for one in executed(place) if not one.changed]
-    rows = listing.list_targets()
-    words: dict[str, set[str]] = {}  # of places, by step: a step was executed with any target that it makes
-    for row in rows:
-        for step in row["steps"]:
-            words.setdefault(step, set()).update(*(one.where for one in _of(shown, "target", row["target"])))
-    return [
-        {
-            **row,
-            "untested": [
-                text
-                for step, texts in row["untested"].items()
-                for word, text in texts.items()
-                if word not in words.get(step, ())
-            ],
-            "executed": _lines(_of(shown, "target", row["target"])),
-        }
-        for row in rows
-    ]
+    return [_with(row, _of(shown, "target", row["target"])) for row in listing.list_targets()]
+
+
+def _with(row: dict[str, Any], shown: list[Executed]) -> dict[str, Any]:
+    words = {word for one in shown for word in one.words}
+    untested = [text for texts in row["untested"].values() for word, text in texts.items() if word not in words]
+    return {**row, "untested": untested, "executed": _lines(shown)}
 
 
 def devices(place: Path | None = None) -> list[dict[str, Any]]:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import edgekd
 from edgekd.atomic import sha256_file
+from edgekd.evidence.imports import reached
 from edgekd.export.contract import TargetSpec, step
 from edgekd.recipe.lookup import available
 
 ROOT = Path(edgekd.__file__).parent
-_SHARED_AGENT = ("agent/session.py", "agent/runtimes/__init__.py", "agent/preprocess.py", "agent/postprocess.py")
+_AGENT = "edgekd.agent"
 
 
 def hashes(patterns: Iterable[str]) -> dict[str, str]:
@@ -30,11 +31,18 @@ def changed(kept: Mapping[str, str]) -> list[str]:
 
 
 def of_target(spec: TargetSpec, *more: str) -> list[str]:
-    """What makes and runs artifacts of a target: its file, its steps, its runtime in the agent."""
+    """What makes and runs artifacts of a target: its file, its steps, its runtime in the agent, and what these import.
+
+    Args:
+        more: modules of further steps.
+    """
     modules = [step(name).export.__module__ for name in spec.steps]
-    steps = [module.removeprefix("edgekd.").replace(".", "/") + ".py" for module in modules]
-    runtime = [f"agent/runtimes/{spec.runtime}_*.py", f"agent/{spec.runtime}/*.py"]
-    return [f"export/{spec.name}.yaml", *steps, *runtime, *_SHARED_AGENT, *more]
+    return [f"export/{spec.name}.yaml", *reached((*modules, *more)), *of_runtime(spec.runtime)]
+
+
+def of_runtime(name: str) -> list[str]:
+    """What runs artifacts on a device, with what it imports; of a runtime that the agent lacks, what all share."""
+    return reached((f"{_AGENT}.runtimes.{name}_runtime", f"{_AGENT}.session"))
 
 
 def of_device(name: str, transport: str) -> list[str]:

@@ -249,8 +249,8 @@ class Step:
             class names); a step that has none cannot tell before.
         missing: why this machine cannot do it, with the remedy; None if it can. Looks, and imports nothing heavy.
         prepare: makes, once, what it needs on this machine; EnvironmentFault where that cannot be had.
-        untested: what of it was never executed by its authors: a word of the place where that would be (`aarch64`,
-            `GPU`; a file of docs/evidence that has it shows the opposite) -> what it is, in words.
+        untested: what was never executed by its authors: a word that evidence of it would have, of a place (`aarch64`,
+            `Vulkan`), a maker (`made on darwin arm64`) or a library (`tensorrt 10`) -> what it is, in words.
     """
 
     name: str

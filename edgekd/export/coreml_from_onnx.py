@@ -10,12 +10,14 @@ from edgekd.export.contract import Artifact, Job, Source, register
 from edgekd.export.engine_metadata import engine_metadata
 from edgekd.export.environment import Requirements, python_of
 from edgekd.export.mobile import (
+    BEYOND,
     TORCH,
     TORCH_DOWNLOAD,
     ConverterOptions,
     finish,
     fixed_only,
     run_converter,
+    unconverted,
     wrong_machine,
 )
 
@@ -34,7 +36,10 @@ _MACHINES = (("linux", "x86_64"), ("darwin", "x86_64"), ("darwin", "arm64"))
     foresee=fixed_only,
     missing=lambda: wrong_machine("coremltools", _MACHINES),
     prepare=partial(python_of, NEEDS),
-    untested={"darwin": "running it: Core ML is part of Apple's systems; it was converted on Linux x86_64"},
+    untested={
+        **unconverted(_MACHINES),
+        BEYOND: "running it: Core ML is part of Apple's systems; it was converted on Linux x86_64",
+    },
 )
 def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:
     """Write an ML program for iOS 16 and macOS 13 on; with precision fp16, its decoding stays float32.

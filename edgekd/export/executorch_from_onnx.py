@@ -15,6 +15,7 @@ from edgekd.export.contract import Artifact, Job, Source, register
 from edgekd.export.environment import Requirements, python_of
 from edgekd.export.inputs import model_input
 from edgekd.export.mobile import (
+    BEYOND,
     TORCH,
     TORCH_DOWNLOAD,
     ConverterOptions,
@@ -22,6 +23,7 @@ from edgekd.export.mobile import (
     fixed_only,
     run_converter,
     sample_images,
+    unconverted,
     wrong_machine,
 )
 from edgekd.progress import say
@@ -40,7 +42,10 @@ _MACHINES = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"))
     foresee=fixed_only,
     missing=lambda: wrong_machine("executorch", _MACHINES),
     prepare=partial(python_of, NEEDS),
-    untested={"android": "running on a phone; it ran in the library's own runtime on Linux x86_64"},
+    untested={
+        **unconverted(_MACHINES),
+        BEYOND: "running on a phone; it ran in the library's own runtime on Linux x86_64",
+    },
 )
 def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:
     """Write the program and compare one run of it with the ONNX.

@@ -19,12 +19,14 @@ from edgekd.export.contract import Artifact, Job, Source, register
 from edgekd.export.environment import Requirements, python_of
 from edgekd.export.inputs import model_input
 from edgekd.export.mobile import (
+    BEYOND,
     TORCH,
     TORCH_DOWNLOAD,
     ConverterOptions,
     finish,
     fixed_only,
     run_converter,
+    unconverted,
     wrong_machine,
 )
 from edgekd.progress import say
@@ -57,9 +59,10 @@ class LitertOptions(ConverterOptions):
     missing=lambda: wrong_machine("litert-torch", _MACHINES),
     prepare=partial(python_of, NEEDS),
     untested={
-        "converted elsewhere": "conversion on machines other than Linux x86_64",
+        **unconverted(_MACHINES),
         "aarch64": "running on ARM",
-        "delegate": "running on delegates other than XNNPACK",
+        "GPU delegate": "running on the GPU delegate",
+        BEYOND: "running on delegates of neural processors",
     },
 )
 def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:

@@ -19,6 +19,7 @@ from edgekd.export.engine_metadata import append_to, write_beside
 from edgekd.export.environment import Requirements, convert
 from edgekd.progress import progress
 
+BEYOND = "beyond edgekd"  # in `Step.untested`: nothing of edgekd runs it there, so no file can have this word
 TORCH = "torch==2.13.0"  # the one that all converters that go through torch were tried with
 _OPENED_AS_FOLDERS = ("ncnn", "executorch")  # by Ultralytics, under names such as x_ncnn_model
 TORCH_DOWNLOAD = "about 1 GB, more where pip finds a torch with CUDA"
@@ -91,6 +92,12 @@ def wrong_machine(name: str, machines: Sequence[tuple[str, str]]) -> str | None:
         return None
     known = ", ".join(f"{system} {machine}" for system, machine in machines)
     return f"{name}: there is no converter for {sys.platform} {platform.machine()} (only for {known}); export there"
+
+
+def unconverted(machines: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Of a converter's machines those where nobody converted, as `Step.untested` has them: all but Linux x86_64."""
+    others = [f"{system} {machine}" for system, machine in machines if (system, machine) != ("linux", "x86_64")]
+    return {f"made on {name}": f"conversion on {name}" for name in others}
 
 
 def fixed_only(sidecar: Sidecar, job: Job) -> Iterator[str]:

@@ -8,7 +8,15 @@ from pathlib import Path
 
 from edgekd.export.contract import Artifact, Job, Source, register
 from edgekd.export.environment import Requirements, python_of
-from edgekd.export.mobile import ConverterOptions, finish, fixed_only, output_names, run_converter, wrong_machine
+from edgekd.export.mobile import (
+    ConverterOptions,
+    finish,
+    fixed_only,
+    output_names,
+    run_converter,
+    unconverted,
+    wrong_machine,
+)
 
 NEEDS = Requirements("ncnn", ("pnnx==20261020",), dependencies=False, download="30 MB")
 _MACHINES = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64"), ("darwin", "arm64"))
@@ -25,9 +33,9 @@ _MACHINES = (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "x86_64"), ("
     missing=lambda: wrong_machine("pnnx", _MACHINES),
     prepare=partial(python_of, NEEDS),
     untested={
-        "converted elsewhere": "conversion on machines other than Linux x86_64",
+        **unconverted(_MACHINES),
         "aarch64": "running on ARM",
-        "vulkan": "running with Vulkan",
+        "Vulkan": "running with Vulkan",
     },
 )
 def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:

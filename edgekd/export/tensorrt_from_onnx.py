@@ -17,10 +17,8 @@ from edgekd.errors import InputError
 from edgekd.export.artifacts import quiet, save_onnx
 from edgekd.export.contract import Artifact, Job, Sidecar, Source, register
 
-UNTESTED = (
-    "TensorRT 8.6, 10 and 11: no engine was ever built or run by the authors; the builders ran on fakes of the "
-    "recorded interfaces"
-)
+_VERSIONS = {"tensorrt 8": "TensorRT 8.6", "tensorrt 10": "TensorRT 10", "tensorrt 11": "TensorRT 11"}
+_NEVER = "no engine was ever built or run by the authors; the builders ran on fakes of the recorded interfaces"
 _NEEDED_STEP = {"fp16": "onnx-fp16", "int8": "onnx-int8"}
 
 Extent = tuple[int, int, int]  # batch, height, width
@@ -75,7 +73,7 @@ def _foresee(sidecar: Sidecar, job: Job) -> Iterator[str]:
     precisions=("fp32", "fp16", "int8"),
     options_type=TensorRTOptions,
     foresee=_foresee,
-    untested={"GPU": UNTESTED},
+    untested={word: f"{version}: {_NEVER}" for word, version in _VERSIONS.items()},
 )
 def export(source: Source | Artifact, job: Job, folder: Path) -> Artifact:
     """Write `model.onnx` and a sidecar whose `build` is the recipe of the engine. Needs no TensorRT and no GPU.

@@ -27,10 +27,10 @@ MACHINE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def shown(target: str, *where: str) -> Shown:
+def shown(target: str, *where: str, by: dict[str, str] | None = None) -> Shown:
     """That a target was executed, by the code that there is."""
     files = sources.hashes(sources.of_target(load_target(target, {}, target)))
-    return Shown(row=f"target {target}", where=where, by={"edgekd": "0.1.0", "tensorrt": "10.3.0.26"}, sources=files)
+    return Shown(row=f"target {target}", where=where, by={"edgekd": "0.1.0", **(by or {})}, sources=files)
 
 
 def made(*rows: Shown, scale: str = "full", **changes: Any) -> Document:

@@ -115,7 +115,7 @@ def test_the_page_is_drawn_from_the_files() -> None:
 
 
 def test_a_file_is_drawn_with_what_it_shows(tmp_path: Path) -> None:
-    written(tmp_path, made(shown("tensorrt-fp16", "linux", "aarch64", "GPU")))
+    written(tmp_path, made(shown("tensorrt-fp16", "linux", "aarch64", "GPU", by={"tensorrt": "10.3.0.26"})))
     page = with_tables("before\n<!-- drawn from docs/evidence/*.json -->\nold\n<!-- end of what is drawn -->\nafter\n",
                        kept.documents(tmp_path))  # fmt: skip
     assert "old" not in page

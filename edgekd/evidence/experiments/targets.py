@@ -18,7 +18,7 @@ BUILT_IN = (
     "openvino-fp32", "openvino-int8", "litert-fp32", "litert-fp16", "litert-int8", "ncnn-fp16",
 )  # fmt: skip
 _NMS = ("tensorrt-fp16", "onnx-fp32", "openvino-fp32")  # tried with the NMS inside, where it runs
-_NMS_SOURCE = "export/onnx_nms.py"
+_WITH_NMS = ("edgekd.export.onnx_nms",)  # the module of that step
 _GPU, _CPU, _AGAIN = 50, 90, 20  # values: where the hardware is, what any machine has, and the second look at one
 
 
@@ -54,7 +54,7 @@ def offers(setting: Setting) -> Iterator[Experiment]:
             if name in _NMS or setting.scale.targets:
                 yield Experiment(
                     f"nms in {name}{place.label}", f"{name}{place.label} with its NMS inside the graph", "target",
-                    place.value + _AGAIN, 180, {**arguments, "nms": True}, lacking, (*sources_of(name), _NMS_SOURCE),
+                    place.value + _AGAIN, 180, {**arguments, "nms": True}, lacking, sources_of(name, more=_WITH_NMS),
                 )  # fmt: skip
 
 
@@ -109,9 +109,9 @@ def cannot(target: str) -> str | None:
     return next((why for one in load_target(target, {}, target).steps if (why := step(one).missing())), None)
 
 
-def sources_of(*targets: str) -> tuple[str, ...]:
-    """The code that makes and runs them."""
-    return tuple(file for name in targets for file in sources.of_target(load_target(name, {}, name)))
+def sources_of(*targets: str, more: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The code that makes and runs them, by modules of further steps, too."""
+    return tuple(file for name in targets for file in sources.of_target(load_target(name, {}, name), *more))
 
 
 def fault(figures: Mapping[str, Any]) -> str | None:
@@ -168,15 +168,21 @@ def _show(work: Work, spec: TargetSpec, ran: Mapping[str, Any]) -> None:
     """The target, how it is reached, and the provider that ran it."""
     device = work.setting.machine["device"]
     providers = [str(one) for one in ran.get("providers") or ()]
-    words = [*machine.where(work.setting.machine), *providers]
-    by = {str(ran["name"]): str(ran["version"])} if ran.get("name") else {}
+    words = _words(work.setting.machine, ran)
+    by = {str(ran["name"]): str(ran["version"])} if ran.get("version") else {}
     what = f"target {spec.name}{' with nms' if spec.nms == 'in_graph' else ''}"
-    more = (_NMS_SOURCE,) if spec.nms == "in_graph" else ()
+    more = _WITH_NMS if spec.nms == "in_graph" else ()
     work.shows(what, words, sources.of_target(spec, *more), by)
     if work.arguments["variant"] is None:
         work.shows(f"device {device['name']}", words, sources.of_device(device["name"], device["transport"]), by)
     for provider in providers:
-        work.shows(f"provider {spec.runtime} {provider}", words, [f"agent/runtimes/{spec.runtime}_*.py"], by)
+        work.shows(f"provider {spec.runtime} {provider}", words, sources.of_runtime(spec.runtime), by)
+
+
+def _words(there: Mapping[str, Any], ran: Mapping[str, Any]) -> list[str]:
+    """The place, what it ran on there, and the machine that made it, which is this one."""
+    made_on = f"made on {there['system'].lower()} {there['machine']}"
+    return [*machine.where(there), *(ran.get("providers") or ()), *(ran.get("accelerators") or ()), made_on]
 
 
 register("target", offers, run, fault=fault)
