@@ -111,7 +111,8 @@ def ran(profile: Mapping[str, Any]) -> Json:
     """The same from a latency summary. A timing program tells no version of its runtime."""
     environment = profile.get("environment") or {}
     told = environment.get("runtime") or {}
-    found = {"name": told, "program": environment.get("program")} if isinstance(told, str) else dict(told)
+    program = str(environment.get("program")).rpartition("/")[2]  # its path on the device is nobody's business
+    found = {"name": told, "program": program} if isinstance(told, str) else dict(told)
     lanes = profile.get("lanes") or [profile]
     words = {word for lane in lanes for facts in lane.get("facts") or () for word in _accelerators(facts)}
     return {**found, **({"accelerators": sorted(words)} if words else {})}

@@ -16,7 +16,17 @@ def targets(place: Path | None = None) -> list[dict[str, Any]]:
     A target stands for itself: another precision of the same step is other code of its library.
     """
     shown = [one for one in executed(place) if not one.changed]
-    return [_with(row, _of(shown, "target", row["target"])) for row in listing.list_targets()]
+    return [
+        {**_with(row, _of(shown, "target", row["target"])), "providers": _providers(shown, row["runtime"])}
+        for row in listing.list_targets()
+    ]
+
+
+def _providers(shown: Iterable[Executed], runtime: str) -> list[str]:
+    """Of a runtime, where it ran, with any target."""
+    start = f"provider {runtime} "
+    found = [f"{one.row.removeprefix(start)} {one.told}" for one in shown if one.row.startswith(start)]
+    return list(dict.fromkeys(found))
 
 
 def _with(row: dict[str, Any], shown: list[Executed]) -> dict[str, Any]:

@@ -6,17 +6,18 @@ import sys
 from pathlib import Path
 
 from edgekd.atomic import write_text
-from edgekd.evidence import kept
+from edgekd.evidence import kept, sources
 from edgekd.evidence.document import Document, Entry
 from edgekd.files import read_text
 from edgekd.plain import markdown
 
 BEGIN, END = "<!-- drawn from docs/evidence/*.json -->", "<!-- end of what is drawn -->"
+_CHANGED = "changed since"
 _NOTHING = "No file yet: nothing was executed on such hardware."
 
 
 def drawn(documents: dict[str, Document]) -> str:
-    """A section for each file: what was shown, and how every experiment ended."""
+    """A section for each file: what was shown, whether its code is still that, and how every experiment ended."""
     return "\n\n".join(_section(name, found) for name, found in documents.items()) or _NOTHING
 
 
@@ -36,20 +37,25 @@ def _section(name: str, found: Document) -> str:
     )
     rows = [
         f"| {markdown(shown.row)} | {markdown(', '.join(shown.where))} | "
-        f"{markdown(', '.join(f'{package} {version}' for package, version in shown.by.items()))} | {entry.date} |"
+        f"{markdown(', '.join(f'{package} {version}' for package, version in shown.by.items()))} | {entry.date} | "
+        f"{_CHANGED if sources.changed(shown.sources) else 'the same'} |"
         for entry in found.entries
         for shown in entry.shows
     ]
     ends = [
-        f"| {markdown(entry.experiment)} | {entry.status} | {_seconds(entry)} | {markdown(entry.reason or '')} |"
+        f"| {markdown(entry.experiment)} | {_status(entry)} | {_seconds(entry)} | {markdown(entry.reason or '')} |"
         for entry in found.entries
         if entry.status != "lacking"
     ]
     return "\n".join([
         f"### {markdown(found.machine)}", "", about, "",
-        "| executed | where | by | date |", "| --- | --- | --- | --- |", *rows, "",
+        "| executed | where | by | date | its code |", "| --- | --- | --- | --- | --- |", *rows, "",
         "| experiment | status | s | reason |", "| --- | --- | --- | --- |", *ends,
     ])  # fmt: skip
+
+
+def _status(entry: Entry) -> str:
+    return f"{entry.status}, {_CHANGED}" if sources.changed(entry.sources) else entry.status
 
 
 def _seconds(entry: Entry) -> str:

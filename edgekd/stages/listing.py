@@ -61,7 +61,8 @@ def shown_targets(rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], lis
         ):
             for text in row[key]:
                 whose.setdefault(f"{start}: {text}", []).append(row["target"])
-    return table, [f"{', '.join(names)}: {text}" for text, names in whose.items()]
+    ran = dict.fromkeys(f"{row['runtime']}: executed in {text}" for row in rows for text in row["providers"])
+    return table, [*(f"{', '.join(names)}: {text}" for text, names in whose.items()), *ran]
 
 
 def _cannot_run(runtime: str) -> list[str]:

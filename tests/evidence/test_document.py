@@ -10,6 +10,7 @@ import pytest
 from edgekd.errors import InputError
 from edgekd.evidence import document, kept, private
 from edgekd.evidence.contract import Setting, kinds, offered
+from edgekd.evidence.document import Shown
 from edgekd.evidence.page import with_tables
 from edgekd.evidence.scale import FULL
 from tests.evidence.made import made, shown, written
@@ -120,5 +121,21 @@ def test_a_file_is_drawn_with_what_it_shows(tmp_path: Path) -> None:
                        kept.documents(tmp_path))  # fmt: skip
     assert "old" not in page
     assert page.startswith("before\n") and page.endswith("\nafter\n")
-    assert "| target tensorrt-fp16 | linux, aarch64, GPU | edgekd 0.1.0, tensorrt 10.3.0.26 | 2026-11-27 |" in page
+    assert (
+        "| target tensorrt-fp16 | linux, aarch64, GPU | edgekd 0.1.0, tensorrt 10.3.0.26 | 2026-11-27 | the same |"
+        in page
+    )
     assert "| target | done | 12 |  |" in page
+
+
+def test_what_has_changed_since_is_marked(tmp_path: Path) -> None:
+    row = Shown(row="provider onnxruntime CUDAExecutionProvider", where=("linux",), by={"edgekd": "0.1.0"},
+                sources={"agent/session.py": "0" * 64})  # fmt: skip
+    found = made(row)
+    (entry,) = found.entries
+    written(tmp_path, made(row, entries=(entry.model_copy(update={"sources": row.sources}),)))
+    page = with_tables(
+        "<!-- drawn from docs/evidence/*.json --><!-- end of what is drawn -->", kept.documents(tmp_path)
+    )
+    assert "| provider onnxruntime CUDAExecutionProvider | linux | edgekd 0.1.0 | 2026-11-27 | changed since |" in page
+    assert "| target | done, changed since | 12 |  |" in page

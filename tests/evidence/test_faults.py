@@ -91,7 +91,7 @@ def test_the_miniature_collects_what_needs_a_gpu() -> None:
 def test_what_is_collected_is_counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls: list[tuple[str, ...]] = []
 
-    def run(*arguments: str, stdout: int | None = None) -> Any:
+    def run(*arguments: str, device: str = "", stdout: int | None = None) -> Any:
         calls.append(arguments)
         if "--collect-only" in arguments:
             return marked_tests.subprocess.CompletedProcess([], 2, "a.py::one\na.py::two[b]\n\n2/9 tests collected\n")
@@ -101,8 +101,33 @@ def test_what_is_collected_is_counted(monkeypatch: pytest.MonkeyPatch, tmp_path:
         return marked_tests.subprocess.CompletedProcess([], 0)
 
     monkeypatch.setattr(marked_tests, "_pytest", run)
-    work = Work(Setting(MACHINE, "local", MINIATURE), tmp_path, {}, tmp_path / "figures.json")
+    work = Work(Setting(MACHINE, "local", MINIATURE), tmp_path, {"tests": "gpu tests"}, tmp_path / "figures.json")
     marked_tests.run(work)
     assert calls[0] == ("--collect-only", "-m", "gpu", "tests")
     assert work.figures["collected"] == {"exit_code": 2, "tests": 2}
     assert read_json(tmp_path / "figures.json")["shows"] == []
+
+
+def test_the_tests_of_a_device_are_pointed_at_the_one_that_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told: list[dict[str, Any]] = []
+
+    def run(command: list[str], *, env: dict[str, str], **more: Any) -> Any:
+        told.append({"command": command[-3:], "device": env["EDGEKD_TEST_DEVICE"]})
+        report = next(one for one in command if one.startswith("--junitxml=")).partition("=")[2]
+        case = '<testcase classname="tests.devices.test_given" name="x" time="0"/>'
+        Path(report).write_text(f"<testsuites><testsuite>{case}</testsuite></testsuites>")
+        return marked_tests.subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(marked_tests.subprocess, "run", run)
+    board = {**MACHINE, "device": {**MACHINE["device"], "name": "raspberry-pi-5", "transport": "ssh"}}
+    setting = Setting(board, "raspberry-pi-5", FULL)
+    experiment = next(one for one in marked_tests.offers(setting) if one.name == "device tests")
+    assert experiment.lacking is None
+    work = Work(setting, tmp_path, experiment.arguments, tmp_path / "figures.json")
+    marked_tests.run(work)
+    assert told == [{"command": ["-m", "device", "tests/devices/test_given.py"], "device": "raspberry-pi-5"}]
+    (row,) = read_json(tmp_path / "figures.json")["shows"]
+    assert row["row"] == "device tests"
+    assert {"devices/ssh*.py", "devices/raspberry-pi-5.yaml", "testing/devices.py"} <= set(row["sources"])

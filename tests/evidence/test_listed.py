@@ -107,6 +107,20 @@ def test_miniatures_and_emulated_devices_show_nothing(tmp_path: Path, where: tup
     assert row(tmp_path, "tensorrt-fp16")["executed"] == []
 
 
+def test_providers_are_told_for_their_runtime(tmp_path: Path) -> None:
+    files = sources.hashes(sources.of_runtime("onnxruntime"))
+    by = {"edgekd": "0.1.0", "onnxruntime": "1.30.0"}
+    seen = Shown(row="provider onnxruntime CUDAExecutionProvider", where=("linux", "CUDAExecutionProvider"), by=by,
+                 sources=files)  # fmt: skip
+    old = seen.model_copy(update={"row": "provider openvino GPU", "sources": {"agent/gone.py": "0" * 64}})
+    written(tmp_path, made(seen, seen, old, machine="NVIDIA H200"))
+    told = "CUDAExecutionProvider on NVIDIA H200 (edgekd 0.1.0, onnxruntime 1.30.0; 2026-11-27)"
+    assert row(tmp_path, "onnx-int8")["providers"] == [told]
+    assert row(tmp_path, "openvino-fp16")["providers"] == []
+    _, notes = listing.shown_targets(listed.targets(tmp_path))
+    assert [note for note in notes if "ExecutionProvider" in note] == [f"onnxruntime: executed in {told}"]
+
+
 def test_devices_say_which_machine_was_one(tmp_path: Path) -> None:
     files = sources.hashes(sources.of_device("raspberry-pi-5", "ssh"))
     seen = Shown(row="device raspberry-pi-5", where=("linux", "aarch64"), by={"edgekd": "0.1.0"}, sources=files)

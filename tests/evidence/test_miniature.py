@@ -28,6 +28,13 @@ def test_every_experiment_runs_in_miniature_on_a_cpu(tmp_path: Path) -> None:
     assert {row["method"] for row in found["gain"].figures["rows"]} == {"control", "quickstart", "distill_model"}
     assert found["train step fp32"].figures["median_ms"]["plain"] > 0
     rows = {shown.row for entry in found.values() for shown in entry.shows}
-    assert {"gpu tests", "bit-exact baseline", "kill and resume", "two ranks", "target onnx-fp16"} <= rows
+    assert {
+        "gpu tests",
+        "bit-exact baseline",
+        "kill and resume",
+        "two ranks",
+        "target onnx-fp16",
+        "device tests",
+    } <= rows
     assert list(private.betrayed(json.loads(path.read_text())["entries"])) == []
     assert str(tmp_path) not in path.read_text()

@@ -186,6 +186,7 @@ def test_a_board_is_asked_for_its_artifacts_alone() -> None:
     board = {**MACHINE["device"], "name": "board", "transport": "ssh", "runtimes": ["tensorrt"],
              "usable": {"tensorrt": "10.3"}, "programs": {"trtexec": True}}  # fmt: skip
     found = names({**MACHINE, "device": board}, "board")
+    assert found[0] == "device tests"
     assert {"target tensorrt-fp16", "target tensorrt-int8 by trtexec", "nms in tensorrt-fp16", "sustained",
             "tensorrt-int8 against tensorrt-fp16"} <= set(found)  # fmt: skip
     assert not any(name.startswith(("gpu tests", "train", "gain", "target onnx")) for name in found)

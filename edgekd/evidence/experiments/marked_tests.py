@@ -1,7 +1,11 @@
-"""The repository's own tests that need a GPU: `pytest -m gpu`; in miniature they are collected, and others run."""
+"""The repository's own tests that need a GPU, `pytest -m gpu`, and those of a device, on the one that is asked for.
+
+In miniature the first are collected, and others run.
+"""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -11,40 +15,71 @@ from typing import Any
 
 import edgekd
 from edgekd.errors import EnvironmentFault
+from edgekd.evidence import machine, sources
 from edgekd.evidence.contract import Experiment, Setting, Work, register
 from edgekd.evidence.experiments.places import ENGINE, TEACHER, trained_on, versions
 
 ROOT = Path(edgekd.__file__).parents[1]
-NAME = "gpu tests"
+GPU, DEVICE = "gpu tests", "device tests"
+_GPU_CODE = (*ENGINE, *TEACHER)
+# The other tests of that mark build a device of their own, which is emulated.
+_DEVICE_TESTS = ("-m", "device", "tests/devices/test_given.py")
+_VARIABLE = "EDGEKD_TEST_DEVICE"  # that they go by
 _COLLECTION = "collection failure"  # all that pytest says of it in its report's message
 
 
 def offers(setting: Setting) -> Iterator[Experiment]:
-    """Once."""
-    lacking = setting.lacks_gpus()
-    if not (ROOT / "tests").is_dir():
-        lacking = "the tests are in the source tree, and edgekd is installed without it"
-    elif "pytest" not in setting.machine["versions"]:
-        lacking = "pytest is not installed"
+    """One of each."""
+    absent = _absent(setting)
     yield Experiment(
-        NAME, "the tests that need a GPU", "marked tests", 10, 180, lacking=lacking, sources=(*ENGINE, *TEACHER)
-    )
+        GPU, "the tests that need a GPU", "marked tests", 10, 180, {"tests": GPU}, absent or setting.lacks_gpus(),
+        _GPU_CODE,
+    )  # fmt: skip
+    known = setting.here and setting.scale.name == "full"
+    yield Experiment(
+        DEVICE, "the tests of a device: files, programs and the agent get there", "marked tests", 45, 180,
+        {"tests": DEVICE}, absent or ("is for devices elsewhere; this machine is none" if known else None),
+        tuple(_reaching(setting)),
+    )  # fmt: skip
+
+
+def _absent(setting: Setting) -> str | None:
+    if not (ROOT / "tests").is_dir():
+        return "the tests are in the source tree, and edgekd is installed without it"
+    return None if "pytest" in setting.machine["versions"] else "pytest is not installed"
+
+
+def _reaching(setting: Setting) -> list[str]:
+    device = setting.machine["device"]
+    return [*sources.of_device(device["name"], device["transport"]), "testing/devices.py"]
 
 
 def run(work: Work) -> None:
     """Outcome of every test, and why one failed or was skipped."""
+    if work.arguments["tests"] == DEVICE:
+        if _ran(work, _DEVICE_TESTS):
+            work.shows(DEVICE, machine.where(work.setting.machine), _reaching(work.setting))
+        return
     if work.scale.collected:
         work.keep(collected=_collected(work.scale.collected))
+    if _ran(work, work.scale.tests):
+        work.shows(GPU, trained_on(work), _GPU_CODE, versions(work))
+
+
+def _ran(work: Work, asked: Sequence[str]) -> bool:
+    """Run tests and keep what became of them; whether nothing speaks against the code."""
     report = work.folder / "report.xml"
     # A file that needs what this machine lacks cannot be collected; the others run.
-    done = _pytest("--continue-on-collection-errors", f"--junitxml={report}", *work.scale.tests)
+    # Its own folder for what tests write: pytest would else remove what earlier runs left, however much that is.
+    own = f"--basetemp={work.folder / 'tests'}"
+    arguments = ("--continue-on-collection-errors", f"--junitxml={report}", own, *asked)
+    done = _pytest(*arguments, device=work.setting.device)
     if not report.is_file():
         raise EnvironmentFault(f"pytest wrote no report (exit code {done.returncode})")
     cases = [_case(case) for case in ET.parse(report).getroot().iter("testcase")]
     counts = {kind: sum(case["outcome"] == kind for case in cases) for kind in ("passed", "failed", "skipped")}
     work.keep(exit_code=done.returncode, **counts, tests=cases)
-    if fault(work.figures) is None:
-        work.shows(NAME, trained_on(work), (*ENGINE, *TEACHER), versions(work))
+    return fault(work.figures) is None
 
 
 def fault(figures: Mapping[str, Any]) -> str | None:
@@ -67,9 +102,10 @@ def _told(case: Mapping[str, Any]) -> str:
     return f"{case['test']} ({case['reason']})"
 
 
-def _pytest(*arguments: str, stdout: int | None = None) -> subprocess.CompletedProcess[str]:
+def _pytest(*arguments: str, device: str = "", stdout: int | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    return subprocess.run(command, cwd=ROOT, check=False, stdout=stdout, text=True)
+    environment = {**os.environ, _VARIABLE: device}
+    return subprocess.run(command, cwd=ROOT, check=False, env=environment, stdout=stdout, text=True)
 
 
 def _collected(arguments: Sequence[str]) -> dict[str, int]:
