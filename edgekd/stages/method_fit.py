@@ -32,9 +32,10 @@ def instead_of(name: str, pair: Pair, serves: Callable[[str], bool]) -> str:
 
 
 def _rank(name: str) -> int:
-    if distiller_type(name).card.level in _ON_QUERIES and name not in _BETWEEN_ANY:
-        return 0
-    return 1 if name in _BETWEEN_ANY else 2
+    if name in _BETWEEN_ANY:
+        return 1
+    on_queries = distiller_type(name).card.level in _ON_QUERIES and name != "searched"  # which reads maps of any pair
+    return 0 if on_queries else 2
 
 
 def unreadable(runtime: RuntimeName, part: Distiller, teacher: Spec) -> list[str]:

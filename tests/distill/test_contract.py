@@ -199,6 +199,7 @@ def test_every_reason_names_both_sides() -> None:
     heads = (
         DenseHead((8, 16, 32), bins=16), DenseHead((8, 16), 0.0), DenseHead((64,), anchors_per_cell=9), DETR,
         QueryHead(layers=3, queries=5, width=8, strides=(8,), gives=("memory",)), RegionHead(4), DetectionsHead(),
+        QueryHead(layers=3, queries=5, width=8, strides=(8,), gives=("embeddings",)),
     )  # fmt: skip
     asked = [
         one for name, one in vars(requirements).items() if signature_of(one) == {"pair": "Pair", "return": "str | None"}

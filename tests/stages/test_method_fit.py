@@ -19,7 +19,7 @@ from ..distill.query.fakes import query_spec
 DENSE, QUERY = spec("yolo11n"), query_spec("rtdetr-n", layers=3)
 
 
-SERVE = ("cwd", "fgd", "kd_detr", "mimic", "pkd", "qskd", "score_l2", "unikd")
+SERVE = ("cwd", "fgd", "kd_detr", "mimic", "pkd", "qskd", "score_l2", "searched", "unikd")
 
 
 def hint(name: str, student: Spec, teacher: Spec, serve: tuple[str, ...] = SERVE) -> str:
