@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from edgekd.atomic import write_json
 from edgekd.evidence.scale import Scale
@@ -111,6 +111,13 @@ class Work:
         write_json(self._file, {"figures": self._figures, "shows": self._shown})
 
 
+Fault: TypeAlias = Callable[[Mapping[str, Any]], str | None]
+
+
+def faultless(_figures: Mapping[str, Any]) -> None:
+    """Of kinds whose figures are good whatever they are."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """An entry of the registry.
@@ -125,7 +132,7 @@ class Kind:
     name: str
     offers: Callable[[Setting], Iterable[Experiment]]
     run: Callable[[Work], None]
-    fault: Callable[[Mapping[str, Any]], str | None] = lambda figures: None
+    fault: Fault
 
     @property
     def source(self) -> str:
@@ -137,16 +144,15 @@ _REGISTRY: dict[str, Kind] = {}
 
 
 def register(
-    name: str, offers: Callable[[Setting], Iterable[Experiment]], run: Callable[[Work], None], **more: Any
+    name: str,
+    offers: Callable[[Setting], Iterable[Experiment]],
+    run: Callable[[Work], None],
+    fault: Fault = faultless,
 ) -> None:
-    """Make a kind known. A second one under one name raises.
-
-    Args:
-        name, offers, run, more: as in `Kind`.
-    """
+    """Make a kind known, see `Kind`. A second one under one name raises."""
     if name in _REGISTRY:
         raise ValueError(f"experiment kind '{name}' is registered twice")
-    _REGISTRY[name] = Kind(name, offers, run, **more)
+    _REGISTRY[name] = Kind(name, offers, run, fault)
 
 
 def kinds() -> dict[str, Kind]:

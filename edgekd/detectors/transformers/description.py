@@ -75,9 +75,8 @@ def _head(network: Any, strides: tuple[int, ...]) -> QueryHead:
 def _queries(config: Any) -> int:
     if getattr(config, "two_stage", False):
         return int(config.two_stage_num_proposals)
-    return int(config.num_queries) * (
-        getattr(config, "num_patterns", 0) or 1
-    )  # DAB-DETR: each anchor with each pattern
+    patterns = getattr(config, "num_patterns", 0) or 1  # of DAB-DETR, each with each anchor
+    return int(config.num_queries) * patterns
 
 
 def size_multiple(network: Any) -> int:

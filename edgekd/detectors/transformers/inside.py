@@ -116,20 +116,24 @@ def ask(
     network: Any, columns: Sequence[int], content: Tensor, boxes: Tensor, maps: Sequence[Tensor], parts: frozenset[Part]
 ) -> dict[str, Tensor]:
     """What every layer makes of queries over these memory maps; tensors by name as of a pass."""
-    sizes = [(int(one.shape[2]), int(one.shape[3])) for one in maps]
-    memory = as_tokens(maps)
-    shapes = torch.tensor(sizes, device=memory.device)
     with every_layer(network, True), watched(network, parts) as seen:
         output = network.model.decoder(
-            inputs_embeds=content,
-            encoder_hidden_states=memory,
-            encoder_attention_mask=None,
-            reference_points=boxes.clamp(LEAST, 1 - LEAST).logit(),
-            spatial_shapes=shapes,
-            spatial_shapes_list=sizes,
-            level_start_index=torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]]),
+            inputs_embeds=content, reference_points=boxes.clamp(LEAST, 1 - LEAST).logit(), **levels_of(maps)
         )
     return {**layers_of(output, columns, every=True), **seen.tensors(parts, every=True)}
+
+
+def levels_of(maps: Sequence[Tensor]) -> dict[str, Any]:
+    """What a decoder of deformable attention is told of memory maps (B, C, H, W), by the library's keywords."""
+    sizes = [(int(one.shape[2]), int(one.shape[3])) for one in maps]
+    shapes = torch.tensor(sizes, device=maps[0].device)
+    return {
+        "encoder_hidden_states": as_tokens(maps),
+        "encoder_attention_mask": None,
+        "spatial_shapes": shapes,
+        "spatial_shapes_list": sizes,
+        "level_start_index": torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]]),
+    }
 
 
 def layers_of(output: Any, columns: Sequence[int], *, every: bool) -> dict[str, Tensor]:

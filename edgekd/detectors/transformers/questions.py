@@ -14,7 +14,7 @@ from torch import Tensor
 from edgekd.detectors.queries import as_tokens
 from edgekd.detectors.spec import Part
 from edgekd.detectors.transformers.detr import found_in, watched
-from edgekd.detectors.transformers.inside import LEAST, wants_memory
+from edgekd.detectors.transformers.inside import LEAST, levels_of, wants_memory
 
 
 def ask(
@@ -24,7 +24,7 @@ def ask(
     boxes = boxes.clamp(LEAST, 1 - LEAST)
     given = _two_stage(network, boxes, maps) if _is_two_stage(network) else _anchored(network, boxes, maps)
     with watched(network, parts) as seen:
-        network.model.decoder(inputs_embeds=content, encoder_hidden_states=as_tokens(maps), **given)
+        network.model.decoder(inputs_embeds=content, **given)
     found = found_in(network, seen, parts, every=True)
     if wants_memory(parts):
         found |= {f"memory-{level}": one for level, one in enumerate(maps)}
@@ -50,16 +50,11 @@ def _is_two_stage(network: Any) -> bool:
 
 
 def _two_stage(network: Any, boxes: Tensor, maps: Sequence[Tensor]) -> dict[str, Any]:
-    sizes = [(int(one.shape[2]), int(one.shape[3])) for one in maps]
-    shapes = torch.tensor(sizes, device=boxes.device)
     return {
+        **levels_of(maps),
         "object_queries_position_embeddings": _of_boxes(network, boxes)[0],
         "reference_points": boxes,
-        "encoder_attention_mask": None,
-        "spatial_shapes": shapes,
-        "spatial_shapes_list": sizes,
-        "level_start_index": torch.cat([shapes.new_zeros(1), shapes.prod(1).cumsum(0)[:-1]]),
-        "valid_ratios": boxes.new_ones(len(boxes), len(sizes), 2),
+        "valid_ratios": boxes.new_ones(len(boxes), len(maps), 2),
     }
 
 
@@ -75,6 +70,7 @@ def _anchored(network: Any, boxes: Tensor, maps: Sequence[Tensor]) -> dict[str, 
     (memory,) = maps
     whole = torch.ones_like(memory[:, 0])
     return {
+        "encoder_hidden_states": as_tokens(maps),
         "query_position_embeddings": boxes.logit(),
         "object_queries": as_tokens([network.model.backbone.position_embedding(memory, whole).to(memory.dtype)]),
         "memory_key_padding_mask": None,

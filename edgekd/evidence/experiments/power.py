@@ -23,14 +23,9 @@ def offers(setting: Setting) -> Iterator[Experiment]:
         lacking = lacking or "nvidia-smi is not installed, which tells power and heat"
     title = f"power, heat and speed over {setting.scale.power_s:g} s of distillation"
     yield Experiment(
-        "power",
-        title,
-        "power",
-        60,
-        setting.scale.power_s + 90,
-        lacking=lacking,
+        "power", title, "power", 60, setting.scale.power_s + 90, lacking=lacking,
         sources=("evidence/sensors.py", *ENGINE, *TEACHER),
-    )
+    )  # fmt: skip
 
 
 def run(work: Work) -> None:

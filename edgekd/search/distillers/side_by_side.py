@@ -77,17 +77,22 @@ def trained(pool: Pool, jobs: Sequence[Job], told: Callable[[], None]) -> list[O
                 pool.answer(event.number, False)
                 continue
             running -= 1
-            if isinstance(event, Done):
-                raise_fault(event.ended)
-                found[event.number] = Outcome(**event.ended)
-            elif tries[event.number] + 1 < TRIES:
-                tries[event.number] += 1
+            outcome = _ended(event, tries)
+            if outcome is None:
                 waiting.append(event.number)
                 continue
-            else:
-                found[event.number] = Outcome("failed", why=f"{event.why}, {TRIES} times")
+            found[event.number] = outcome
             told()
     return [found[number] for number in range(len(jobs))]
+
+
+def _ended(event: Done | Lost, tries: Counter[int]) -> Outcome | None:
+    """How a training ended; None if it is to be begun again, for its worker died, and not for the last time."""
+    if isinstance(event, Done):
+        raise_fault(event.ended)
+        return Outcome(**event.ended)
+    tries[event.number] += 1
+    return Outcome("failed", why=f"{event.why}, {TRIES} times") if tries[event.number] >= TRIES else None
 
 
 @dataclass
@@ -108,7 +113,7 @@ class SideBySide:
     over: Callable[[list[Tried], float], str]
     told: Callable[[list[Tried], str], None]
     _running: dict[int, Trial] = field(default_factory=dict)
-    _tries: dict[int, int] = field(default_factory=dict)
+    _tries: Counter[int] = field(default_factory=Counter)
 
     def run(self) -> str:
         """Until the end, of the trials that still run, too; why it is the end."""
@@ -149,22 +154,13 @@ class SideBySide:
         trial = self._running[event.number]
         if isinstance(event, Asked):
             self.pool.answer(event.number, trial.lags(event.done, event.value))
-        elif isinstance(event, Done):
-            raise_fault(event.ended)
+        elif outcome := _ended(event, self._tries):
             del self._running[event.number]
-            self._end(trial, Outcome(**event.ended))
-        else:
-            self._lost(trial, event)
-
-    def _lost(self, trial: Trial, event: Lost) -> None:
-        tries = self._tries[trial.number] = self._tries.get(trial.number, 0) + 1
-        if tries >= TRIES:
-            del self._running[trial.number]
-            self._end(trial, Outcome("failed", why=f"{event.why}, {tries} times"))
-            return
-        self.told(self.study.finished(), f"trial {trial.number}: {event.why}; begun again")
-        self._running[trial.number] = replace(trial, reported=self.study.reported(trial))
-        self._start(trial)
+            self._end(trial, outcome)
+        elif isinstance(event, Lost):
+            self.told(self.study.finished(), f"trial {trial.number}: {event.why}; begun again")
+            self._running[trial.number] = replace(trial, reported=self.study.reported(trial))
+            self._start(trial)
 
     def _end(self, trial: Trial, outcome: Outcome) -> None:
         self.study.end(trial, outcome)

@@ -22,20 +22,12 @@ from edgekd.search.distillers.space import space_of
 from edgekd.stages.binding import bind_recipe
 from edgekd.training.fit import fit
 from edgekd.training.plan import FitPlan
-from tests.stages.tiny import Ended, edgekd, read, weights, write_recipe
+from tests.stages.tiny import Ended, edgekd, read, write_recipe
 
 SEARCH: dict[str, Any] = {
     "trials": 3, "repeats": 0, "kinds": ["logits", "global"],
     "proxy": {"images": 8, "held_out": 6, "steps": 2, "warm_steps": 1},
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("search")
-    weights(made / "teacher.safetensors", "yolo11n")
-    weights(made / "student.safetensors", "yolo11p")
-    return made
 
 
 def recipe(folder: Path, name: str = "tiny.yaml", **changes: Any) -> Path:

@@ -13,15 +13,7 @@ from edgekd.run_dir.manifest import MANIFEST_SCHEMA
 from edgekd.search.distillers import proxy
 from edgekd.training.fit import fit
 from tests.search.distillers.test_search import SEARCH
-from tests.stages.tiny import edgekd, weights, write_recipe
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("faults")
-    weights(made / "teacher.safetensors", "yolo11n")
-    weights(made / "student.safetensors", "yolo11p")
-    return made
+from tests.stages.tiny import edgekd, write_recipe
 
 
 @pytest.fixture
