@@ -131,7 +131,7 @@ def searches(work: Path, names: list[str], overrides: tuple[str, ...]) -> None:
             trials = [{key: one[key] for key in ("score", "steps", "status")} for one in report["trials"]]
             add({"part": "search", "search": name, "best": report["best"], "control": report["control"],
                  "noise": report["noise"], "steps": report["steps"], "ended": report["ended"], "trials": trials,
-                 "order": report["order"]})  # fmt: skip
+                 "order": report["order"], "finals": report["finals"]})  # fmt: skip
 
 
 def winner(work: Path, names: list[str], overrides: tuple[str, ...]) -> None:

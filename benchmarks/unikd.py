@@ -31,14 +31,18 @@ import kept
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = "yolo11n"
-TEACHERS = {SHIPPED: ROOT / "recipes" / "weights" / "digits-yolo11n.safetensors"}
+OTHER = "rtmdet-tiny"
+TEACHER_RUN = ROOT / "runs" / "digits-rtmdet-teacher"  # of the recipe of that name; a run that is there serves
+TEACHERS = {
+    SHIPPED: ROOT / "recipes" / "weights" / "digits-yolo11n.safetensors",
+    OTHER: TEACHER_RUN / "student" / "student.safetensors",
+}
 PAIRS = {  # teacher, student -> epochs of the student; RTMDet and RT-DETR start slowly
     (SHIPPED, "yolo11p"): 16,
     (SHIPPED, "rtmdet-p"): 24,
     (SHIPPED, "rtdetr-p"): 24,
-    ("rtmdet-p", "yolo11p"): 16,
+    (OTHER, "yolo11p"): 16,
 }
-TEACHER_EPOCHS = 40
 PARTS = ("pairs", "ablations", "storage")
 ABLATIONS: dict[str, dict[str, Any]] = {
     "content alone": {"positional": 0},
@@ -91,7 +95,7 @@ def wanted(parts: Sequence[str], seeds: Sequence[int]) -> Iterator[Row]:
     pairs = list(PAIRS) if "pairs" in parts else [next(iter(PAIRS))]
     for seed in seeds:
         for teacher, student in pairs:
-            if teacher not in TEACHERS:
+            if teacher != SHIPPED:
                 yield Row("teacher", student=teacher)
             yield Row("absorb", teacher)
             yield Row("control", student=student, seed=seed)
@@ -117,18 +121,15 @@ def waves(rows: Sequence[Row]) -> Iterator[list[Row]]:
 def recipe_of(row: Row, work: Path, images: int) -> dict[str, Any]:
     """The recipe of a row."""
     student = row.student or "yolo11p"  # absorbing needs none, a recipe does
-    epochs = TEACHER_EPOCHS if row.part == "teacher" else PAIRS.get((row.teacher or SHIPPED, student), 16)
+    epochs = PAIRS.get((row.teacher or SHIPPED, student), 16)
     recipe: dict[str, Any] = {
         "name": row.folder.lower(), "seed": row.seed, "threads": 1, "control": False,
         "data": {**DATA, "train": images}, "student": {"model": student}, "distill": [],
         "train": {**TRAIN, "epochs": epochs, "lr0": LEARNING_RATE.get(student, TRAIN["lr0"])},
     }  # fmt: skip
     if row.teacher:
-        weights = TEACHERS.get(row.teacher) or work / Row("teacher", student=row.teacher).folder / "student" / (
-            "student.safetensors"
-        )
         stored, disk = STORED.get(row.variant, ({}, {}))
-        recipe["teacher"] = {"weights": str(weights), **(disk if row.part == "unikd" else {})}
+        recipe["teacher"] = {"weights": str(TEACHERS[row.teacher]), **(disk if row.part == "unikd" else {})}
         method = {"method": "unikd", **SMALL, **ABLATIONS.get(row.variant, {}), **stored}
         if row.part == "unikd":
             prepared = work / absorbed(row.teacher, row.variant).folder / "prepare" / "unikd" / "prepared.safetensors"
@@ -139,13 +140,11 @@ def recipe_of(row: Row, work: Path, images: int) -> dict[str, Any]:
 
 def run(row: Row, work: Path, images: int) -> dict[str, Any]:
     """One row, by the command line, with the peak memory of its process."""
-    import yaml
-
-    work.mkdir(parents=True, exist_ok=True)
-    recipe, out = work / f"{row.folder}.yaml", work / row.folder
-    recipe.write_text(yaml.safe_dump(recipe_of(row, work, images)), encoding="utf-8")
+    recipe, out = _written(row, work, images)
     command = "prepare" if row.part == "absorb" else "run"
-    process = subprocess.Popen([sys.executable, "-m", "edgekd", command, str(recipe), "--out", str(out)])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgekd", command, str(recipe), "--out", str(out), "--set", "threads=1"]
+    )
     _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status):
         raise SystemExit(f"{recipe}: edgekd ended with {os.waitstatus_to_exitcode(status)}")
@@ -160,6 +159,18 @@ def run(row: Row, work: Path, images: int) -> dict[str, Any]:
         "val_ap": _json(out / "student" / "metrics.json")["ap"],
         "seconds": _json(out / "student" / "training.json")["seconds"],
     }
+
+
+def _written(row: Row, work: Path, images: int) -> tuple[Path, Path]:
+    """The recipe of a row and the directory of its run."""
+    import yaml
+
+    if row.part == "teacher":
+        return ROOT / "recipes" / f"{TEACHER_RUN.name}.yaml", TEACHER_RUN
+    work.mkdir(parents=True, exist_ok=True)
+    recipe = work / f"{row.folder}.yaml"
+    recipe.write_text(yaml.safe_dump(recipe_of(row, work, images)), encoding="utf-8")
+    return recipe, work / row.folder
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -118,6 +118,12 @@ class SearchRecipe(Strict):
     repeats: int = Field(
         default=5, ge=0, le=100, description="seeds that the noise is measured with; below 2: it is not"
     )
+    finalists: int = Field(
+        default=3,
+        ge=0,
+        le=1000,
+        description="best candidates that the other seeds of repeats judge at the end; 0: the best score wins",
+    )
     most_loss: float = Field(
         default=10.0,
         gt=0,

@@ -41,7 +41,6 @@ CODE_VERSIONS = {
     "report": 10,
     "search_warm": 1,
     "search_errors": 2,
-    "search_noise": 2,
     "search_after": 1,
 }
 

@@ -6,21 +6,14 @@ from seed to seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
-from typing import Any, TypeAlias
 
-from edgekd.atomic import read_json, write_json
-from edgekd.progress import progress, say
-from edgekd.search.distillers.candidates import CONTROL, Candidate, entries_of, in_words
-from edgekd.search.distillers.trials import Outcome
-from edgekd.stages.context import Context
+from edgekd.progress import say
+from edgekd.search.distillers.candidates import CONTROL, Candidate, in_words
+from edgekd.search.distillers.trainings import Trainings
 
-# (candidate, seed) of each training, and what is called after each -> how they ended.
-Train: TypeAlias = Callable[[Sequence[tuple[Candidate, int]], Callable[[], None]], list[Outcome]]
-
-_FILE = "proxy/noise.json"
 _OF_A_NORMAL = 1.04836  # standard deviation over the median |a - b|: 1 / (sqrt(2) Phi^-1(3/4))
 
 
@@ -43,7 +36,7 @@ class Noise:
     Attributes:
         deviation: over seeds, of candidate less control, in AP; None where it is not known. See `spread`.
         candidate, control: their scores per seed.
-        steps: that it took.
+        steps: of all these trainings.
     """
 
     deviation: float | None = None
@@ -58,48 +51,12 @@ class Noise:
         return cls(spread(differences), tuple(candidate), tuple(control), steps)
 
 
-def measure(
-    context: Context, inputs: Mapping[str, Any], candidate: Candidate, control: Outcome | None, train: Train
-) -> tuple[Noise, Outcome | None, Outcome | None]:
-    """Stage search_noise, with the recipe's number of seeds.
-
-    Args:
-        inputs: what decides the scores beside the candidate.
-        control: outcome of the control at the search's own seed, where it is known.
-        train: whoever trains.
-
-    Returns:
-        The noise, and the outcomes of candidate and control at the search's own seed, as far as they are known.
-    """
-    repeats, seed = context.bound.recipe.search.repeats, context.bound.recipe.seed
-    if repeats < 2:
-        return Noise(), None, control
-    inputs = {**inputs, "candidate": entries_of(candidate), "repeats": repeats}
-
-    def action() -> list[str]:
-        pairs, steps = _repeated(train, candidate, range(seed, seed + repeats), control)
-        scores = [(a.score, b.score) for a, b in pairs]
-        found = [(a, b) for a, b in scores if a is not None and b is not None]
-        if len(found) < 2:
-            say(f"noise: not measured, {in_words(candidate)} did not end")
-        noise = Noise.of([a for a, _ in found], [b for _, b in found], steps)
-        write_json(context.path / _FILE, {"noise": asdict(noise), "first": [asdict(one) for one in pairs[0]]})
-        return [_FILE]
-
-    context.stage("search_noise", inputs, action)
-    content: dict[str, Any] = read_json(context.path / _FILE)
-    noise, (one, other) = content["noise"], content["first"]
-    made = Noise(noise["deviation"], tuple(noise["candidate"]), tuple(noise["control"]), noise["steps"])
-    return made, Outcome(**one), Outcome(**other)
-
-
-def _repeated(
-    train: Train, candidate: Candidate, seeds: range, control: Outcome | None
-) -> tuple[list[tuple[Outcome, Outcome]], int]:
-    """(candidate, control) per seed, and the steps that were trained."""
-    taught = [(candidate, seed) for seed in seeds]
-    plain = [(CONTROL, seed) for seed in seeds[bool(control) :]]
-    with progress("noise", len(taught) + len(plain)) as advance:
-        found = train([*taught, *plain], advance)
-    controls = [*([control] if control else []), *found[len(taught) :]]
-    return list(zip(found[: len(taught)], controls, strict=True)), sum(one.steps for one in found)
+def measure(trainings: Trainings, candidate: Candidate, seeds: range) -> Noise:
+    """Train the candidate and the control with each seed; not known of fewer than two pairs that end."""
+    outcomes = trainings.of([(one, seed) for seed in seeds for one in (candidate, CONTROL)], "noise")
+    scores = [(a.score, b.score) for a, b in zip(outcomes[::2], outcomes[1::2], strict=True)]
+    found = [(a, b) for a, b in scores if a is not None and b is not None]
+    if len(found) < 2:
+        say(f"noise: not measured, {in_words(candidate)} did not end")
+    steps = sum(one.steps for one in outcomes)
+    return Noise.of([a for a, _ in found], [b for _, b in found], steps)

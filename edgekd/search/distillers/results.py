@@ -12,6 +12,7 @@ from edgekd.recipe.yaml_text import dump
 from edgekd.report.search import page
 from edgekd.search.distillers import errors
 from edgekd.search.distillers.candidates import CONTROL, Candidate, entries_of, in_words
+from edgekd.search.distillers.finals import Finals, winner
 from edgekd.search.distillers.noise import Noise
 from edgekd.search.distillers.proxy import Proxy
 from edgekd.search.distillers.space import Space
@@ -52,6 +53,7 @@ class Results:
     proxy: Proxy
     study: Study
     noise: Noise
+    finals: Finals | None
     order: Sequence[Kind]
     claims: Mapping[Kind, float]
     errors: Mapping[str, Any]
@@ -61,7 +63,7 @@ class Results:
     def write(self, runner: Runner) -> dict[str, Any]:
         """Train the best candidate once more for its errors, and write all files."""
         tried = self.study.finished()
-        best = best_of(tried)
+        best = (winner(tried, self.finals) if self.finals else None) or best_of(tried)
         after = errors.after(self.context, runner, best.candidate) if best else None
         report = self.as_json(tried, best, after)
         folder = self.context.path
@@ -90,6 +92,7 @@ class Results:
             "control": control.score if control else None,
             "best": _row(best) if best else None,
             "tied": [one.number for one in tied(tried, best, self.noise.deviation)] if best else [],
+            "finals": self.finals.as_json() if self.finals else None,
             "importance": self.study.importance(),
             "errors": {**self.errors, "after": after},
             "trials": [_row(one) for one in tried],
@@ -98,7 +101,9 @@ class Results:
 
 def preset(candidate: Candidate, report: Mapping[str, Any]) -> str:
     """YAML of a preset: `distill: S/best.yaml` in a recipe stands for it."""
-    gain = report["best"]["score"] - (report["control"] or 0.0)
+    best, finals = report["best"], report["finals"]
+    gains = {one["number"]: one["gain"] for one in finals["finalists"]} if finals else {}
+    gain = gains.get(best["number"], best["score"] - (report["control"] or 0.0))
     about = f"found by edgekd search for {report['recipe']}: {gain:+.3f} AP over the control on the proxy"
     return dump({"about": about, "distill": entries_of(candidate)})
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from edgekd.errors import EnvironmentFault, InputError
 from edgekd.plain import listed
 from edgekd.progress import progress, say
 from edgekd.run_dir import RunDir
-from edgekd.search.distillers import noise, side_by_side
-from edgekd.search.distillers.candidates import CONTROL, Candidate, in_words
+from edgekd.search.distillers import finals, noise, side_by_side
+from edgekd.search.distillers.candidates import CONTROL, in_words
 from edgekd.search.distillers.errors import before
 from edgekd.search.distillers.guidance import claims, ordered
 from edgekd.search.distillers.noise import Noise
@@ -26,7 +27,8 @@ from edgekd.search.distillers.results import PAGE, SCHEMA, Results, best_of
 from edgekd.search.distillers.side_by_side import SideBySide
 from edgekd.search.distillers.space import Space, space_of
 from edgekd.search.distillers.strategy import Budgeted, Divide, Strategy
-from edgekd.search.distillers.study import Known, Study, Tried, require_optuna, twin
+from edgekd.search.distillers.study import Study, Tried, require_optuna, twin
+from edgekd.search.distillers.trainings import Trainings, Wanted
 from edgekd.search.distillers.trials import Outcome, Runner
 from edgekd.search.distillers.worker import work_of
 from edgekd.search.pools.cluster import require_ray
@@ -102,40 +104,39 @@ def _search(context: Context, space: Space, proxy: Proxy, identity: dict[str, An
     say(f"order of knowledge: {', '.join(order)} ({recipe.search.order})")
     for kind, why in space.left_out.items():
         say(f"note: {kind} is left out: {why}")
-    found, known = _noise(context, runner, space, order, control, pool)
-    study = Study(context.path, space, recipe.search, recipe.seed, proxy.extent.passes, known)
+    trainings = Trainings(context.path, proxy.identity(), partial(_train, runner, pool))
+    if control:
+        trainings.keep(CONTROL, recipe.seed, control)
+    found = _noise(trainings, space, order, range(recipe.seed, recipe.seed + recipe.search.repeats))
+    study = Study(context.path, space, recipe.search, recipe.seed, proxy.extent.passes, trainings)
     strategy: Strategy = (
         Budgeted(space, order)
         if recipe.search.strategy == "budgeted"
         else Divide(space, order, recipe.search.evolution, recipe.seed)
     )
     why = _Loop(context, study, strategy, runner, found).run(pool)
-    results = Results(context, space, proxy, study, found, order, by_errors, errors, identity, why)
+    others = range(recipe.seed + 1, recipe.seed + recipe.search.repeats)
+    held = finals.hold(trainings, study.finished(), recipe.search.finalists, others)
+    results = Results(context, space, proxy, study, found, held, order, by_errors, errors, identity, why)
     if results.write(runner)["best"] is None:
         last = study.finished()[-1].outcome.why
         raise EnvironmentFault(f"search: no trial came to its end (the last: {last}); see {context.path / PAGE}")
     return results
 
 
-def _noise(
-    context: Context, runner: Runner, space: Space, order: Sequence[Kind], control: Outcome | None, pool: Pool | None
-) -> tuple[Noise, Known]:
-    """How much scores differ by chance, and what is known of trials at the search's own seed."""
+def _train(runner: Runner, pool: Pool | None, wanted: Wanted, told: Callable[[int, Outcome], None]) -> None:
+    """Trainings that go on to their end, by whoever runs trials."""
+    if pool:
+        side_by_side.train(pool, [{"candidate": one, "seed": seed} for one, seed in wanted], told)
+        return
+    for place, (one, seed) in enumerate(wanted):
+        told(place, runner.run(one, seed))
+
+
+def _noise(trainings: Trainings, space: Space, order: Sequence[Kind], seeds: range) -> Noise:
+    """How much scores differ by chance, by the first published candidate."""
     reference = next((one for kind in order if (one := space.published(kind))), None)
-    if reference is None:
-        return Noise(), [(CONTROL, control)] if control else []
-
-    def train(wanted: Sequence[tuple[Candidate, int]], advance: Callable[[], None]) -> list[Outcome]:
-        if pool:
-            return side_by_side.trained(pool, [{"candidate": one, "seed": seed} for one, seed in wanted], advance)
-        outcomes = []
-        for one, seed in wanted:
-            outcomes.append(runner.run(one, seed))
-            advance()
-        return outcomes
-
-    found, first, second = noise.measure(context, runner.proxy.identity(), reference, control, train)
-    return found, [(one, known) for one, known in ((reference, first), (CONTROL, second)) if known]
+    return Noise() if reference is None or len(seeds) < 2 else noise.measure(trainings, reference, seeds)
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ def _note(tried: Sequence[Tried]) -> str:
 
 def _deciding(bound: Bound) -> dict[str, Any]:
     """What of the recipe's section decides what is tried; how long it goes on may change."""
-    free = {"trials", "hours", "patience", "kinds", "space", "proxy", "students", "workers", "ray"}
+    free = {"trials", "hours", "patience", "finalists", "kinds", "space", "proxy", "students", "workers", "ray"}
     return {**bound.recipe.search.model_dump(mode="json", exclude=free), "seed": bound.recipe.seed}
 
 

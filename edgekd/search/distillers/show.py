@@ -42,8 +42,24 @@ def lines(report: Mapping[str, Any], folder: Path) -> list[str]:
     told.append(f"best: AP {best['score']:.3f}{gain}, trial {best['number']}: {best['candidate']}")
     if noise is not None:
         told.append(f"noise of a difference: {noise:.4f} AP; {len(report['tied'])} more candidates within it")
+    told += _finals(report.get("finals"))
     told.append("the proxy chooses; only a training at full length, with seeds, shows a gain: edgekd search apply")
     return [*told, f"report: {folder / PAGE}"]
+
+
+def _finals(finals: Mapping[str, Any] | None) -> list[str]:
+    if not finals:
+        return []
+    told = ", ".join(f"trial {one['number']} {_gain(one)}" for one in finals["finalists"])
+    seeds = ", ".join(map(str, finals["seeds"]))
+    return [f"finals, AP over the control with other seeds ({seeds}): {told}"]
+
+
+def _gain(finalist: Mapping[str, Any]) -> str:
+    if finalist["gain"] is None:
+        return "did not end with each"
+    interval = "" if finalist["low"] is None else f" [{finalist['low']:+.3f}, {finalist['high']:+.3f}]"
+    return f"{finalist['gain']:+.3f}{interval}"
 
 
 def rows(report: Mapping[str, Any], most: int = 10) -> list[dict[str, Any]]:

@@ -59,16 +59,15 @@ def pool_of(bound: Bound, work: Work, folder: Path) -> Pool:
     return Cluster(work, search.ray, bound.recipe.threads or 1, gpus)
 
 
-def trained(pool: Pool, jobs: Sequence[Job], told: Callable[[], None]) -> list[Outcome]:
-    """Outcomes of trainings that run to their end, as many at once as there is room for.
+def train(pool: Pool, jobs: Sequence[Job], told: Callable[[int, Outcome], None]) -> None:
+    """Trainings that run to their end, as many at once as there is room for.
 
     Args:
         pool: is open.
-        told: called after each.
+        told: called with place and outcome as each ends.
     """
-    waiting, running, tries = deque(range(len(jobs))), 0, Counter[int]()
-    found: dict[int, Outcome] = {}
-    while len(found) < len(jobs):
+    waiting, running, tries, ended = deque(range(len(jobs))), 0, Counter[int](), 0
+    while ended < len(jobs):
         while waiting and running < pool.room():
             number, running = waiting.popleft(), running + 1
             pool.start(number, {**jobs[number], "number": number})
@@ -81,9 +80,8 @@ def trained(pool: Pool, jobs: Sequence[Job], told: Callable[[], None]) -> list[O
             if outcome is None:
                 waiting.append(event.number)
                 continue
-            found[event.number] = outcome
-            told()
-    return [found[number] for number in range(len(jobs))]
+            ended += 1
+            told(event.number, outcome)
 
 
 def _ended(event: Done | Lost, tries: Counter[int]) -> Outcome | None:

@@ -7,15 +7,16 @@ on with tries what an uninterrupted one tries.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.recipe.search import SearchRecipe
 from edgekd.search.distillers.candidates import OFF, ON, Candidate, Params, candidate_of, params_of
 from edgekd.search.distillers.space import Space
+from edgekd.search.distillers.trainings import Trainings
 from edgekd.search.distillers.trials import Outcome
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 JOURNAL, NAME = "study.journal", "distillers"
 REDUCTION = 3  # of halving: the best third goes on
-
-
-Known: TypeAlias = Sequence[tuple[Candidate, Outcome]]  # of trainings at the search's seed, ahead of its trials
 
 
 @dataclass(frozen=True)
@@ -65,17 +63,24 @@ class Study:
     """The study of one search."""
 
     def __init__(
-        self, folder: Path, space: Space, recipe: SearchRecipe, seed: int, passes: int, known: Known = ()
+        self,
+        folder: Path,
+        space: Space,
+        recipe: SearchRecipe,
+        seed: int,
+        passes: int,
+        trainings: Trainings | None = None,
     ) -> None:
         """Open it, or begin it.
 
         Args:
             passes: of a whole trial.
+            trainings: of which some may be those of a trial.
 
         Raises:
             InputError: the journal is damaged.
         """
-        self._optuna, self._known = require_optuna(), known
+        self._optuna, self._trainings = require_optuna(), trainings
         _mend(folder / JOURNAL)
         self._space, self._recipe, self._seed, self._passes = space, recipe, seed, passes
         backend = self._optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
@@ -131,7 +136,7 @@ class Study:
         same = twin(trial.candidate, tried)
         if same is not None:
             return trial.as_of(same.outcome, f"as trial {same.number}")
-        known = next((outcome for candidate, outcome in self._known if candidate == trial.candidate), None)
+        known = self._trainings and self._trainings.known(trial.candidate, self._seed)
         return trial.as_of(known, "trained before the first trial") if known else None
 
     def end(self, trial: Trial, outcome: Outcome) -> None:

@@ -142,7 +142,7 @@ def test_a_trial_goes_on_from_the_warm_student_with_a_fifth_of_its_rate(
 
 
 def test_of_a_student_without_weights_errors_noise_and_first_trials_share_trainings(folder: Path) -> None:
-    """One of errors and control, three more of two seeds, none of the two trials, and the best once more."""
+    """One of errors and control, three more of two seeds, none of the two trials and of finals, the best once more."""
     keys = {"proxy": {"images": 8, "held_out": 6, "steps": 2}, "trials": 2, "repeats": 2}
     path = write_recipe(folder / "new.yaml", distill=[], student={"model": "yolo11p"}, search={**SEARCH, **keys})
     trained: list[str] = []
@@ -163,7 +163,13 @@ def test_of_a_student_without_weights_errors_noise_and_first_trials_share_traini
     assert [(one["why"], one["steps"]) for one in report["trials"]] == [("trained before the first trial", 0)] * 2
     noise = report["noise"]
     assert (control["score"], published["score"]) == (noise["control"][0], noise["candidate"][0])
-    assert noise["steps"] == 3 * 2 and noise["deviation"] == noise_of(noise["candidate"], noise["control"])
+    assert noise["steps"] == 4 * 2 and noise["deviation"] == noise_of(noise["candidate"], noise["control"])
+    (finalist,) = report["finals"]["finalists"]  # of the seed that the noise has trained, too
+    assert (finalist["number"], finalist["scores"]) == (1, noise["candidate"][1:])
+    assert report["finals"]["control"] == noise["control"][1:] and report["finals"]["seeds"] == [1]
+    shown = edgekd("search", "show", folder / "N").out
+    assert f"finals, AP over the control with other seeds (1): trial 1 {finalist['gain']:+.3f}" in shown
+    assert "<b>Finals</b>" in (folder / "N" / "report.html").read_text()
     assert set(report["errors"]) == {"teacher", "before", "after"} and not (folder / "N" / "trial").exists()
 
 

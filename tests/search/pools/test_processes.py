@@ -11,9 +11,10 @@ import pytest
 from edgekd.errors import InputError
 from edgekd.recipe.search import SearchRecipe
 from edgekd.search.distillers.candidates import CONTROL
-from edgekd.search.distillers.side_by_side import SideBySide, trained
+from edgekd.search.distillers.side_by_side import SideBySide, train
 from edgekd.search.distillers.strategy import Budgeted
 from edgekd.search.distillers.study import Study, Tried
+from edgekd.search.distillers.trials import Outcome
 from edgekd.search.pools.contract import Pool
 from edgekd.search.pools.processes import Processes
 from tests.search.distillers.test_study import SPACE
@@ -69,22 +70,24 @@ def test_trials_run_in_processes_that_end_with_the_search(tmp_path: Path) -> Non
     assert len(said) == 8
 
 
-def test_trainings_that_nobody_ends_early_come_back_in_their_order(tmp_path: Path) -> None:
+def test_trainings_that_nobody_ends_early_are_told_with_their_places(tmp_path: Path) -> None:
     """The worker of the second dies once."""
     candidates = [CONTROL, *(one for kind in SPACE.kinds if (one := SPACE.published(kind)))]
     jobs = [{"candidate": candidate, "seed": seed} for seed, candidate in enumerate(candidates)]
-    told: list[None] = []
+    told: dict[int, Outcome] = {}
     with Processes(short.work(tmp_path, die=[1]), 2, tmp_path / "log") as pool:
-        found = trained(pool, jobs, lambda: told.append(None))
+        train(pool, jobs, told.__setitem__)
+    found = [told[place] for place in range(len(jobs))]
     assert [one.values[-1] for one in found] == pytest.approx([short.score(one) for one in candidates])
     assert all(one.status == "complete" and len(one.values) == 3 for one in found)
-    assert len(told) == len(jobs) > 1 and len(starts(tmp_path, 1)) == 2
+    assert len(jobs) > 1 and len(starts(tmp_path, 1)) == 2
 
 
 def test_a_training_whose_workers_all_die_has_failed(tmp_path: Path) -> None:
+    told: dict[int, Outcome] = {}
     with Processes(short.work(tmp_path, die=[0], deaths=9), 1, tmp_path / "log") as pool:
-        (found,) = trained(pool, [{"candidate": CONTROL, "seed": 0}], lambda: None)
-    assert (found.status, found.why) == ("failed", "its process was killed by signal 9, 3 times")
+        train(pool, [{"candidate": CONTROL, "seed": 0}], told.__setitem__)
+    assert (told[0].status, told[0].why) == ("failed", "its process was killed by signal 9, 3 times")
 
 
 def test_a_worker_that_is_killed_costs_its_trial_a_try(tmp_path: Path) -> None:
