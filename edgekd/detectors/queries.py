@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgekd.detectors.box_bins import BoxBins
 from edgekd.detectors.parts import Attention
 from edgekd.detectors.spec import Part
 
@@ -148,6 +149,7 @@ class QueryPredictions:
             question; else the last one.
         known_classes: as in `DensePredictions`.
         box_logits: (D, B, Q, 4, bins) of left, top, right, bottom; None without a distribution.
+        bins: where they lie, of boxes (D, B, Q, 4).
         states, maps, looks, noisy, asked: what `embeddings`, `memory`, `Attention`, `denoising`, `decoder` gave.
     """
 
@@ -156,6 +158,7 @@ class QueryPredictions:
     layers: tuple[int, ...]
     known_classes: Tensor | None = None
     box_logits: Tensor | None = None
+    bins: BoxBins | None = None
     states: States | None = None
     maps: tuple[Tensor, ...] | None = None
     looks: Mapping[Attention, Tensor | CrossAttention] = field(default_factory=dict)

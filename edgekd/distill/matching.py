@@ -48,6 +48,10 @@ class Matches:
         """(B, G, ...) -> (M, ...)."""
         return values[self.image_index, self.target_index]
 
+    def some(self, chosen: Tensor) -> Matches:
+        """The pairs that a mask (M,) chooses."""
+        return Matches(self.image_index[chosen], self.query_index[chosen], self.target_index[chosen])
+
     def matched(self, batch_size: int, queries: int) -> Tensor:
         """(B, Q) bool, queries that have a target."""
         found = torch.zeros(batch_size, queries, dtype=torch.bool, device=self.image_index.device)

@@ -124,6 +124,16 @@ def query_heads(pair: Pair) -> str | None:
     return "needs a query head on both sides; " + _sides(pair, lambda spec: f"a {spec.head.kind} head")
 
 
+def query_distributions(pair: Pair) -> str | None:
+    """Both decoders predict a distribution of each box edge, of whatever number of bins."""
+    student, teacher = pair.student.head, pair.teacher.head
+    if not isinstance(student, QueryHead) or not isinstance(teacher, QueryHead) or min(student.bins, teacher.bins) > 1:
+        return None
+    return "needs box distributions of queries on both sides, as D-FINE and DEIMv2 have them; " + _sides(
+        pair, lambda spec: f"{spec.head.bins} bins" if spec.head.bins > 1 else "none"
+    )
+
+
 def query_teacher(pair: Pair) -> str | None:
     """The teacher's head is a decoder of queries, the student's may be dense, too."""
     if isinstance(pair.teacher.head, QueryHead) and isinstance(pair.student.head, QueryHead | DenseHead):

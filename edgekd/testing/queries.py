@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from edgekd.detectors.box_bins import edges_of
 from edgekd.detectors.capture import run
 from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.contract import Detector, Trainable
@@ -70,6 +71,10 @@ class QueryContract:
         if head.bins > 1:
             assert found.box_logits is not None
             assert found.box_logits.shape == (*found.boxes_px.shape, head.bins)
+            assert found.bins is not None
+            assert not found.bins.origins_px.requires_grad
+            means = (found.box_logits.softmax(-1) * found.bins.outwards_px()).sum(-1)
+            torch.testing.assert_close(edges_of(means), found.boxes_px, atol=0.02, rtol=1e-4)
         for layer in (0, head.layers - 1):
             self._check_attention(head, found, layer)
 

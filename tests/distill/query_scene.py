@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from edgekd.detectors.class_map import ClassMap
 from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.detectors.outputs import Batch, Guidance, TrainingPass
 from edgekd.distill.contract import Distiller, Pair, distiller_type
+from edgekd.distill.requirements import query_distributions
 from edgekd.training.engines.batch import batch_of
 from edgekd.training.engines.shell import introduce, network_of
 
@@ -58,6 +60,23 @@ def student_of(model: str = "rtdetr-p") -> Trainable:
 def teacher_of(model: str = "rtdetr-n", names: tuple[str, ...] = NAMES) -> Detector:
     """Frozen; wider than the student."""
     return opened(model, names).frozen()
+
+
+@cache
+def _with_distributions(model: str) -> Detector:
+    """Of transformers, which is needed."""
+    pytest.importorskip("transformers", reason="the extra hf is not installed")
+    torch.manual_seed(len(model))
+    return families.open_detector("transformers", Asked(model, None, NAMES, 3, "test"))
+
+
+def pair_for(method: str) -> tuple[Trainable, Detector]:
+    """That it serves: small RT-DETRs, or a D-FINE and a DEIMv2 where it reads box distributions."""
+    if query_distributions not in distiller_type(method).requires:
+        return student_of(), teacher_of()
+    student = families.trainable(_with_distributions("dfine-p"), "test")
+    student.module.train().requires_grad_(True).zero_grad()
+    return student, _with_distributions("deimv2-p").frozen()
 
 
 @dataclass

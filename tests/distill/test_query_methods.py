@@ -11,13 +11,17 @@ import torch
 
 from edgekd.detectors.outputs import View
 from edgekd.distill.contract import distiller_names, distiller_type
-from edgekd.distill.requirements import query_heads, query_teacher, unmet
+from edgekd.distill.requirements import query_distributions, query_heads, query_teacher, unmet
 from edgekd.errors import InputError
 
 from .helpers import moment, pair_of
 from .query_scene import NAMES, Step, batch, known, made, opened, step, student_of, teacher_of
 
-ON_QUERIES = [name for name in distiller_names() if query_heads in distiller_type(name).requires]
+ON_QUERIES = [
+    name
+    for name in distiller_names()
+    if query_heads in (requires := distiller_type(name).requires) and query_distributions not in requires
+]
 METHODS: dict[str, dict[str, object]] = {
     **{name: {} for name in (*ON_QUERIES, "kd_detr")},
     "kd_detr teacher's content": {"content": "teacher", "general": 0, "specific": 40},

@@ -16,7 +16,7 @@ from edgekd.errors import InputError
 
 from .helpers import batch_of, build, moment, random_output
 from .query_scene import batch as query_batch
-from .query_scene import made, student_of, teacher_of
+from .query_scene import made, pair_for
 from .test_methods import METHODS, QUERY_METHODS, STUDENT, TEACHER, of, scene_of
 from .test_storing import MORE_THAN_TENSORS, NO_FIXED_SIZE, of_teacher
 
@@ -31,7 +31,7 @@ def built(variant: str, **keys: Any) -> Distiller:
     keys = {**METHODS.get(variant, {}), **keys}
     name = variant.split(maxsplit=1)[0]
     if variant in QUERY_METHODS:
-        return made(variant, student_of(), teacher_of(), **keys)
+        return made(variant, *pair_for(variant), **keys)
     return build(name, STUDENT, TEACHER, **keys)
 
 

@@ -29,3 +29,9 @@ class TestOnQueries(DistillerContract):
     method = "dlim"
     student: ClassVar[tuple[str, str]] = ("ultralytics", "rtdetr-p")
     teacher: ClassVar[tuple[str, str]] = ("ultralytics", "rtdetr-n")
+
+
+class TestOnDistributions(DistillerContract):
+    method = "query_ld"
+    student: ClassVar[tuple[str, str]] = ("transformers", "dfine-p")
+    teacher: ClassVar[tuple[str, str]] = ("transformers", "deimv2-p")

@@ -19,7 +19,7 @@ from edgekd.training.store.fill import blocks_of
 
 from .helpers import moment, pair_of, random_output
 from .query_scene import batch as query_batch
-from .query_scene import known, made, student_of, teacher_of
+from .query_scene import known, made, pair_for
 from .test_methods import METHODS, QUERY_METHODS, STUDENT, TEACHER, of, scene_of
 from .test_methods import build as built
 
@@ -43,7 +43,7 @@ class Source:
 
 def of_teacher(method: Distiller, batch: Batch) -> Knowledge:
     if method.name in QUERY_METHODS:
-        return known(method, teacher_of(), batch)
+        return known(method, pair_for(method.name)[1], batch)
     with torch.no_grad():
         found = method.knowledge(random_output(TEACHER, batch=batch.size, seed=1), batch)
         return {key: value.detach() for key, value in found.items()}
@@ -51,14 +51,14 @@ def of_teacher(method: Distiller, batch: Batch) -> Knowledge:
 
 def method_of(variant: str) -> Distiller:
     if variant in QUERY_METHODS:
-        return made(variant, student_of(), teacher_of())
+        return made(variant, *pair_for(variant))
     return of(variant) if variant in METHODS else built(variant, STUDENT, TEACHER)
 
 
 def refused(variant: str, method: Distiller) -> list[str]:
     """Why `check` refuses it, of the reasons that need no image."""
     query = variant in QUERY_METHODS
-    pair = pair_of(student_of().spec, teacher_of().spec) if query else pair_of(STUDENT, TEACHER)
+    pair = pair_of(*(side.spec for side in pair_for(variant))) if query else pair_of(STUDENT, TEACHER)
     detectors: Any = SimpleNamespace(of_methods=lambda _: pair)
     return storable.reasons(detectors, method.name, method.config)
 
@@ -73,7 +73,7 @@ def output_of(method: Distiller, batch: Batch) -> DetectorOutput:
     if method.name not in QUERY_METHODS:
         return random_output(STUDENT, batch=batch.size)
     torch.manual_seed(3)
-    return student_of().training_pass(batch, method.wiring.student, Guidance()).output
+    return pair_for(method.name)[0].training_pass(batch, method.wiring.student, Guidance()).output
 
 
 def test_all_methods_are_here() -> None:

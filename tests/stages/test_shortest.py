@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from edgekd.atomic import read_json
-from edgekd.data.digits import generate
+from edgekd.data.digits import CLASS_NAMES, generate
 from edgekd.distill.contract import distiller_names, distiller_type
 from edgekd.stages.listing import list_targets
 from tests.stages.tiny import edgekd, short_protocol, weights
@@ -17,6 +17,7 @@ from tests.stages.tiny import edgekd, short_protocol, weights
 # The others are converted in environments that pip makes, see tests/export/test_mobile.py.
 OWN = ("onnxruntime", "openvino", "tensorrt")
 ON_QUERIES = ("clockdistill", "detrdistill", "dlim", "kd_detr", "qskd", "od_detr")
+ON_DISTRIBUTIONS = ("query_ld",)  # of queries
 COCO = {
     split: {"images": f"set/images/{split}", "annotations": f"set/annotations/{split}.json"}
     for split in ("train", "val")
@@ -41,7 +42,7 @@ GUIDING = [name for name in distiller_names() if distiller_type(name).guides]  #
 @pytest.mark.parametrize(
     "methods",
     [
-        [name for name in distiller_names() if name not in (*ON_QUERIES, *GUIDING)],
+        [name for name in distiller_names() if name not in (*ON_QUERIES, *ON_DISTRIBUTIONS, *GUIDING)],
         *(pytest.param([name], marks=pytest.mark.slow) for name in GUIDING),
     ],
     ids=["teaching", *GUIDING],
@@ -69,6 +70,20 @@ def test_every_method_on_queries_by_its_name(folder: Path) -> None:
     ended = edgekd("check", recipe, "--dry-step", "--json")
     assert ended.code == 0, ended.err
     assert {term["term"].split(".")[0] for term in ended.json["dry_step"]["terms"]} == {"detection", *ON_QUERIES}
+
+
+def test_methods_on_box_distributions_of_queries_by_their_names(folder: Path) -> None:
+    pytest.importorskip("transformers", reason="the extra hf is not installed")
+    from tests.detectors.transformers import folders
+
+    folders.write(folders.network("deimv2-p", CLASS_NAMES), folder / "teacher")
+    recipe = write(
+        folder / "x.yaml", data={"format": "digits", "train": 8, "val": 4, "test": 4}, student={"model": "dfine-p"},
+        distill=[*ON_DISTRIBUTIONS], train={"epochs": 1, "imgsz": 96, "batch": 4}, teacher={"weights": "teacher"},
+    )  # fmt: skip
+    ended = edgekd("check", recipe, "--dry-step", "--json")
+    assert ended.code == 0, ended.err
+    assert {term["term"].split(".")[0] for term in ended.json["dry_step"]["terms"]} == {"detection", *ON_DISTRIBUTIONS}
 
 
 @pytest.mark.parametrize(

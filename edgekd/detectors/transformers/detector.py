@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from edgekd.detectors.box_bins import BoxBins
 from edgekd.detectors.outputs import DetectorOutput
 from edgekd.detectors.queries import Decoder, QueryPredictions, corners_px
 from edgekd.detectors.spec import Branch, Part, QueryHead, Spec
@@ -122,11 +123,22 @@ class TransformersDetector:
             boxes_px=corners_px(boxes, images),
             layers=tuple(range(head.layers)) if len(scores) == head.layers else (self._last(head.layers),),
             box_logits=None if corners is None else corners.movedim(1, 0).reshape(*scores.shape[:3], 4, head.bins),
+            bins=None if corners is None else self._bins(corners_px(found["origins"].movedim(1, 0), images)),
             states=inside.states_of(found),
             maps=maps or None,
             looks=inside.looks_of(self.module, found, maps),
             asked=self._decoder(maps, head.width, images) if maps and "decoder" in head.gives else None,
         )
+
+    def _bins(self, origins_px: Tensor) -> BoxBins:
+        """Of D-FINE and DEIMv2, which weigh bins alike (D-FINE, arXiv 2410.13842, equation 3)."""
+        from transformers.models.d_fine.modeling_d_fine import weighting_function
+
+        network: Any = self.module
+        decoder = network.model.decoder
+        scale = decoder.reg_scale.detach().float().abs()
+        weights: Tensor = weighting_function(decoder.max_num_bins, decoder.up.detach().float(), scale)
+        return BoxBins(origins_px, weights / scale)
 
     def _last(self, layers: int) -> int:
         """The decoder layer that inference predicts from."""

@@ -137,14 +137,14 @@ def levels_of(maps: Sequence[Tensor]) -> dict[str, Any]:
 
 
 def layers_of(output: Any, columns: Sequence[int], *, every: bool) -> dict[str, Tensor]:
-    """`scores`, `boxes` and, of a distribution, `corners`, of `every` layer or of the last one.
+    """`scores`, `boxes` and, of a distribution, `corners` and `origins`, of `every` layer or of the last one.
 
     D-FINE's first layer predicts once more, before it has a distribution; that is left out.
     """
     found = {"scores": output.intermediate_logits, "boxes": output.intermediate_reference_points}
     corners = output.intermediate_predicted_corners
     if isinstance(corners, Tensor):
-        found["corners"] = corners
+        found |= {"corners": corners, "origins": output.initial_reference_points}
         found = {name: value[:, -corners.shape[1] :] for name, value in found.items()}
     if not every:
         found = {name: value[:, -1:] for name, value in found.items()}

@@ -65,8 +65,9 @@ def predict(
 
     Returns:
         `boxes` (B, D, Q, 4), centre and size in 0..1; `scores` (B, D, Q, K), logits of the kept columns whose sigmoid
-        is the score; with a box distribution also `corners` (B, D, Q, 4 * bins), logits of left, top, right, bottom;
-        what else the parts ask for, by the names of `inside`.
+        is the score; with a box distribution also `corners` (B, D, Q, 4 * bins), logits of left, top, right, bottom,
+        and `origins` (B, D, Q, 4), boxes that they are relative to; what else the parts ask for, by the names of
+        `inside`.
     """
     pixels, mask = masked_pixels(network, images)
     if inside.can_be_watched(network):
@@ -83,7 +84,7 @@ def predict(
         found = {"boxes": output.pred_boxes[:, None], "scores": output.logits[:, None]}
         corners = output.get("intermediate_predicted_corners")
         if isinstance(corners, Tensor):
-            found["corners"] = corners[:, -1:]
+            found |= {"corners": corners[:, -1:], "origins": output.initial_reference_points[:, -1:]}
     logits = log_odds(found["scores"].float().log_softmax(-1)) if softmax else found["scores"]
     found["scores"] = logits[..., list(columns)]
     maps = _as_maps(network, output, images)

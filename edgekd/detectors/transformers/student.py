@@ -46,8 +46,10 @@ class TransformersStudent(TransformersDetector):
             parts = _losses(network, raw, labels, kept)
         loss = torch.stack(list(parts.values())) * self.loss_scale(batch.size)
         output = DetectorOutput(dict(maps), queries=self._of_training(raw, seen, needs, batch.images))
+        corners = raw.intermediate_predicted_corners
         anchors = {
             **maps, "head.logits": raw.intermediate_logits, "head.boxes": raw.intermediate_reference_points,
+            **({"head.corners": corners} if isinstance(corners, Tensor) else {}),
             **({"memory": seen.decoder["encoder_hidden_states"]} if seen.decoder else {}),
         }  # fmt: skip
         return TrainingPass(loss, {name: value.detach() for name, value in parts.items()}, output, anchors)

@@ -18,9 +18,11 @@ GIVES: tuple[QueryPart, ...] = (
 )  # fmt: skip
 
 
-def query_spec(name: str = "detr", layers: int = 1, width: int = 4, strides: tuple[int, ...] = (8,)) -> Spec:
+def query_spec(
+    name: str = "detr", layers: int = 1, width: int = 4, strides: tuple[int, ...] = (8,), bins: int = 1
+) -> Spec:
     """A query detector that gives everything."""
-    return spec(name, head=QueryHead(layers, 300, width, strides=strides, gives=GIVES))
+    return spec(name, head=QueryHead(layers, 300, width, bins, strides=strides, gives=GIVES))
 
 
 def predictions(logits: Tensor, boxes_px: Tensor, **inside: object) -> QueryPredictions:
