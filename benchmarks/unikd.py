@@ -147,7 +147,7 @@ def run(row: Row, work: Path, images: int) -> dict[str, Any]:
     )
     _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status):
-        raise SystemExit(f"{recipe}: edgekd ended with {os.waitstatus_to_exitcode(status)}")
+        raise RuntimeError(f"{recipe}: edgekd ended with {os.waitstatus_to_exitcode(status)}")  # a pool's thread
     found = {**asdict(row), "images": images, "peak_mb": round(usage.ru_maxrss / 1024)}
     if row.part == "absorb":
         left = out / "prepare" / "unikd"
