@@ -32,7 +32,7 @@ import kept
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = "yolo11n"
 OTHER = "rtmdet-tiny"
-TEACHER_RUN = ROOT / "runs" / "digits-rtmdet-teacher"  # of the recipe of that name; a run that is there serves
+TEACHER_RUN = ROOT / "runs" / "digits-rtmdet-teacher"  # of the recipe of that name, with one thread
 TEACHERS = {
     SHIPPED: ROOT / "recipes" / "weights" / "digits-yolo11n.safetensors",
     OTHER: TEACHER_RUN / "student" / "student.safetensors",
@@ -148,7 +148,7 @@ def run(row: Row, work: Path, images: int) -> dict[str, Any]:
     _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status):
         raise RuntimeError(f"{recipe}: edgekd ended with {os.waitstatus_to_exitcode(status)}")  # a pool's thread
-    found = {**asdict(row), "images": images, "peak_mb": round(usage.ru_maxrss / 1024)}
+    found = {**asdict(row), "images": _images_of(row, images), "peak_mb": round(usage.ru_maxrss / 1024)}
     if row.part == "absorb":
         left = out / "prepare" / "unikd"
         training, metrics = _json(left / "training.json"), _json(left / "metrics.json")
@@ -159,6 +159,14 @@ def run(row: Row, work: Path, images: int) -> dict[str, Any]:
         "val_ap": _json(out / "student" / "metrics.json")["ap"],
         "seconds": _json(out / "student" / "training.json")["seconds"],
     }
+
+
+def _images_of(row: Row, images: int) -> int:
+    """Of the train split; the teacher's recipe has its own."""
+    import yaml
+
+    recipe = ROOT / "recipes" / f"{TEACHER_RUN.name}.yaml"
+    return int(yaml.safe_load(recipe.read_text())["data"]["train"]) if row.part == "teacher" else images
 
 
 def _written(row: Row, work: Path, images: int) -> tuple[Path, Path]:

@@ -48,10 +48,6 @@ class Matches:
         """(B, G, ...) -> (M, ...)."""
         return values[self.image_index, self.target_index]
 
-    def some(self, chosen: Tensor) -> Matches:
-        """The pairs that a mask (M,) chooses."""
-        return Matches(self.image_index[chosen], self.query_index[chosen], self.target_index[chosen])
-
     def matched(self, batch_size: int, queries: int) -> Tensor:
         """(B, Q) bool, queries that have a target."""
         found = torch.zeros(batch_size, queries, dtype=torch.bool, device=self.image_index.device)
@@ -88,14 +84,15 @@ def match(cost: Tensor, valid: Tensor | None = None) -> Matches:
     return Matches(*_matched(cost, valid).to(cost.device).unbind(1))
 
 
-def match_layers(costs: Sequence[Tensor], valid: Tensor | None = None) -> list[Matches]:
+def match_layers(costs: Sequence[Tensor], valid: Tensor | Sequence[Tensor] | None = None) -> list[Matches]:
     """`match` of several costs (B, Q, G), one per decoder layer: with one wait for the device, and all solved at once.
 
     Args:
-        valid: (B, G) bool, the same for all.
+        valid: (B, G) bool, the same for all, or one for each.
     """
     batch = len(costs[0])
-    every = None if valid is None else valid.repeat(len(costs), 1)
+    layers = [valid] * len(costs) if isinstance(valid, Tensor) else valid
+    every = None if layers is None else torch.cat(list(layers))
     pairs = _matched(torch.cat(list(costs)), every)
     of_layer = torch.bincount(pairs[:, 0] // batch, minlength=len(costs)).tolist()
     pairs[:, 0] %= batch

@@ -227,7 +227,8 @@ def _field(key: str, knowledge: Mapping[str, Tensor], thinned: Points | None, st
     if not value.is_floating_point():
         own = str(value.dtype).removeprefix("torch.")
         return Field(key, shape, own, own, **where)
-    many = len(shape) > 1 and math.prod(shape[1:]) >= _INT8_LEAST
+    boxes = len(shape) > 2 and shape[-1] == 4  # of layers of queries: with a scale per layer, steps of pixels
+    many = len(shape) > 1 and math.prod(shape[1:]) >= _INT8_LEAST and not boxes
     kind = {"fp32": "float32", "fp16": "float16", "int8": "int8" if many else "float16"}[storage]
     return Field(key, shape, "float32", kind, **where)
 

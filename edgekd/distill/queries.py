@@ -124,12 +124,12 @@ def matched_answers(
     batch: Batch,
     config: QueryConfig,
     known: Tensor | None,
-    valid: Tensor | None = None,
+    valid: Tensor | Sequence[Tensor] | None = None,
 ) -> list[Matches]:
     """Who answers for whom at the least cost, per layer, with the config's factors.
 
     Args:
-        valid: (B, G) bool, of the teacher's; None: all.
+        valid: (B, G) bool, of the teacher's, for all layers or for each; None: all.
     """
     factors = (config.classes, config.l1, config.giou)
     with SPENT:

@@ -63,20 +63,20 @@ def teacher_of(model: str = "rtdetr-n", names: tuple[str, ...] = NAMES) -> Detec
 
 
 @cache
-def _with_distributions(model: str) -> Detector:
+def _with_distributions(model: str, names: tuple[str, ...] = NAMES) -> Detector:
     """Of transformers, which is needed."""
     pytest.importorskip("transformers", reason="the extra hf is not installed")
     torch.manual_seed(len(model))
-    return families.open_detector("transformers", Asked(model, None, NAMES, 3, "test"))
+    return families.open_detector("transformers", Asked(model, None, names, 3, "test"))
 
 
-def pair_for(method: str) -> tuple[Trainable, Detector]:
-    """That it serves: small RT-DETRs, or a D-FINE and a DEIMv2 where it reads box distributions."""
+def pair_for(method: str, names: tuple[str, ...] = NAMES) -> tuple[Trainable, Detector]:
+    """That it serves, the teacher with classes `names`: RT-DETRs, or D-FINE and DEIMv2 for box distributions."""
     if query_distributions not in distiller_type(method).requires:
-        return student_of(), teacher_of()
+        return student_of(), teacher_of("rtdetr-n", names)
     student = families.trainable(_with_distributions("dfine-p"), "test")
     student.module.train().requires_grad_(True).zero_grad()
-    return student, _with_distributions("deimv2-p").frozen()
+    return student, _with_distributions("deimv2-p", names).frozen()
 
 
 @dataclass

@@ -111,3 +111,12 @@ def test_what_is_read_lies_in_memory_as_what_was_computed(points: int) -> None:
     assert back["confidence"].is_contiguous()
     if not points:
         assert torch.equal(back["logits"], knowledge["logits"])
+
+
+def test_boxes_of_layers_of_queries_are_never_in_8_bits() -> None:
+    """One scale for a layer of boxes in an image of 640 px would be steps of 5 px."""
+    boxes = torch.rand(2, 3, 50, 4) * 640
+    (field,) = Block.of({"boxes": boxes}, lambda _key: None, "int8", 0).fields
+    assert field.storage == "float16"
+    (field,) = Block.of({"maps": torch.rand(2, 3, 50, 5)}, lambda _key: None, "int8", 0).fields
+    assert field.storage == "int8"

@@ -23,7 +23,7 @@ ON_QUERIES = [
     if query_heads in (requires := distiller_type(name).requires) and query_distributions not in requires
 ]
 METHODS: dict[str, dict[str, object]] = {
-    **{name: {} for name in (*ON_QUERIES, "kd_detr")},
+    **{name: {} for name in (*ON_QUERIES, "kd_detr", "query_ld")},
     "kd_detr teacher's content": {"content": "teacher", "general": 0, "specific": 40},
     "detrdistill features": {"prediction": 0, "queries": 0},
     "clockdistill answers": {"memory": 0, "jitter": 0.5},
@@ -45,8 +45,10 @@ def kept(variant: str) -> Step:
 
 def taken(variant: str, **changes: object) -> Step:
     """One step of a variant."""
-    student = student_of("yolo11p" if variant.endswith("yolo") else "rtdetr-p")
-    return step(variant.split(maxsplit=1)[0], student, **changes, **METHODS[variant])  # type: ignore[arg-type]
+    method = variant.split(maxsplit=1)[0]
+    student, teacher = pair_for(method)
+    pair: dict[str, object] = {"student": student_of("yolo11p") if variant.endswith("yolo") else student}
+    return step(method, **{**pair, "teacher": teacher, **changes, **METHODS[variant]})  # type: ignore[arg-type]
 
 
 def test_gradients_reach_student_and_adapters_but_not_the_teacher(variant: str) -> None:
@@ -91,7 +93,7 @@ def test_knowledge_is_per_image_and_can_be_stored(variant: str) -> None:
 def test_the_same_images_give_the_same_knowledge(variant: str) -> None:
     """Random points are the images' own: no state, and others for other images."""
     found, given = kept(variant), batch()
-    again = known(found.method, teacher_of(), given)
+    again = known(found.method, pair_for(found.method.name)[1], given)
     assert all(torch.equal(value, again[key]) for key, value in found.knowledge.items())
 
 
@@ -134,7 +136,7 @@ def test_values_hold_at_half_precision(variant: str) -> None:
 def test_more_classes_in_the_teacher_in_another_order(variant: str) -> None:
     """Columns of a class that the teacher does not know decide nothing, and neither do classes that the data lacks."""
     names = ("owl", "three", "one", "cat", "dog")
-    teacher = teacher_of("rtdetr-n", names)
+    _, teacher = pair_for(variant.split(maxsplit=1)[0], names)
     given = batch()
     found = taken(variant, teacher=teacher)
     assert not torch.stack(list(found.terms.values())).isnan().any()

@@ -2,9 +2,10 @@
 
 Localization Distillation for Dense Object Detection, Zheng et al., CVPR 2022, arXiv 2102.12252, brought to decoders of
 queries with the distributions of D-FINE, Peng et al., ICLR 2025, arXiv 2410.13842. No paper has this method; D-FINE's
-own self-distillation compares layers of one network, whose distributions begin with the same box.
+own self-distillation compares layers of one network, whose distributions begin with the same box. Code:
+github.com/HikariTJU/LD, github.com/Peterande/D-FINE.
 
-    s = matching of the student's queries and the teacher's, at the least cost (classes, l1, giou)
+    s = matching of the student's queries and the teacher's sure ones, at the least cost (classes, l1, giou)
     q_T, q_S = softmax(r / T) over bins
     q'_T[m] = sum over n of q_T[n] h_m(e_T[n]),   e the place of a bin's edge in the image, h_m the student's m-th hat
     KD(edge) = T^2 * sum over m of q'_T (log q'_T - log q_S)
@@ -124,12 +125,12 @@ class QueryLD(Distiller):
         return Wiring(Needs(parts=frozenset(both)), Needs(parts=frozenset(both | {"layers"})))
 
     def knowledge(self, teacher: DetectorOutput, batch: Batch) -> dict[str, Tensor]:
-        """Of the best queries of each layer that teaches (B, layers, matched, ...): `logits`, `boxes`, `box_logits` of
-        all edges, and `origins`; and `shifts` (B, bins)."""
+        """Of the best queries of each layer that teaches, one layer after the other (B, layers * matched, ...):
+        `logits`, `boxes`, `box_logits` of all edges, and `origins`; and `shifts` (B, bins)."""
         queries = teacher.queries
         assert queries is not None
         rows = [self._best(queries, layer) for _, layer in self.pairs]
-        kept = {name: torch.stack([row[name] for row in rows], 1) for name in rows[0]}
+        kept = {name: torch.cat([row[name] for row in rows], 1) for name in rows[0]}
         return {**kept, "shifts": _bins(queries).shifts.expand(batch.size, -1)}
 
     def _best(self, queries: QueryPredictions, layer: int) -> dict[str, Tensor]:
@@ -149,10 +150,12 @@ class QueryLD(Distiller):
         """`box`, a mean over layers."""
         queries = student.queries
         assert queries is not None
-        kept = [{name: knowledge[name][:, place] for name in _OF_LAYERS} for place in range(len(self.pairs))]
+        apart = {name: knowledge[name].chunk(len(self.pairs), 1) for name in _OF_LAYERS}
+        kept = [{name: parts[place] for name, parts in apart.items()} for place in range(len(self.pairs))]
         ours = [Answers.of_layer(queries, layer) for layer, _ in self.pairs]
         theirs = [Answers(one["logits"], one["boxes"]) for one in kept]
-        matched = matched_answers(ours, theirs, batch, self.config, self.known)
+        sure = [best_scores(one["logits"], self.known) >= self.config.min_confidence for one in kept]
+        matched = matched_answers(ours, theirs, batch, self.config, self.known, sure)
         found = [
             self._of_layer(queries, queries.layers.index(layer), one, knowledge["shifts"][0], pairs)
             for (layer, _), one, pairs in zip(self.pairs, kept, matched, strict=True)
@@ -160,17 +163,16 @@ class QueryLD(Distiller):
         return mean_of([{"box": value} for value in found])
 
     def _of_layer(
-        self, queries: QueryPredictions, row: int, kept: Mapping[str, Tensor], shifts: Tensor, matched: Matches
+        self, queries: QueryPredictions, row: int, kept: Mapping[str, Tensor], shifts: Tensor, pairs: Matches
     ) -> Tensor:
         assert queries.box_logits is not None
-        weight = matched.of_targets(best_scores(kept["logits"], self.known))
-        sure = weight >= self.config.min_confidence
-        pairs, temperature = matched.some(sure), self.config.temperature
-        own, its = _bins(queries), BoxBins(pairs.of_targets(kept["origins"]), shifts)
-        logits = pairs.of_targets(kept["box_logits"]).reshape(len(pairs), 4, -1)
+        own, temperature = _bins(queries), self.config.temperature
         mine = BoxBins(pairs.of_queries(own.origins_px[row]), own.shifts)
+        its = BoxBins(pairs.of_targets(kept["origins"]), shifts)
+        logits = pairs.of_targets(kept["box_logits"]).reshape(len(pairs), 4, len(shifts))
         wanted = moved(F.softmax(logits.float() / temperature, dim=-1), its.outwards_px(), mine.outwards_px())
-        return distribution_loss(pairs.of_queries(queries.box_logits[row]), wanted, weight[sure], temperature)
+        weight = pairs.of_targets(best_scores(kept["logits"], self.known))
+        return distribution_loss(pairs.of_queries(queries.box_logits[row]), wanted, weight, temperature)
 
 
 def _bins(queries: QueryPredictions) -> BoxBins:

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgekd.measure.paired_gain import paired_gain
+from edgekd.plain import listed
+from edgekd.progress import say
 from edgekd.search.distillers.candidates import CONTROL, in_words
 from edgekd.search.distillers.study import Tried, twin
 from edgekd.search.distillers.trainings import Trainings
@@ -40,14 +42,14 @@ class Finals:
     """How the finals ended.
 
     Attributes:
-        seeds: that control and candidates were trained with.
+        seeds: that control and candidates were trained with, without those with which the control did not end.
         control: its scores.
         finalists: in the order of their trials' scores.
-        steps: of these trainings.
+        steps: of these trainings, those among them that the noise needed as well.
     """
 
     seeds: tuple[int, ...]
-    control: tuple[float | None, ...]
+    control: tuple[float, ...]
     finalists: tuple[Finalist, ...]
     steps: int
 
@@ -65,18 +67,24 @@ def hold(trainings: Trainings, tried: Sequence[Tried], most: int, seeds: range) 
         seeds: others than the trials'.
 
     Returns:
-        None where nothing is to be compared: no seed, no candidate, or a control that does not end with each seed.
+        None where nothing is to be compared: no seed, no candidate, or a control that ends with no seed.
     """
     entered = best(tried, most)
     if not entered or not seeds:
         return None
     sides = [CONTROL, *(one.candidate for one in entered)]
     outcomes = trainings.of([(side, seed) for seed in seeds for side in sides], "finals")
-    control, *scores = (tuple(one.score for one in outcomes[place :: len(sides)]) for place in range(len(sides)))
-    if None in control:
+    rows = [
+        [one.score for one in outcomes[place : place + len(sides)]] for place in range(0, len(outcomes), len(sides))
+    ]
+    ended = {seed: row for seed, row in zip(seeds, rows, strict=True) if row[0] is not None}
+    if len(ended) < len(seeds):
+        say(f"finals: the control did not end with seed {listed(str(seed) for seed in seeds if seed not in ended)}")
+    if not ended:
         return None
+    control, *scores = zip(*ended.values(), strict=True)
     finalists = tuple(_finalist(one, own, control) for one, own in zip(entered, scores, strict=True))
-    return Finals(tuple(seeds), control, finalists, sum(one.steps for one in outcomes))
+    return Finals(tuple(ended), control, finalists, sum(one.steps for one in outcomes))
 
 
 def best(tried: Sequence[Tried], most: int) -> list[Tried]:
@@ -87,17 +95,18 @@ def best(tried: Sequence[Tried], most: int) -> list[Tried]:
 
 
 def winner(tried: Sequence[Tried], finals: Finals) -> Tried | None:
-    """The trial of the finalist with the largest mean gain; the control's where none has one."""
+    """The trial of the finalist with the largest mean gain; the control's where none gains, if it came to its end."""
     gains = {one.number: one.gain for one in finals.finalists if one.gain is not None and one.gain > 0}
     if not gains:
-        return twin(CONTROL, tried)
+        control = twin(CONTROL, tried)
+        return control if control and control.score is not None else None
     number = max(gains, key=lambda one: (gains[one], -one))
     return next(one for one in tried if one.number == number)
 
 
-def _finalist(tried: Tried, scores: Sequence[float | None], control: Sequence[float | None]) -> Finalist:
-    ended = [(one, other) for one, other in zip(scores, control, strict=True) if one is not None and other is not None]
+def _finalist(tried: Tried, scores: Sequence[float | None], control: Sequence[float]) -> Finalist:
+    ended = [one for one in scores if one is not None]
     if len(ended) < len(scores):
         return Finalist(tried.number, in_words(tried.candidate), tuple(scores), None, None, None)
-    gain = paired_gain([one for one, _ in ended], [other for _, other in ended])
+    gain = paired_gain(ended, control)
     return Finalist(tried.number, in_words(tried.candidate), tuple(scores), gain.mean, gain.low, gain.high)

@@ -36,7 +36,7 @@ class Noise:
     Attributes:
         deviation: over seeds, of candidate less control, in AP; None where it is not known. See `spread`.
         candidate, control: their scores per seed.
-        steps: of all these trainings.
+        steps: of all these trainings, the control's for the errors among them.
     """
 
     deviation: float | None = None

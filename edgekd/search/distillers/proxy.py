@@ -179,7 +179,7 @@ class Proxy:
 
     @cached_property
     def _teacher(self) -> CachedTeacher:
-        """Of all trials; those of other seeds, for the noise, see other images."""
+        """Of all trials; trainings with other seeds, of noise and finals, see other images."""
         pair = self.context.pair
         methods = methods_of({next(iter(self.space.kinds)): {}})
         return CachedTeacher(make_teachers(methods, pair.teachers)[MAIN], needs_of(self.space, pair))

@@ -34,7 +34,7 @@ def tied(tried: Sequence[Tried], best: Tried, deviation: float | None) -> list[T
     """Other candidates whose scores are within the noise of the best; each once."""
     if deviation is None or best.score is None:
         return []
-    near = [one for one in tried if one.score is not None and best.score - one.score <= deviation]
+    near = [one for one in tried if one.score is not None and abs(best.score - one.score) <= deviation]
     first = [one for one in near if twin(one.candidate, near) is one]
     return [one for one in first if one.candidate != best.candidate]
 
@@ -90,7 +90,7 @@ class Results:
             "order": list(self.order), "claims": dict(self.claims),
             "steps": sum(one.outcome.steps for one in tried),
             "control": control.score if control else None,
-            "best": _row(best) if best else None,
+            "best": {**_row(best), "gain": self._gain(best, control)} if best else None,
             "tied": [one.number for one in tied(tried, best, self.noise.deviation)] if best else [],
             "finals": self.finals.as_json() if self.finals else None,
             "importance": self.study.importance(),
@@ -98,13 +98,20 @@ class Results:
             "trials": [_row(one) for one in tried],
         }  # fmt: skip
 
+    def _gain(self, best: Tried, control: Tried | None) -> float | None:
+        """AP over the control: of the finals, else of its trial."""
+        entered = self.finals.finalists if self.finals else ()
+        final = next((one.gain for one in entered if one.number == best.number), None)
+        if final is not None or control is None or control.score is None or best.score is None:
+            return final
+        return best.score - control.score
+
 
 def preset(candidate: Candidate, report: Mapping[str, Any]) -> str:
     """YAML of a preset: `distill: S/best.yaml` in a recipe stands for it."""
-    best, finals = report["best"], report["finals"]
-    gains = {one["number"]: one["gain"] for one in finals["finalists"]} if finals else {}
-    gain = gains.get(best["number"], best["score"] - (report["control"] or 0.0))
-    about = f"found by edgekd search for {report['recipe']}: {gain:+.3f} AP over the control on the proxy"
+    gain = report["best"]["gain"]
+    over = "" if gain is None else f": {gain:+.3f} AP over the control on the proxy"
+    about = f"found by edgekd search for {report['recipe']}{over}"
     return dump({"about": about, "distill": entries_of(candidate)})
 
 

@@ -117,9 +117,12 @@ def _search(context: Context, space: Space, proxy: Proxy, identity: dict[str, An
     why = _Loop(context, study, strategy, runner, found).run(pool)
     others = range(recipe.seed + 1, recipe.seed + recipe.search.repeats)
     held = finals.hold(trainings, study.finished(), recipe.search.finalists, others)
+    tried = study.finished()
+    if pool and not trainings.failed and all(one.outcome.status != "failed" for one in tried):
+        shutil.rmtree(context.path / "trials", ignore_errors=True)  # else workers.log says why
     results = Results(context, space, proxy, study, found, held, order, by_errors, errors, identity, why)
     if results.write(runner)["best"] is None:
-        last = study.finished()[-1].outcome.why
+        last = tried[-1].outcome.why
         raise EnvironmentFault(f"search: no trial came to its end (the last: {last}); see {context.path / PAGE}")
     return results
 
@@ -169,10 +172,7 @@ class _Loop:
                 ended = len(tried)
 
             seed = self.context.bound.recipe.seed
-            why = SideBySide(self.study, self.strategy, pool, seed, recipe.trials, self._over, told).run()
-            if not any(one.outcome.status == "failed" for one in self.study.finished()):  # else workers.log says why
-                shutil.rmtree(self.context.path / "trials", ignore_errors=True)
-            return why
+            return SideBySide(self.study, self.strategy, pool, seed, recipe.trials, self._over, told).run()
 
     def _in_turn(self, advance: Callable[..., None]) -> str:
         tried, began = self.study.finished(), time.monotonic()

@@ -38,8 +38,8 @@ def lines(report: Mapping[str, Any], folder: Path) -> list[str]:
         return [*told, "no trial came to its end; see the table", f"report: {folder / PAGE}"]
     if control is not None:
         told.append(f"control: AP {control:.3f} on the images held out of train")
-    gain = f" ({best['score'] - control:+.3f})" if control is not None else ""
-    told.append(f"best: AP {best['score']:.3f}{gain}, trial {best['number']}: {best['candidate']}")
+    gain = f", {best['gain']:+.3f} over the control" if best.get("gain") is not None else ""
+    told.append(f"best: trial {best['number']} (AP {best['score']:.3f}){gain}: {best['candidate']}")
     if noise is not None:
         told.append(f"noise of a difference: {noise:.4f} AP; {len(report['tied'])} more candidates within it")
     told += _finals(report.get("finals"))

@@ -31,23 +31,31 @@ class Trainings:
             train: whoever trains.
         """
         self._path, self._inputs, self._train = folder / _FILE, sha256_json(inputs), train
-        self._kept: list[dict[str, Any]] = []
+        self._kept: list[tuple[list[dict[str, Any]], int, Outcome]] = []
         if self._path.is_file():
             with as_written(self._path):
                 content = read_json(self._path)
-                self._kept = content["trained"] if content["inputs_sha256"] == self._inputs else []
+                if content["inputs_sha256"] == self._inputs:
+                    self._kept = [
+                        (one["distill"], one["seed"], Outcome(**one["outcome"])) for one in content["trained"]
+                    ]
 
     def known(self, candidate: Candidate, seed: int) -> Outcome | None:
         """How a training ended, if it has."""
-        key = {"distill": entries_of(candidate), "seed": seed}
-        found = next((one["outcome"] for one in self._kept if {name: one[name] for name in key} == key), None)
-        return Outcome(**found) if found else None
+        key = (entries_of(candidate), seed)
+        return next((outcome for *this, outcome in self._kept if tuple(this) == key), None)
 
     def keep(self, candidate: Candidate, seed: int, outcome: Outcome) -> None:
         """Write down how a training ended."""
         if self.known(candidate, seed) is None:
-            self._kept.append({"distill": entries_of(candidate), "seed": seed, "outcome": asdict(outcome)})
-            write_json(self._path, {"inputs_sha256": self._inputs, "trained": self._kept})
+            self._kept.append((entries_of(candidate), seed, outcome))
+            rows = [{"distill": one, "seed": of, "outcome": asdict(ended)} for one, of, ended in self._kept]
+            write_json(self._path, {"inputs_sha256": self._inputs, "trained": rows})
+
+    @property
+    def failed(self) -> bool:
+        """Whether one did not come to its end."""
+        return any(outcome.status == "failed" for *_, outcome in self._kept)
 
     def of(self, wanted: Wanted, title: str) -> list[Outcome]:
         """How trainings end; those that are not known are done.

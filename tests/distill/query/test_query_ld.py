@@ -91,6 +91,15 @@ def test_only_sure_queries_of_the_teacher_teach() -> None:
     assert float(found["box"]) == pytest.approx(math.log(5) - math.log(2), rel=1e-5)
 
 
+def test_a_teacher_that_is_sure_of_nothing_teaches_nothing() -> None:
+    method = build("query_ld", query_spec("s", bins=5), query_spec("t", bins=5), min_confidence=0.95)
+    logits = torch.zeros(1, 3, 4, 5, requires_grad=True)
+    (loss,) = terms(method, output(of_one(logits, BOXES)), output(of_one(sure_of([2]), BOXES)), one_object()).values()
+    assert float(loss.detach()) == 0.0
+    torch.autograd.backward(loss)
+    assert logits.grad is not None and not logits.grad.any()
+
+
 @pytest.mark.parametrize(("student", "teacher"), [("dfine-p", "deimv2-p"), ("deimv2-p", "dfine-p")])
 def test_between_families(student: str, teacher: str) -> None:
     pytest.importorskip("transformers", reason="the extra hf is not installed")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 from scipy import stats
@@ -13,6 +15,7 @@ from edgekd.errors import InputError
 from edgekd.search.distillers.candidates import CONTROL, Candidate
 from edgekd.search.distillers.finals import best, hold, winner
 from edgekd.search.distillers.noise import measure
+from edgekd.search.distillers.results import tied
 from edgekd.search.distillers.study import Tried
 from edgekd.search.distillers.trainings import Trainings, Wanted
 from edgekd.search.distillers.trials import Outcome
@@ -95,6 +98,32 @@ def test_who_enters() -> None:
     assert [one.number for one in best(tried, 1)] == [2]
 
 
+def test_a_seed_without_a_control_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of seeds 1, 2, 3 without the second: differences of 0.05 twice."""
+    monkeypatch.setitem(SCORES, "control", [0.20, 0.21, None, 0.20])
+    tried = trials(CONTROL, STEADY)
+    finals = hold(Trainings(tmp_path, {}, Trainer()), tried, 1, range(1, 4))
+    assert finals and (finals.seeds, finals.control) == ((1, 3), (0.21, 0.20))
+    assert finals.finalists[0].scores == (0.26, 0.25) and finals.finalists[0].gain == pytest.approx(0.05)
+    monkeypatch.setitem(SCORES, "control", [0.20, None, None, None])
+    assert hold(Trainings(tmp_path / "none", {}, Trainer()), tried, 1, range(1, 4)) is None
+
+
+def test_a_control_that_did_not_end_never_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCORES, "control", [None, 0.21, 0.19, 0.20])
+    tried = trials(CONTROL, LUCKY)
+    finals = hold(Trainings(tmp_path, {}, Trainer()), tried, 1, range(1, 3))
+    assert finals and finals.finalists[0].gain == pytest.approx(-0.005)
+    assert winner(tried, finals) is None
+
+
+def test_who_is_within_the_noise_of_the_winner() -> None:
+    """Whose score differs by no more, on either side: 0.30 and 0.25 of 0.26, each once."""
+    tried = trials(CONTROL, LUCKY, STEADY, WORSE)
+    assert [one.number for one in tied(tried, tried[2], 0.011)] == [3]
+    assert [one.number for one in tied(tried, tried[2], 0.041)] == [1, 3]
+
+
 @pytest.mark.parametrize(("most", "seeds"), [(0, range(1, 3)), (3, range(1, 1))])
 def test_nothing_is_trained_where_nothing_is_to_be_compared(tmp_path: Path, most: int, seeds: range) -> None:
     trainer = Trainer()
@@ -135,8 +164,18 @@ def test_what_was_trained_on_something_else_is_not_used(tmp_path: Path) -> None:
     assert Trainings(tmp_path, {"steps": 3}, Trainer()).known(CONTROL, 1) is None
 
 
-def test_a_damaged_file_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "proxy").mkdir()
-    (tmp_path / "proxy" / "trained.json").write_text("[]")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda kept: [],
+        lambda kept: {**kept, "trained": {"a": 1}},
+        lambda kept: {**kept, "trained": [{"distill": []}]},
+        lambda kept: {**kept, "trained": [{**kept["trained"][0], "outcome": {"none": 1}}]},
+    ],
+)
+def test_a_damaged_file_is_one_line(tmp_path: Path, change: Callable[[Any], Any]) -> None:
+    Trainings(tmp_path, {}, Trainer()).of([(CONTROL, 1)], "finals")
+    file = tmp_path / "proxy" / "trained.json"
+    file.write_text(json.dumps(change(json.loads(file.read_text()))))
     with pytest.raises(InputError, match=r"trained\.json: does not hold what edgekd wrote there"):
         Trainings(tmp_path, {}, Trainer())
