@@ -282,3 +282,20 @@ def test_two_searches_of_one_seed_and_one_that_was_stopped_find_the_same(folder:
         found.append(json.loads(ended.out))
     assert found[0] == found[1] and len(found[0]["trials"]) == 6
     assert any(value for row in found[0]["trials"] for value in row["values"]), "all scores are 0: nothing is compared"
+
+
+@pytest.mark.slow
+def test_workers_train_noise_and_finals_to_the_same_scores(folder: Path) -> None:
+    """Two seeds in two processes; what they say is gone behind a search in which nothing failed."""
+    keys = {"proxy": {"images": 8, "held_out": 6, "steps": 2}, "trials": 2, "repeats": 3}
+    found = []
+    for workers in (1, 2):
+        path = write_recipe(
+            folder / "side.yaml", distill=[], threads=1, student={"model": "yolo11p"},
+            search={**SEARCH, **keys, "workers": workers},
+        )  # fmt: skip
+        ended = edgekd("search", path, "--out", folder / f"W{workers}", "--json")
+        assert ended.code == 0, ended.err
+        found.append({key: ended.json[key] for key in ("noise", "finals", "best")})
+    assert found[0] == found[1] and len(found[0]["finals"]["seeds"]) == 2
+    assert not (folder / "W2" / "trials").exists()
