@@ -58,7 +58,7 @@ def _dense() -> Spec:
 
 
 def _query() -> Spec:
-    head = QueryHead(layers=2, queries=8, width=_WIDTH, strides=_STRIDES, gives=get_args(QueryPart))
+    head = QueryHead(layers=2, queries=8, width=_WIDTH, bins=16, strides=_STRIDES, gives=get_args(QueryPart))
     return _spec(head, ())
 
 

@@ -19,6 +19,7 @@ from .helpers import build, spec
         ("dkd", ["assignment", "class_logits"], ["class_logits"]),
         ("lad", [], ["boxes", "class_logits"]),
         ("dlim", ["boxes", "class_logits", "self_attention"], ["boxes", "class_logits", "layers", "self_attention"]),
+        ("query_ld", ["boxes", "class_logits"], ["boxes", "class_logits", "layers"]),
     ],
 )
 def test_by_hand(name: str, student: list[str], teacher: list[str]) -> None:
