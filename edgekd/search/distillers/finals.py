@@ -7,8 +7,7 @@ of the trials has no part here, and a gain is the mean of paired differences.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from edgekd.measure.paired_gain import paired_gain
 from edgekd.plain import listed
@@ -52,10 +51,6 @@ class Finals:
     control: tuple[float, ...]
     finalists: tuple[Finalist, ...]
     steps: int
-
-    def as_json(self) -> dict[str, Any]:
-        """For the report."""
-        return asdict(self)
 
 
 def hold(trainings: Trainings, tried: Sequence[Tried], most: int, seeds: range) -> Finals | None:

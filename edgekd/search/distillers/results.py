@@ -92,7 +92,7 @@ class Results:
             "control": control.score if control else None,
             "best": {**_row(best), "gain": self._gain(best, control)} if best else None,
             "tied": [one.number for one in tied(tried, best, self.noise.deviation)] if best else [],
-            "finals": self.finals.as_json() if self.finals else None,
+            "finals": asdict(self.finals) if self.finals else None,
             "importance": self.study.importance(),
             "errors": {**self.errors, "after": after},
             "trials": [_row(one) for one in tried],
