@@ -3,7 +3,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from edgekd.devices.local import LocalDevice
 from edgekd.devices.turn import own_turn
 from edgekd.errors import Bug, EnvironmentFault
 from tests.devices.loopback import fault
+from tests.processes import ends
 
 SPEC = DeviceSpec(name="here", runtimes=("onnxruntime",))
 SPEAK = """
@@ -46,13 +46,6 @@ def run(device):
     finally:
         device.events = events
     return events
-
-
-def is_running(pid: int) -> bool:
-    state = Path(f"/proc/{pid}/stat")
-    with contextlib.suppress(OSError):
-        return state.read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    return False
 
 
 def test_a_whole_run_hands_over_every_event(tmp_path):
@@ -98,7 +91,7 @@ def test_a_silent_agent_is_stopped(tmp_path):
     device = device_saying(tmp_path, "time.sleep(600)", stall_seconds=1.5)
     with pytest.raises(EnvironmentFault, match=r"said nothing for \d+ s and was stopped"):
         run(device)
-    assert not is_running(device.events[0]["pid"])
+    assert ends(device.events[0]["pid"])
 
 
 def test_an_exception_of_the_listener_stops_the_agent_and_its_children(tmp_path):
@@ -114,10 +107,7 @@ def test_an_exception_of_the_listener_stops_the_agent_and_its_children(tmp_path)
 
     with pytest.raises(KeyboardInterrupt), device:
         device.run(["predict"], listener)
-    deadline = time.monotonic() + 100
-    while any(map(is_running, pids)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert [is_running(pid) for pid in pids] == [False, False]
+    assert [ends(pid) for pid in pids] == [True, True]
 
 
 def test_an_interpreter_that_is_not_there(tmp_path):

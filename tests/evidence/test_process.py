@@ -10,6 +10,7 @@ from edgekd.evidence import process
 from edgekd.evidence.contract import Setting
 from edgekd.evidence.scale import MINIATURE
 from tests.evidence.made import MACHINE
+from tests.processes import ends
 
 SETTING = Setting(MACHINE, "local", MINIATURE)
 KEPT = """
@@ -41,8 +42,7 @@ time.sleep(600)
 """
     found = ended(monkeypatch, program, limit_s=1.0)
     assert (found.status, found.figures["ap"], found.reason) == ("cut", 0.5, "its 1 s were up")
-    state = Path(f"/proc/{found.figures['child']}/stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"  # dead, and nobody has asked yet
+    assert ends(found.figures["child"])
 
 
 def test_a_silent_end_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:

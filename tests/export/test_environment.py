@@ -16,6 +16,7 @@ import pytest
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.export import environment
 from edgekd.export.environment import Requirements, convert, last_line, python_of
+from tests.processes import ends
 
 NEEDS = Requirements("tiny", ("converter==1.2", "torch==2.0"), download="30 MB")
 FAKE_PYTHON = f"""#!/bin/sh
@@ -223,7 +224,7 @@ class TestConvert:
             "x-fp32: to_x.py took more than 5 s and was stopped; raise timeout_s in the target's options"
         )
         assert time.monotonic() - started < 300
-        assert not _alive(int((tmp_path / "out" / "child").read_text()))
+        assert ends(int((tmp_path / "out" / "child").read_text()))
 
 
 def test_the_last_line_is_the_one_that_tells() -> None:
@@ -244,16 +245,3 @@ def test_the_marker_names_what_is_installed() -> None:
     python_of(NEEDS)
     marker = json.loads((NEEDS.folder / "edgekd-environment.json").read_text())
     assert marker["packages"] == ["converter==1.2", "torch==2.0"]
-
-
-def _alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended may wait to be reaped."""
-    for _ in range(600):
-        try:
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            return False
-        if state == "Z":
-            return False
-        time.sleep(0.1)
-    return True
