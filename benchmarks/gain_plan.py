@@ -18,7 +18,7 @@ SETTINGS = {
     "screen": {"train": 800, "test": 400, "epochs": 8, "tries": 0, "report_seeds": ()},
     "small": {"train": 800, "test": 400, "epochs": 16, "tries": 2, "report_seeds": (100, 101, 102)},
     "full": {"train": 1600, "test": 1000, "epochs": 40, "tries": 4, "report_seeds": tuple(range(100, 110))},
-    "rtdetr": {"train": 1600, "test": 400, "epochs": 8, "tries": 0, "report_seeds": (), "pair": "rtdetr"},
+    "rtdetr": {"train": 1600, "test": 400, "epochs": 4, "tries": 0, "report_seeds": (), "pair": "rtdetr"},
     "rtmdet": {"train": 800, "test": 400, "epochs": 24, "tries": 0, "report_seeds": (), "pair": "rtmdet"},
     "photographs": {"epochs": 30, "tries": 0, "report_seeds": (), "pair": "photographs"},
     **{

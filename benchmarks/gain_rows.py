@@ -55,8 +55,7 @@ PAIRS = {
     "yolo": Models("yolo11n", YOLO11N, "yolo11p", "one2many", {**DIGITS, **ADAMW}),
     "rtdetr": Models(
         "rtdetr-n", ROOT / "recipes/weights/digits-rtdetr-n.safetensors", "rtdetr-p", None,
-        {**DIGITS, **ADAMW, "lr0": 0.0005}, start=_made("digits-rtdetr-start"),
-        made_by={_made("digits-rtdetr-start"): ROOT / "recipes/digits-rtdetr-start.yaml"},
+        {**DIGITS, **ADAMW, "lr0": 0.0005}, start=ROOT / "recipes/weights/digits-rtdetr-p.safetensors",
     ),
     "rtmdet": Models(
         "rtmdet-tiny", RTMDET_TINY, "rtmdet-p", "one2many", {**DIGITS, "mixup": 0.0}, made_by=RTMDET
@@ -87,6 +86,7 @@ COMBINED: dict[str, dict[str, float | str]] = {
 # Rows whose method has other keys than its defaults, or that take a part of a method alone.
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "cwd": ("cwd", {"normalise": "channel"}),
+    "kd_detr": ("kd_detr", {"general": 100, "specific": 100}),  # its defaults are for three times the queries
     "od_detr": ("od_detr", {"teacher": "ema"}),
     "detrdistill-prediction": ("detrdistill", {"features": 0.0, "queries": 0.0}),
     "detrdistill-features": ("detrdistill", {"prediction": 0.0, "queries": 0.0}),

@@ -40,7 +40,8 @@ FULL_SEEDS = (0, 1)  # one training is off by as much as candidates are apart
 SEARCHES: dict[str, tuple[str, ...]] = {
     "budgeted": (),
     "budgeted, plain order": ("search.order=plain",),
-    "random": ("search.sampler=random", "search.pruner=none", "search.patience=100000"),
+    # As many steps as the budgeted one took: twelve trials to their end.
+    "random": ("search.sampler=random", "search.pruner=none", "search.patience=100000", "search.trials=12"),
     "evolution": (
         "search.strategy=divide", "search.pruner=none",
         "search.evolution={population: 4, iterations: 1, weights_iterations: 3}",
@@ -136,17 +137,21 @@ def searches(work: Path, names: list[str], overrides: tuple[str, ...]) -> None:
 
 def winner(work: Path, names: list[str], overrides: tuple[str, ...]) -> None:
     """Of these: what the budgeted search found, the quickstart's combination, and the control."""
-    found = next((row["best"] for row in rows() if row["part"] == "search" and row["search"] == "budgeted"), None)
+    found = best_found(rows())
     if found is None:
         raise SystemExit("no budgeted search yet: run --parts searches first")
-    done = {(row["method"], row["seed"]) for row in rows() if row["part"] == "winner"}
-    lists = {"searched": found["distill"], "quickstart": "quickstart", "control": []}
-    for method in names:
-        distill = lists[method]
-        for seed in WINNER_SEEDS:
-            if (method, seed) not in done:
-                folder = work / f"winner-{method}-{seed}"
-                add({"part": "winner", "method": method, "seed": seed, **trained(folder, distill, overrides, seed)})
+    done = [(row["distill"], row["seed"]) for row in rows() if row["part"] == "winner"]
+    lists = {"searched": found, "quickstart": "quickstart", "control": []}
+    for method, seed in product(names, WINNER_SEEDS):
+        if (lists[method], seed) not in done:
+            told = {"part": "winner", "method": method, "seed": seed, "distill": lists[method]}
+            add({**told, **trained(work / f"winner-{method}-{seed}", lists[method], overrides, seed)})
+
+
+def best_found(everything: list[dict[str, Any]]) -> list[dict[str, Any]] | None:
+    """The methods that the budgeted search calls best."""
+    found = (row for row in everything if row["part"] == "search" and row["search"] == "budgeted")
+    return next((row["best"]["distill"] for row in found), None)
 
 
 def everything() -> Any:
@@ -197,14 +202,16 @@ def summary() -> dict[str, Any]:
     everything = rows()
     told: dict[str, Any] = {"proxies": list(correlations(everything))}
     told["searches"] = {
-        row["search"]: {"best": row["best"]["score"], "steps": row["steps"], "curve": list(curve(row["trials"]))}
+        row["search"]: {key: row[key] for key in ("steps", "finals", "order")}
+        | {"best": row["best"]["score"], "curve": list(curve(row["trials"]))}
         for row in everything
         if row["part"] == "search"
     }
     aps: dict[str, dict[int, float]] = {}
     for row in everything:
         if row["part"] == "winner":
-            aps.setdefault(row["method"], {})[row["seed"]] = row["test"]
+            former = row["method"] == "searched" and row["distill"] != best_found(everything)
+            aps.setdefault("of an earlier search" if former else row["method"], {})[row["seed"]] = row["test"]
     told["winner"] = aps
     told["cpu_s_per_trial"] = [row["cpu_s_per_trial"] for row in everything if row["part"] == "cost"]
     for other in ("quickstart", "control"):
