@@ -211,7 +211,7 @@ def summary() -> dict[str, Any]:
     for row in everything:
         if row["part"] == "winner":
             former = row["method"] == "searched" and row["distill"] != best_found(everything)
-            aps.setdefault("of an earlier search" if former else row["method"], {})[row["seed"]] = row["test"]
+            aps.setdefault("found before" if former else row["method"], {})[row["seed"]] = row["test"]
     told["winner"] = aps
     told["cpu_s_per_trial"] = [row["cpu_s_per_trial"] for row in everything if row["part"] == "cost"]
     for other in ("quickstart", "control"):
