@@ -27,10 +27,11 @@ NAMES = ("one", "two", "three")
 OBJECTS = ((0, 0, 0.3, 0.3, 0.3, 0.4), (0, 2, 0.7, 0.6, 0.4, 0.5), (2, 1, 0.4, 0.6, 0.5, 0.3))
 
 
-def batch(objects: tuple[tuple[float, ...], ...] = OBJECTS, count: int = 3) -> Batch:
-    """`count` images of 64 px, the second without an object, as the engine hands them out."""
+def batch(objects: tuple[tuple[float, ...], ...] = OBJECTS, count: int = 3, copies: int = 1) -> Batch:
+    """`count` images of 64 px, the second without an object, as the engine hands them out; `copies` times in a row."""
     rows = torch.tensor(objects).reshape(-1, 6)
-    images = torch.rand(count, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    rows = torch.cat([torch.cat([rows[:, :1] + copy * count, rows[:, 1:]], 1) for copy in range(copies)])
+    images = torch.rand(count, 3, 64, 64, generator=torch.Generator().manual_seed(2)).repeat(copies, 1, 1, 1)
     return batch_of({"img": images, "batch_idx": rows[:, 0], "cls": rows[:, 1:2], "bboxes": rows[:, 2:]})
 
 

@@ -133,6 +133,13 @@ def test_values_hold_at_half_precision(variant: str) -> None:
     assert all(value.grad is not None and value.grad.isfinite().all() for value in found.method.parameters())
 
 
+def test_two_ranks_mean_what_one_does(variant: str) -> None:
+    """Terms are means, so that of two ranks with the same images is that of one with all of them."""
+    found = taken(variant, given=batch(copies=2)).terms
+    for key, value in kept(variant).terms.items():
+        assert float(found[key].detach()) == pytest.approx(float(value.detach()), rel=1e-4)
+
+
 def test_more_classes_in_the_teacher_in_another_order(variant: str) -> None:
     """Columns of a class that the teacher does not know decide nothing, and neither do classes that the data lacks."""
     names = ("owl", "three", "one", "cat", "dog")
