@@ -16,7 +16,7 @@ from edgekd.former_runs import is_former
 from edgekd.gate.verdict import EXIT_CODES
 from edgekd.measure.withheld import is_unusable
 from edgekd.progress import foreseen, say
-from edgekd.run_dir import LOCKED_RECIPE, RunDir, require_recipe
+from edgekd.run_dir import LOCKED_RECIPE, SEARCH, RunDir, require_recipe
 from edgekd.stages import gate_and_report
 from edgekd.stages.before_training import check_ready
 from edgekd.stages.binding import Bound, bind_recipe
@@ -185,6 +185,7 @@ def bisect(path: Path, overrides: tuple[str, ...], target: str, *, everything: b
 
 def _bound_again(path: Path, overrides: tuple[str, ...], *, needs_student: bool) -> Bound:
     manifest = RunDir.existing(path).manifest
+    _require_no_search(path, str(path), f"'edgekd search show {path}' prints it")
     if needs_student and "accuracy/student" not in manifest["stages"]:
         raise InputError(f"{path}: has no trained student yet; run 'edgekd distill RECIPE --out {path}' first")
     require_recipe(path)
@@ -211,6 +212,8 @@ def _do(
     if fresh:
         check_budgets(bound, ())  # before anything is deleted; all are told at once where the data is known
     with RunDir.held(path, bound.recipe.name, bound.base, bound.locked(), fresh=fresh, command=command) as run_dir:
+        if not afterwards:
+            _require_no_search(path, f"--out {path}", "choose another --out, or --fresh to delete it")
         context = Context(bound, run_dir, allow_changed, turn_seconds, anew, thorough=names[-1] == "knowledge")
         check_budgets(bound, context.data.class_names)  # a typing error must not cost a training
         if "student" in names or "knowledge" in names:
@@ -231,6 +234,12 @@ def _do(
         if afterwards:
             run_dir.accept()
     return _outcome(bound, path, names) if ranks.is_main() else Outcome(None, "", 0)
+
+
+def _require_no_search(path: Path, named: str, remedy: str) -> None:
+    """Refuse the directory of a search, whose report would be replaced."""
+    if (path / SEARCH).is_file():
+        raise InputError(f"{named}: holds a search, no run; {remedy}")
 
 
 def _outcome(bound: Bound, path: Path, names: list[str]) -> Outcome:

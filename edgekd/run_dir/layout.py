@@ -12,6 +12,7 @@ from edgekd.atomic import disk_faults, read_json, remove_leftovers
 from edgekd.run_dir.manifest import LOCKED_RECIPE, MANIFEST
 
 LOCK = ".lock"
+SEARCH = "search.json"  # says that the directory is a search's, not a run's
 
 WEIGHTS_SUFFIXES = (".pt", ".pth", ".safetensors")  # of the files that families save a trained student in
 _TRAINED = ("baseline", "control", "student", "student_qat", "seeds/*/control", "seeds/*/student")
@@ -29,7 +30,7 @@ _FILES = (
     *(f"prepare/*/{file}" for file in ("epochs.csv", "training.json", "metrics.json", "resume.pt")),
     *(f"export/*/{file}" for file in ("edgekd.json", "parity.json", "quantization.json", "bisect.json")),
     *(f"{folder}/*@*.{end}" for folder in ("validate", "profile") for end in ("json", "jsonl", "jsonl.partial")),
-    "search.json", "best.yaml", "study.journal", "study.journal.lock", "proxy/*.json", "proxy/warm/*.*",
+    SEARCH, "best.yaml", "study.journal", "study.journal.lock", "proxy/*.json", "proxy/warm/*.*",
     *(f"{root}/validate/*@*.{end}" for root in ("seeds/*", "test", "test/seeds/*") for end in ("json", "jsonl")),
 )  # fmt: skip
 # Folders that edgekd replaces as a whole whenever it needs them -> the file that marks them, where there is one.

@@ -16,7 +16,7 @@ from edgekd.distill.searched.options import Kind
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.plain import listed
 from edgekd.progress import progress, say
-from edgekd.run_dir import RunDir
+from edgekd.run_dir import SEARCH, RunDir
 from edgekd.search.distillers import finals, noise, side_by_side
 from edgekd.search.distillers.candidates import CONTROL, in_words
 from edgekd.search.distillers.errors import before
@@ -38,8 +38,6 @@ from edgekd.stages.context import Context
 from edgekd.stages.models import check_runtime
 from edgekd.training.differing import differences
 from edgekd.training.differing import in_words as differing_in_words
-
-FILE = "search.json"
 
 
 def search(path: Path, out: Path, overrides: tuple[str, ...] = (), *, fresh: bool = False) -> Results:
@@ -78,7 +76,7 @@ def search_bound(bound: Bound, out: Path, *, fresh: bool = False) -> Results:
         _require_same(out, identity)
         with _pool(context, work_of(bound.base, out)) as pool:  # before anything is trained
             run.accept()
-            write_json(context.path / FILE, {"schema": SCHEMA, "identity": identity})
+            write_json(context.path / SEARCH, {"schema": SCHEMA, "identity": identity})
             return _search(context, space, proxy, identity, pool)
 
 
@@ -237,7 +235,7 @@ def _require_a_search(out: Path, run: RunDir) -> None:
         InputError: names what is there.
     """
     stages = [name for name in run.manifest["stages"] if not name.startswith("search_")]
-    if stages and not (out / FILE).is_file():
+    if stages and not (out / SEARCH).is_file():
         raise InputError(
             f"--out {out}: holds a run (its stages: {listed(stages)}), no search; choose another --out, or --fresh to "
             "delete it"
@@ -250,9 +248,9 @@ def _require_same(out: Path, identity: dict[str, Any]) -> None:
     Raises:
         InputError: says what differs.
     """
-    if (out / FILE).is_file():
-        with as_written(out / FILE):
-            before = read_json(out / FILE)["identity"]
+    if (out / SEARCH).is_file():
+        with as_written(out / SEARCH):
+            before = read_json(out / SEARCH)["identity"]
         differing = differences(before, identity)
         if differing:
             raise InputError(

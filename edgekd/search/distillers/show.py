@@ -10,7 +10,7 @@ from edgekd.atomic import as_written, read_json, write_text
 from edgekd.errors import InputError
 from edgekd.recipe.paths import moved
 from edgekd.recipe.yaml_text import dump, read_mapping
-from edgekd.run_dir import LOCKED_RECIPE
+from edgekd.run_dir import LOCKED_RECIPE, SEARCH
 from edgekd.run_dir.manifest import MANIFEST
 from edgekd.search.distillers.results import PAGE, REPORT
 from edgekd.stages.binding import bind_recipe
@@ -22,7 +22,7 @@ def read(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: no search, or one that has not come to its end.
     """
-    if not (folder / REPORT).is_file() or not (folder / "search.json").is_file():
+    if not (folder / REPORT).is_file() or not (folder / SEARCH).is_file():
         raise InputError(f"{folder}: no finished search; make one with 'edgekd search RECIPE --out {folder}'")
     with as_written(folder / REPORT):
         found: dict[str, Any] = read_json(folder / REPORT)

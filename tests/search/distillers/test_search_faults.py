@@ -57,6 +57,17 @@ def test_the_directory_of_a_run_is_refused(recipe: Path, tmp_path: Path) -> None
     assert not (out / "search.json").exists()
 
 
+def test_the_directory_of_a_search_is_refused_by_a_run(recipe: Path, tmp_path: Path) -> None:
+    out = made_by_edgekd(tmp_path / "S", stages={})
+    (out / "search.json").write_text("{}")
+    (problem,) = edgekd("run", recipe, "--out", out).problems
+    assert problem == f"--out {out}: holds a search, no run; choose another --out, or --fresh to delete it"
+    for command in ("report", "gate", "export"):
+        (problem,) = edgekd(command, out).problems
+        assert problem == f"{out}: holds a search, no run; 'edgekd search show {out}' prints it"
+    assert sorted(entry.name for entry in out.iterdir() if entry.name != ".lock") == ["manifest.json", "search.json"]
+
+
 @pytest.mark.usefixtures("trains_nothing")
 def test_a_damaged_description_of_the_search_is_one_line(recipe: Path, tmp_path: Path) -> None:
     out = made_by_edgekd(tmp_path / "S", stages={})
