@@ -15,6 +15,7 @@ from edgekd.errors import InputError
 from edgekd.former_runs import is_former
 from edgekd.gate.verdict import EXIT_CODES
 from edgekd.measure.withheld import is_unusable
+from edgekd.plain import word
 from edgekd.progress import foreseen, say
 from edgekd.run_dir import LOCKED_RECIPE, SEARCH, RunDir, require_recipe
 from edgekd.stages import gate_and_report
@@ -185,9 +186,9 @@ def bisect(path: Path, overrides: tuple[str, ...], target: str, *, everything: b
 
 def _bound_again(path: Path, overrides: tuple[str, ...], *, needs_student: bool) -> Bound:
     manifest = RunDir.existing(path).manifest
-    _require_no_search(path, str(path), f"'edgekd search show {path}' prints it")
+    _require_no_search(path, str(path), f"'edgekd search show {word(path)}' prints it")
     if needs_student and "accuracy/student" not in manifest["stages"]:
-        raise InputError(f"{path}: has no trained student yet; run 'edgekd distill RECIPE --out {path}' first")
+        raise InputError(f"{path}: has no trained student yet; run 'edgekd distill RECIPE --out {word(path)}' first")
     require_recipe(path)
     return bind_recipe(path / LOCKED_RECIPE, overrides, Path(manifest["base"]))
 

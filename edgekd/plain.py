@@ -12,6 +12,7 @@ import html
 import json
 import re
 import reprlib
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -69,6 +70,13 @@ def listed(names: Iterable[str], most: int = MOST_LISTED) -> str:
     every = list(names)
     shown = ", ".join(line(name, NAME_LIMIT) for name in every[:most]) or "none"
     return shown if len(every) <= most else f"{shown} and {len(every) - most:,} more"
+
+
+def word(path: object) -> str:
+    """A path as one word of a command that people copy; in double quotes, as commands stand in single ones."""
+    text = str(path)
+    quoted = shlex.quote(text)
+    return f'"{text}"' if quoted != text and not set(text) & set('"$`\\!\n') else quoted
 
 
 def json_text(content: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 
 import pytest
 
@@ -13,6 +14,16 @@ SIGNS = (
     "\x00\x07\x08\t\n\r\x1b\x7f\x85\x9b\xad\u200b\u200d\u2028\u202e\u2066\ufeff\ufffe\udcff\U000e0001"
     "#:[]@%,`|<>&\\\"'aä漢🐢 "
 )
+
+
+@pytest.mark.parametrize(
+    "path", ["runs/x", "my runs/x", "it's", 'say "x"', "$HOME", "`x`", "a\\b", "!!", "a;b", "~/x", "a\nb", ""]
+)
+def test_word(path: str) -> None:
+    """A shell reads it back as what it was."""
+    shown = plain.word(path)
+    assert subprocess.check_output(["sh", "-c", f"printf %s {shown}"], text=True) == path
+    assert shown == {"runs/x": "runs/x", "my runs/x": '"my runs/x"', "it's": '"it\'s"'}.get(path, shown)
 
 
 @pytest.mark.parametrize(

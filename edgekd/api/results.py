@@ -20,7 +20,7 @@ from edgekd.api.shown import Verdict
 from edgekd.api.typed import typed_errors
 from edgekd.atomic import as_written
 from edgekd.errors import InputError, unknown
-from edgekd.plain import listed
+from edgekd.plain import listed, word
 from edgekd.report.collect import ROLES, collect
 from edgekd.report.files import RunFiles
 from edgekd.run_dir import LOCKED_RECIPE, RunDir
@@ -226,7 +226,7 @@ class Run:
             return path
         kind, _, part = stage.partition("/")
         alone = kind in ("export", "validate", "profile", "gate", "report")
-        command = f"edgekd {kind} {self.path}" if alone else f"edgekd run RECIPE --out {self.path}"
+        command = f"edgekd {kind} {word(self.path)}" if alone else f"edgekd run RECIPE --out {word(self.path)}"
         known = sorted(other.partition("/")[2] for other in self.stages if other.startswith(f"{kind}/"))
         if part and known and part not in known:
             raise InputError(f"{self.path}: {kind}: {unknown('name', part, known)}")

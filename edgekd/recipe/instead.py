@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from edgekd.plain import cut
+from edgekd.plain import cut, word
 from edgekd.run_dir import LOCKED_RECIPE
 
 WEIGHTS = (".pt", ".pth", ".safetensors", ".onnx", ".engine")
@@ -175,6 +175,6 @@ def of_no_recipe(path: Path) -> str | None:
     if (path / LOCKED_RECIPE).is_file():
         return (
             f"is a run directory, not a recipe; its own is {path / LOCKED_RECIPE}, and commands on the run such as "
-            f"'edgekd export {path}' take the directory"
+            f"'edgekd export {word(path)}' take the directory"
         )
     return None

@@ -9,6 +9,7 @@ from typing import Any
 import edgekd
 from edgekd.errors import InputError
 from edgekd.measure.gain import gap_closed, normalised_gain
+from edgekd.plain import word
 from edgekd.report.artifacts import collect_artifacts
 from edgekd.report.files import RunFiles, number
 from edgekd.report.pareto import best_artifact, mark_front
@@ -39,7 +40,9 @@ def collect(run: Path) -> dict[str, Any]:
     files = RunFiles(run)
     recipe = files.yaml("recipe.lock.yaml")
     if recipe is None:
-        raise InputError(f"{run}: no run directory (recipe.lock.yaml is missing); run 'edgekd run RECIPE --out {run}'")
+        raise InputError(
+            f"{run}: no run directory (recipe.lock.yaml is missing); run 'edgekd run RECIPE --out {word(run)}'"
+        )
     manifest = files.json("manifest.json") or {}
     report: dict[str, Any] = {"schema": SCHEMA, "recipe": str(recipe.get("name") or Path(run).name)}
     report["edgekd_version"] = edgekd.__version__
@@ -177,4 +180,4 @@ def _command(run: Path, manifest: Mapping[str, Any]) -> str:
     if isinstance(given, str) and given:
         return given
     shown = Path(run).name if Path(run).is_absolute() else Path(run).as_posix()
-    return f"edgekd run {shown}/recipe.lock.yaml --out {shown}"
+    return f"edgekd run {word(f'{shown}/recipe.lock.yaml')} --out {word(shown)}"

@@ -14,6 +14,7 @@ from typing import Any
 from edgekd import __version__, ranks
 from edgekd.atomic import sha256_file, sha256_json, write_json, write_text
 from edgekd.errors import InputError
+from edgekd.plain import word
 from edgekd.progress import Event, say, tell
 from edgekd.ranks import agreement
 from edgekd.run_dir import manifest as manifests
@@ -88,7 +89,8 @@ class RunDir:
             raise InputError(f"{path}: is a file, not a run directory; make one with 'edgekd run RECIPE --out RUN'")
         if manifest is None:
             raise InputError(
-                f"{path}: no run directory (no {MANIFEST} of edgekd); make one with 'edgekd run RECIPE --out {path}'"
+                f"{path}: no run directory (no {MANIFEST} of edgekd); make one with "
+                f"'edgekd run RECIPE --out {word(path)}'"
             )
         return cls(path, manifest)
 
@@ -167,7 +169,7 @@ class RunDir:
         """
         entry = self.manifest["stages"].get(stage)
         if entry is None:
-            command = f"edgekd export {self.path}" if stage.startswith("export/") else "edgekd run"
+            command = f"edgekd export {word(self.path)}" if stage.startswith("export/") else "edgekd run"
             raise InputError(f"{self.path}: stage '{stage}' has not been done; run '{command}' first")
         return str(entry["outputs"][output])
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from edgekd.atomic import read_json, sha256_file
 from edgekd.errors import EnvironmentFault, InputError
+from edgekd.plain import word
 
 MANIFEST_SCHEMA = "edgekd.manifest/1"
 MANIFEST = "manifest.json"
@@ -116,14 +117,16 @@ def require_recipe(run: Path) -> None:
     """
     file = run / LOCKED_RECIPE
     if not file.is_file():
-        raise InputError(f"{file}: is not there; run 'edgekd run RECIPE --out {run}' again, which keeps what is done")
+        raise InputError(
+            f"{file}: is not there; run 'edgekd run RECIPE --out {word(run)}' again, which keeps what is done"
+        )
     Written(run).require(LOCKED_RECIPE, hash_of(file))
 
 
 def remedy(run: Path, stage: str) -> str:
     """The command that does a stage again."""
     kind = stage.partition("/")[0]
-    command = f"edgekd {kind} {run}" if kind in _ALONE else f"edgekd run RECIPE --out {run}"
+    command = f"edgekd {kind} {word(run)}" if kind in _ALONE else f"edgekd run RECIPE --out {word(run)}"
     return f"run '{command}' again"
 
 

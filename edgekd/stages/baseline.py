@@ -12,6 +12,7 @@ from edgekd.atomic import as_written, write_text
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.gate import baseline as gate
 from edgekd.gate.baseline import Baseline
+from edgekd.plain import word
 from edgekd.report.artifacts import collect_artifacts
 from edgekd.report.files import RunFiles
 from edgekd.report.history import page
@@ -57,7 +58,7 @@ def save(run: Path, name: str, store: Path, *, replace: bool, timed: bool = True
     """
     problems = [problem for one in _artifacts(run) for problem in gate.unfit(one)] if timed else []
     if problems:
-        again = f"profile again on a quiet device ('edgekd profile {run} --again')"
+        again = f"profile again on a quiet device ('edgekd profile {word(run)} --again')"
         problems.append(f"no baseline was saved; {again}, or keep no times ('--no-latency')")
         raise EnvironmentFault(*(f"{run}: {problem}" for problem in problems))
     kept = of_run(run, name, timed=timed)
@@ -73,7 +74,9 @@ def _artifacts(run: Path) -> list[dict[str, Any]]:
     with as_written(run):
         artifacts = collect_artifacts(files, _recipe(run), (files.json("student/metrics.json") or {}).get("ap"))
     if not artifacts:
-        raise InputError(f"{run}: nothing is exported, so there is nothing to keep; run 'edgekd export {run}' first")
+        raise InputError(
+            f"{run}: nothing is exported, so there is nothing to keep; run 'edgekd export {word(run)}' first"
+        )
     return artifacts
 
 

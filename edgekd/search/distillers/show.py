@@ -8,6 +8,7 @@ from typing import Any
 
 from edgekd.atomic import as_written, read_json, write_text
 from edgekd.errors import InputError
+from edgekd.plain import word
 from edgekd.recipe.paths import moved
 from edgekd.recipe.yaml_text import dump, read_mapping
 from edgekd.run_dir import LOCKED_RECIPE, SEARCH
@@ -23,7 +24,7 @@ def read(folder: Path) -> dict[str, Any]:
         InputError: no search, or one that has not come to its end.
     """
     if not (folder / REPORT).is_file() or not (folder / SEARCH).is_file():
-        raise InputError(f"{folder}: no finished search; make one with 'edgekd search RECIPE --out {folder}'")
+        raise InputError(f"{folder}: no finished search; make one with 'edgekd search RECIPE --out {word(folder)}'")
     with as_written(folder / REPORT):
         found: dict[str, Any] = read_json(folder / REPORT)
         rows(found), lines(found, folder)  # whoever edited it shall hear of it here
