@@ -16,9 +16,11 @@ Every row has the same teacher, student, initialisation, batches and schedule; o
 on val with seeds 0-2, the same number of tries for each method and for `distill_model`; results are then measured on
 test with fresh seeds, with a 95 % t interval. With `--methods all` nothing is tuned: each method has `weight: auto`, is
 screened with one seed and half the schedule on val, and the best of them, with those that README speaks of, go on to
-test. Rows are appended to benchmarks/results/distill_gain.jsonl one at a time; the same command goes on where it was
-stopped. Rows of a GPU and of a CPU are never mixed: `--device` decides which are read. The photographs are anybody's in
-the YOLO layout; their val split is what is reported on, nothing is chosen by it.
+test. Small RT-DETRs begin with the same weights; each method made for queries has a share of the loss, and one of the
+gradient, with one seed on val, the better of the two gets two seeds more, and the two best methods go on to test. Rows
+are appended to benchmarks/results/distill_gain.jsonl one at a time; the same command goes on where it was stopped. Rows
+of a GPU and of a CPU are never mixed: `--device` decides which are read. The photographs are anybody's in the YOLO
+layout; their val split is what is reported on, nothing is chosen by it.
 """
 
 from __future__ import annotations
@@ -45,6 +47,7 @@ from gain_plan import (
     best_rows,
     choose,
     every_method,
+    more_query_rows,
     photographs_rows,
     query_rows,
     report_rows,
@@ -177,7 +180,9 @@ def train_all(
 ) -> None:
     """Everything that is missing of a setting, in the order in which one depends on another."""
     if name == "rtdetr":
-        bench.run(query_rows(everything if "all" in methods else methods or ON_QUERIES), whole)
+        chosen = everything if "all" in methods else methods or ON_QUERIES
+        bench.run(query_rows([one for one in chosen if one != "control"]), whole)
+        bench.run(more_query_rows(whole.rows), whole)
         bench.run(best_query_rows(whole.rows), whole)
     elif name in FIXED:
         bench.run(FIXED[name](), whole)

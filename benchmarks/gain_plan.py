@@ -60,11 +60,22 @@ def screen_rows(methods: Sequence[str]) -> Iterator[Row]:
 
 
 def query_rows(methods: Sequence[str]) -> Iterator[Row]:
-    """Of a pair of detectors with queries: what is made for them, three seeds on val."""
-    for seed in TUNE_SEEDS:
-        yield Row("control", 0.0, seed, "val")
-        for method in (one for one in methods if one != "control"):
-            yield Row(method, "auto", seed, "val")
+    """Of a pair of detectors with queries: what is made for them by a share of the loss and of the gradient, on val."""
+    yield Row("control", 0.0, TUNE_SEEDS[0], "val")
+    for share in ("", ":gradient"):
+        for method in methods:
+            yield Row(f"{method}{share}", "auto", TUNE_SEEDS[0], "val")
+
+
+def more_query_rows(screened: Sequence[dict[str, Any]]) -> Iterator[Row]:
+    """Of each method, the share that gave more, with two more seeds."""
+    aps = {row["method"]: row["ap"] for row in screened if row["split"] == "val" and row["seed"] == TUNE_SEEDS[0]}
+    better: dict[str, str] = {}
+    for shared in sorted(aps, key=aps.__getitem__):
+        better[shared.partition(":")[0]] = shared
+    for seed in TUNE_SEEDS[1:]:
+        for name, shared in sorted(better.items()):
+            yield Row(shared, 0.0 if name == "control" else "auto", seed, "val")
 
 
 def best_query_rows(screened: Sequence[dict[str, Any]]) -> Iterator[Row]:
@@ -73,7 +84,8 @@ def best_query_rows(screened: Sequence[dict[str, Any]]) -> Iterator[Row]:
     for row in screened:
         if row["split"] == "val" and row["method"] != "control":
             found[row["method"]].append(row["ap"])
-    best = sorted(found, key=lambda method: -sum(found[method]) / len(found[method]))[:2]
+    whole = [method for method, aps in found.items() if len(aps) == len(TUNE_SEEDS)]
+    best = sorted(whole, key=lambda method: -sum(found[method]))[:2]
     for seed in BEST_SEEDS:
         yield Row("control", 0.0, seed, "test")
         for method in best:
