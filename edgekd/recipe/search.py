@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from edgekd.plain import value
 from edgekd.recipe.sections import MOST_ENTRIES, Strict
 
 Edge = Annotated[int, Field(ge=32, le=8192)]
@@ -54,6 +56,13 @@ class ProxyRecipe(Strict):
     held_out: int | None = Field(
         default=None, ge=1, description="of train, that the AP is measured on; default: a quarter, at most 1,000"
     )
+    group: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="regular expression on names of images: those in which it finds the same (its first brackets) are "
+        "not parted, such as frames of a video; default: each image is for itself",
+    )
     steps: int | None = Field(
         default=None, ge=1, description="of each trial, rounded to whole passes over the images; default: 24 passes"
     )
@@ -71,6 +80,17 @@ class ProxyRecipe(Strict):
     imgsz: int | None = Field(
         default=None, ge=32, le=8192, description="size of the images in px; default: train.imgsz"
     )
+
+    @field_validator("group")
+    @classmethod
+    def _is_an_expression(cls, group: str | None) -> str | None:
+        try:
+            re.compile(group or "")
+        except re.error as error:
+            raise ValueError(
+                f"{value(group)} is no regular expression ({error}); write one, such as '^[^_]*'"
+            ) from None
+        return group
 
 
 class EvolutionRecipe(Strict):

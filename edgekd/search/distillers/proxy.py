@@ -6,8 +6,6 @@ nor test has a part in it.
 
 from __future__ import annotations
 
-import hashlib
-import random
 import shutil
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from edgekd.data import pack, train_view
-from edgekd.data.config import DataSet
 from edgekd.detectors import families
 from edgekd.detectors.contract import Asked, Detector, Trainable
 from edgekd.distill.config import MAIN
 from edgekd.errors import InputError
 from edgekd.search.distillers.cached_teacher import CachedTeacher, needs_of
 from edgekd.search.distillers.candidates import Candidate, methods_of
+from edgekd.search.distillers.held_out import Sides, proxy_data, sides_of
 from edgekd.search.distillers.space import Space
 from edgekd.stages.accuracy import detect_in_torch, summarise
 from edgekd.stages.binding import file_hash
@@ -34,7 +32,6 @@ from edgekd.training.fit import fit
 from edgekd.training.plan import FitPlan, Watcher
 from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import AnyTeacher
-from edgekd.types import Split
 
 PASSES, WARM_PASSES = 24, 0  # over the proxy's images, by default
 MOST_IMAGES, MOST_HELD_OUT = 5_000, 1_000
@@ -75,13 +72,10 @@ def extent_of(context: Context) -> Extent:
         InputError: train has fewer images.
     """
     asked, train = context.bound.recipe.search.proxy, len(context.data.splits["train"].images)
-    images = asked.images or max(1, min(train // 2, MOST_IMAGES))
     held_out = asked.held_out or max(1, min(train // 4, MOST_HELD_OUT))
-    if images + held_out > train:
-        raise InputError(
-            f"{context.bound.where}: search.proxy: {images} images and {held_out} held out are {images + held_out}, "
-            f"but train has {train}; lower images or held_out"
-        )
+    sides = _sides(context, held_out)
+    images = asked.images or max(1, min(train // 2, MOST_IMAGES, len(sides.others)))
+    _require_enough(context, sides, images, held_out)
     batch = int(context.bound.recipe.train.get("batch", 16))
     per_pass = max(1, -(-images // batch))
 
@@ -91,6 +85,28 @@ def extent_of(context: Context) -> Extent:
     warm = passes(asked.warm_steps, WARM_PASSES)
     factor = asked.lr_factor or (_LR_FACTOR if warm else 1.0)
     return Extent(images, held_out, per_pass, passes(asked.steps, PASSES), warm, factor)
+
+
+def _sides(context: Context, held_out: int) -> Sides:
+    recipe, train = context.bound.recipe, context.data.splits["train"]
+    return sides_of(train.images, held_out, recipe.search.proxy.group, recipe.seed, context.bound.where)
+
+
+def _require_enough(context: Context, sides: Sides, images: int, held_out: int) -> None:
+    where, train = f"{context.bound.where}: search.proxy", len(context.data.splits["train"].images)
+    if images + held_out > train:
+        raise InputError(
+            f"{where}: {images} images and {held_out} held out are {images + held_out}, but train has {train}; lower "
+            "images or held_out"
+        )
+    if sides.groups is None:
+        return
+    (count, every), left = sides.groups, len(sides.others)
+    if len(sides.held_out) < held_out or images > left:
+        raise InputError(
+            f"{where}: {count} of {every} groups give {len(sides.held_out)} of {held_out} images to hold out, and the "
+            f"others {left} to train on, given images: {images}; lower images or held_out"
+        )
 
 
 def check_size(context: Context) -> None:
@@ -109,19 +125,6 @@ def check_size(context: Context) -> None:
         )
 
 
-def proxy_data(data: DataSet, extent: Extent, seed: int) -> DataSet:
-    """A part of train as train and another one as val, drawn by a seed, in the order of train."""
-    train = data.splits["train"]
-    drawn = random.Random(seed).sample(range(len(train.images)), extent.images + extent.held_out)
-    parts = {"train": sorted(drawn[extent.held_out :]), "val": sorted(drawn[: extent.held_out])}
-    return replace(data, splits={name: _part(train, name, places) for name, places in parts.items()}, unlabelled=None)
-
-
-def _part(train: Split, name: str, places: list[int]) -> Split:
-    digest = hashlib.sha256(f"{train.content_hash}\n{places}".encode()).hexdigest()
-    return replace(train, name=name, images=[train.images[place] for place in places], content_hash=digest)
-
-
 class Proxy:
     """Trains and judges candidates of one search."""
 
@@ -129,7 +132,8 @@ class Proxy:
         self.context, self.space = context, space
         self.extent = extent_of(context)
         check_size(context)
-        self.data = proxy_data(context.data, self.extent, context.bound.recipe.seed)
+        sides, seed = _sides(context, self.extent.held_out), context.bound.recipe.seed
+        self.data = proxy_data(context.data, sides, self.extent.images, self.extent.held_out, seed)
 
     @property
     def size_px(self) -> int:
