@@ -86,6 +86,8 @@ def proxy(work: Path, count: int, overrides: tuple[str, ...], backwards: bool) -
 
     with proxy_of(work / "proxy", overrides) as judge:
         settings = {key: judge.identity()[key] for key in ("steps", "warm_steps", "lr_factor")}
+        if group := judge.context.bound.recipe.search.proxy.group:
+            settings["group"] = group
         judge.warm_up()
         recipe = judge.context.bound.recipe
         runner = Runner(judge, work / "proxy" / "trial", recipe.search.most_loss)
