@@ -14,6 +14,8 @@ import json
 from collections import Counter
 from pathlib import Path
 
+SEED = 0
+
 
 def main() -> None:
     """Write the set, and rename."""
@@ -23,26 +25,22 @@ def main() -> None:
     given = parser.parse_args()
     from edgekd.data.digits import generate
 
-    generate(given.out, imgsz=96, train=given.train, val=400, test=400, seed=0)
-    counted = Counter(photograph(index) for index in range(given.train))
+    generate(given.out, imgsz=96, train=given.train, val=400, test=400, seed=SEED)
+    counted = Counter(scene(index) for index in range(given.train))
     for index in range(given.train):
         for kind, suffix in (("images", "png"), ("labels", "txt")):
             file = given.out / kind / "train" / f"{index + 1:06d}.{suffix}"
-            file.rename(file.with_name(f"{photograph(index)}-{file.name}"))
+            file.rename(file.with_name(f"{scene(index)}-{file.name}"))
     for file in (given.out / "digits.json", given.out / "annotations" / "train.json"):
         file.unlink()  # they speak of the old names
     print(json.dumps(dict(sorted(counted.items())), indent=1))
 
 
-def photograph(index: int) -> str:
-    """Behind image `index` of train, by the first random number of its own: see `edgekd.data.digits.draw`."""
-    import numpy as np
+def scene(index: int) -> str:
+    """What image `index` of train shows; both photographs of the motorcycle are one scene."""
+    from edgekd.data.digits import photograph_of
 
-    from edgekd.data.digits import SOURCES
-
-    names = SOURCES["train"].photographs
-    drawn = int(np.random.default_rng([0, list(SOURCES).index("train"), index]).integers(len(names)))
-    return Path(names[drawn]).stem.partition("_")[0]  # both of the motorcycle are one scene
+    return Path(photograph_of("train", index, seed=SEED)).stem.partition("_")[0]
 
 
 if __name__ == "__main__":

@@ -84,9 +84,20 @@ def material(split: str) -> Material:
 
 def draw(split: str, index: int, *, imgsz: int, seed: int, pixels: Material) -> art.Scene:
     """Image `index` of `split`: [imgsz, imgsz, 3] RGB, 1 to 8 digits and their tight boxes."""
-    rng = np.random.default_rng([seed, list(SOURCES).index(split), index])
-    canvas = art.background(pixels.photographs[int(rng.integers(len(pixels.photographs)))], imgsz, rng)
+    rng, photograph = _begun(split, index, seed)
+    canvas = art.background(pixels.photographs[photograph], imgsz, rng)
     return art.paste_digits(canvas, pixels.masks, pixels.classes, rng)
+
+
+def photograph_of(split: str, index: int, *, seed: int) -> str:
+    """The photograph behind an image, by its path in a wheel."""
+    return SOURCES[split].photographs[_begun(split, index, seed)[1]]
+
+
+def _begun(split: str, index: int, seed: int) -> tuple[np.random.Generator, int]:
+    """An image's own random numbers, and the first of them: its photograph."""
+    rng = np.random.default_rng([seed, list(SOURCES).index(split), index])
+    return rng, int(rng.integers(len(SOURCES[split].photographs)))
 
 
 def generate(out: Path, *, imgsz: int = 96, train: int = 800, val: int = 200, test: int = 200, seed: int = 0) -> Path:

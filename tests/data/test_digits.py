@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -103,6 +104,19 @@ def test_scenes_keep_their_promises() -> None:
     assert 0.6 * low <= min(sides) <= 1.2 * low
     assert 0.9 * high <= max(sides) <= 1.33 * high
     assert np.median(sides) == pytest.approx(np.sqrt(low * high), rel=0.2)  # log-uniform
+
+
+def test_which_photograph_is_behind_an_image() -> None:
+    """The one named is black, all others are white: black is most of the picture."""
+    pixels, names = digits.material("train"), digits.SOURCES["train"].photographs
+    for index in range(20):
+        named = digits.photograph_of("train", index, seed=3)
+        shown = tuple(
+            np.full_like(one, 255 * (name != named)) for name, one in zip(names, pixels.photographs, strict=True)
+        )
+        scene = digits.draw("train", index, imgsz=96, seed=3, pixels=replace(pixels, photographs=shown))
+        values, counts = np.unique(scene.image, return_counts=True)
+        assert values[counts.argmax()] == 0
 
 
 def test_cover_by_hand() -> None:
