@@ -72,8 +72,9 @@ def shell(words: list[str]) -> int:
     def carry(source: int, sink: int) -> None:
         while chunk := os.read(source, 1 << 14):
             wait_if_frozen()
-            if state().startswith("dies"):
-                bytes_left = int(state().split()[1]) - len(chunk)
+            now = state().split()
+            if now[:1] == ["dies"]:
+                bytes_left = int(now[1]) - len(chunk)
                 (FOLDER / "state").write_text(f"dies {bytes_left}" if bytes_left > 0 else "offline")
                 if bytes_left <= 0:
                     os._exit(0)

@@ -24,7 +24,7 @@ from edgekd.testing.artifacts import write_artifact, write_pack
 
 # Short, so that the faults need not be waited for; the real ones have a slow test.
 HASTY = Timeouts(
-    connect=3, alive_interval=1, alive_count=1, command=5, transfer=5, quiet=0.3, busy=0.3, beat=0.3, host_silence=2,
+    connect=3, alive_interval=1, alive_count=1, command=5, transfer=5, quiet=3, busy=0.3, beat=0.3, host_silence=2,
     device_silence=3, stall=20,
 )  # fmt: skip
 BUSY = 20  # so much longer may anything take where others use the machine: enough to tell it from waiting for ever
