@@ -1,4 +1,4 @@
-"""`edgekd shortlist` with a device of our own making: models and latencies obey a law, everything else is as it is."""
+"""`edgekd shortlist` with a device of our own making (`bench.py`): what is measured, when, and what is said."""
 
 from __future__ import annotations
 
@@ -8,81 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from edgekd import api
 from edgekd.detectors import families
 from edgekd.errors import InputError
-from edgekd.recipe.yaml_text import read_mapping
-from edgekd.search import shortlist
 from edgekd.search.facts import FactsStore
 from edgekd.search.students import Candidate, default_sizes
-from edgekd.search.untrained import ShortlistContext
 from edgekd.search.verdicts import Result
+from tests.search.bench import MODELS, Bench, law, look, recipe, run
 from tests.search.made import measured
-from tests.stages.tiny import Ended, edgekd
-
-# Million weights, and GFLOPs at 640 px.
-MODELS = {
-    "yolo11p": (0.8, 2.0), "yolo11n": (2.6, 6.5), "yolo11s": (9.4, 21.5), "yolo11m": (20.1, 68.0),
-    "yolo11l": (25.3, 86.9), "yolo11x": (56.9, 194.9), "yolov8p": (0.9, 2.6), "yolov8n": (3.2, 8.7),
-    "yolov8s": (11.2, 28.6), "yolov8m": (25.9, 78.9), "yolov8x": (68.2, 257.8), "rtmdet-tiny": (4.9, 16.2),
-}  # fmt: skip
-Device = Callable[[Candidate], Result]
-
-
-def law(candidate: Candidate) -> Result:
-    """10 ms per GFLOP to the power of 0.8; 100 MB and as many as the weights take."""
-    ms = 10 * candidate.facts.gflops**0.8
-    return measured(ms, 1.1 * ms, memory_mb=100 + candidate.facts.parameters * 4e-6, size_mb=1.0)
-
-
-class Bench:
-    """Stands in for a device; remembers what it measured."""
-
-    def __init__(self) -> None:
-        self.answer: Device = law
-        self.names: list[str] = []
-
-    def measure(self, candidate: Candidate) -> Result:
-        self.names.append(candidate.name)
-        return self.answer(candidate)
-
-
-@pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_digits: Path) -> Bench:
-    made = Bench()
-    monkeypatch.chdir(tmp_path)
-    Path("data.link").symlink_to(tiny_digits.parent)
-    monkeypatch.setattr(ShortlistContext, "measure", lambda _, candidate: made.measure(candidate))
-    monkeypatch.setattr(FactsStore, "_look", _look)
-    monkeypatch.setattr(shortlist, "check_environment", lambda bound, prepare: None)
-    return made
-
-
-def _look(_: FactsStore, model: str, where: str) -> dict[str, Any]:
-    weights, gflops = MODELS[model]
-    work = {str(size): gflops * (size / 640) ** 2 for size in (192, 224, 256)}
-    return {"model": model, "parameters": int(weights * 1e6), "branches": [], "size_multiple": 32, "gflops": work}
-
-
-def recipe(students: dict[str, Any] | None = None, **changes: Any) -> Path:
-    content: dict[str, Any] = {
-        "name": "street",
-        "data": {"format": "yolo", "path": "data.link/data.yaml"},
-        "student": {"model": "yolo11n"},
-        "train": {"imgsz": 640},
-        "export": ["onnx-fp32"],
-        "devices": ["local"],
-        "search": {"students": {"models": list(MODELS), "sizes": [640, 320], **(students or {})}},
-    }
-    merged = {key: value for key, value in {**content, **changes}.items() if value is not None}
-    Path("street.yaml").write_text(yaml.safe_dump(merged, sort_keys=False))
-    return Path("street.yaml")
-
-
-def run(*arguments: object) -> Ended:
-    return edgekd("shortlist", "street.yaml", *arguments)
+from tests.stages.tiny import edgekd
 
 
 def test_an_answer_comes_after_few_measurements_and_is_that_of_all(bench: Bench) -> None:
@@ -237,7 +172,7 @@ def test_without_a_budget_all_that_may_matter_is_measured(bench: Bench) -> None:
 
 def test_the_default_space_is_every_student_at_three_sizes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MODELS, "else", (1.0, 1.0))
-    monkeypatch.setattr(FactsStore, "_look", lambda self, model, where: _look(self, "else", where))
+    monkeypatch.setattr(FactsStore, "_look", lambda self, model, where: look(self, "else", where))
     recipe(search=None)
     names = [one["name"] for one in run("--most", "1", "--json").json["candidates"]]
     for name in ("yolo11n-640", "yolo12x-480", "yolo26p-320", "rtdetr-l-640", "rtmdet-tiny-320"):
@@ -274,106 +209,6 @@ def test_a_second_device_learns_its_order_from_the_first(bench: Bench) -> None:
     nearest = ["yolov8n-640/onnx-fp32", "yolov8s-320/onnx-fp32", "yolo11n-640/onnx-fp32"]  # 621, 531 and 492 ms
     assert bench.names[1:4] == nearest
     assert len(bench.names) <= 8
-
-
-@pytest.mark.parametrize(
-    ("changes", "arguments", "code", "problem"),
-    [
-        ({"models": ["yolo99n"]}, (), 2, "models[0]: unknown model 'yolo99n'"),
-        ({"models": ["retinanet_resnet50_fpn"]}, (), 2, "can teach, but not be trained; name a student"),
-        ({"sizes": [100]}, (), 2, "sizes: 100 is no multiple of 32, the largest stride of yolo11p; use 96 or 128"),
-        ({"targets": ["onnx-fp8"]}, (), 2, "targets[0]: unknown export target 'onnx-fp8'"),
-        ({"targets": ["tensorrt-fp16"]}, (), 2, "local has no runtime tensorrt for tensorrt-fp16"),
-        (
-            {"precisions": ["int8"]},
-            (),
-            2,
-            "no target is left to compare on local; name some in search.students.targets",
-        ),
-        ({}, ("--pick", "x"), 2, "--pick and --out belong together"),
-        ({}, ("--pick", "yolo12x-640/onnx-fp32", "--out", "new.yaml"), 2, "--pick: unknown candidate"),
-        ({}, ("--device", "nowhere"), 2, "unknown device 'nowhere'"),
-    ],
-)
-def test_bad_input_is_one_line(
-    bench: Bench, changes: dict[str, Any], arguments: tuple[str, ...], code: int, problem: str
-) -> None:
-    recipe(changes)
-    ended = run(*arguments)
-    assert ended.code == code
-    assert problem in " ".join(ended.problems)
-    assert bench.names == []
-
-
-def test_a_family_that_is_not_installed_is_named_with_its_remedy(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(type(families.family("rtmdet")), "missing", lambda self: "is not there; install it")
-    recipe({"models": ["rtmdet-tiny"]})
-    ended = run()
-    assert ended.code == 4
-    assert ended.problems == [
-        "street.yaml: search.students.models[0]: rtmdet-tiny: family rtmdet: is not there; install it"
-    ]
-
-
-def test_a_budget_on_nothing_is_refused(bench: Bench) -> None:
-    recipe({"models": ["yolo11p"]}, gate={"max_p90_ms": {"onnx-fp32@loca": 5.0}})
-    ended = run()
-    assert (ended.code, bench.names) == (2, [])
-    assert ended.problems == [
-        "street.yaml: gate.max_p90_ms.onnx-fp32@loca: unknown device 'loca' (known: local; did you mean 'local'?)"
-    ]
-
-
-def test_several_devices_have_to_be_told_apart(bench: Bench) -> None:
-    recipe(devices=["local", "raspberry-pi-5"])
-    ended = run()
-    assert ended.code == 2
-    assert ended.problems == [
-        "--device: street.yaml has several devices (local, raspberry-pi-5); say which one with --device NAME"
-    ]
-
-
-def test_the_recipe_of_the_one_that_is_picked(bench: Bench) -> None:
-    recipe(gate={"max_p90_ms": {"onnx-fp32@local": 60.0}})
-    run()
-    text = "# Streets.\n" + Path("street.yaml").read_text().replace("imgsz: 640", "imgsz: 640  # px")
-    Path("street.yaml").write_text(text)
-    before = len(bench.names)
-    ended = run("--pick", "yolo11s-320/onnx-fp32", "--out", "new/picked.yaml")
-    assert (ended.code, len(bench.names)) == (0, before)
-    assert ended.out == "recipe: new/picked.yaml\n"
-    expected = text.replace("imgsz: 640 ", "imgsz: 320 ").replace("model: yolo11n\n", "model: yolo11s\n")
-    assert Path("new/picked.yaml").read_text() == expected.replace("path: data", "path: ../data")
-    assert edgekd("shortlist", "new/picked.yaml", "--most", "1", "--folder", "runs/shortlist-street").code == 0
-    again = run("--pick", "yolo11s-320/onnx-fp32", "--out", "new/picked.yaml")
-    assert again.problems == ["--out new/picked.yaml: exists; choose another file, or remove it first"]
-
-
-def test_what_does_not_go_with_the_new_student_is_left_out_and_said(bench: Bench) -> None:
-    Path("w").mkdir()
-    Path("w/yolo26n.pt").write_bytes(b"")
-    student = {"model": "yolo11n", "weights": "w/yolo26n.pt", "head": "one2one"}
-    recipe({"targets": ["openvino-fp32"]}, student=student, devices=["local"])
-    run("--most", "1")
-    ended = run("--pick", "yolov8s-640/openvino-fp32", "--out", "picked.yaml", "--device", "local")
-    assert ended.out.splitlines() == [
-        "note: student.weights (w/yolo26n.pt) is left out: it is of another model",
-        "note: student.head (one2one) is left out: yolov8s has no such branch",
-        "note: yolov8s-640/openvino-fp32 has no valid measurement on local",
-        "recipe: picked.yaml",
-    ]
-    picked = read_mapping(Path("picked.yaml"))
-    assert picked["student"] == {"model": "yolov8s"}
-    assert picked["export"] == ["onnx-fp32", "openvino-fp32"]
-
-
-def test_paths_hold_from_the_new_recipes_folder(bench: Bench) -> None:
-    Path("w").mkdir()
-    Path("w/t.safetensors").write_bytes(b"")
-    recipe(teacher={"model": "yolo11x", "weights": "w/t.safetensors"})
-    run("--most", "1")
-    assert run("--pick", "yolo11s-640/onnx-fp32", "--out", "deep/er/picked.yaml").code == 0
-    assert read_mapping(Path("deep/er/picked.yaml"))["teacher"]["weights"] == "../../w/t.safetensors"
 
 
 def test_in_python_it_is_what_the_command_says(bench: Bench) -> None:
