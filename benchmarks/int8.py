@@ -2,7 +2,7 @@
 
     python benchmarks/int8.py                                         # yolo11n, about 10 minutes on 2 quiet cores
     python benchmarks/int8.py --model yolo26n --weights best.pt --pin
-    python benchmarks/int8.py --model rtmdet-p --weights RUN/student/student.safetensors --imgsz 96   # no peer: not a YOLO
+    python benchmarks/int8.py --model rtmdet-p --weights RUN/student/student.safetensors --imgsz 96  # no YOLO, no peer
 
 Latency is that of one inference, batch 1, from the input array to raw outputs, with the settings of edgekd's agent for
 all, Ultralytics' model included; variants take turns in random order. AP is pycocotools', after edgekd's NMS (conf
