@@ -201,6 +201,9 @@ def test_a_jetson_without_usable_python(run: Path, tmp_path: Path) -> None:
     assert lines == [
         "tensorrt-fp32@nano       median 3.18 ms, p90 too few samples (inference alone, trtexec 8.2.1, gpu_compute)",
         "tensorrt-fp32@nano       median 3.29 ms, p90 too few samples (inference alone, trtexec 8.2.1, end_to_end)",
+        "tensorrt-fp32@nano       note: whether others took its cores is not known: the device does not tell",
+        "tensorrt-fp32@nano       note: trtexec: GPU compute time is unstable (coefficient of variation 11.4207 %)",
+        "tensorrt-fp32@nano       note: trtexec: may be bound by the host's enqueue time rather than by the GPU",
     ]
     assert found.code == 0, found.err
     checks = {check["check"]: check for check in found.json["checks"]}
