@@ -17,7 +17,10 @@ def work(folder: Path, **given: Any) -> Work:
 
 
 def run(given: Job, job: Job, lags: Lags) -> dict[str, Any]:
-    """Each pass waits `seconds`; trials in `die` kill their process in the first try, in `fault` they raise."""
+    """Each pass waits `seconds`; trials in `die` kill their process in the first try, in `fault` they raise.
+
+    Of `falling` ones each is worse than those of lower numbers, else the candidate decides.
+    """
     folder, number = Path(given["folder"]), int(job["number"])
     with (folder / f"started-{number}").open("a") as stream:
         stream.write(f"{os.getpid()}\n")
@@ -25,11 +28,12 @@ def run(given: Job, job: Job, lags: Lags) -> dict[str, Any]:
     if number in given.get("fault", ()):
         raise InputError(f"trial {number}: no")
     values: list[float] = []
+    full = 1 / (1 + number) if given.get("falling") else score(job["candidate"])
     for done in (1, 2, 3):
         deadline = time.monotonic() + float(given.get("seconds", 0))
         while time.monotonic() < deadline:
             time.sleep(min(0.05, max(0.0, deadline - time.monotonic())))
-        values.append(score(job["candidate"]) * done / 3)
+        values.append(full * done / 3)
         if lags(done, values[-1]):
             return {"status": "pruned", "values": values, "why": "lags", "steps": 2 * done}
         if done == 1 and number in given.get("die", ()) and tries <= int(given.get("deaths", 1)):

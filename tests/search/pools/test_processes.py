@@ -109,9 +109,12 @@ def test_a_trial_whose_workers_always_die_is_left(tmp_path: Path) -> None:
 
 
 def test_the_study_ends_trials_early(tmp_path: Path) -> None:
-    pool = Processes(short.work(tmp_path), 2, tmp_path / "log")
+    """When the fourth is trained two have ended, of which one is not the control: it, and all behind it, are worse."""
+    pool = Processes(short.work(tmp_path, falling=True), 2, tmp_path / "log")
     tried, _ = searched(tmp_path, pool, 12, pruner="halving")
-    assert "pruned" in {one.outcome.status for one in tried}
+    assert (tried[0].candidate, tried[0].outcome.status) == (CONTROL, "complete")
+    trained = [one.outcome for one in tried if (tmp_path / f"started-{one.number}").is_file()]
+    assert len(trained) > 3 and {(one.status, one.steps) for one in trained[3:]} == {("pruned", 4)}
 
 
 def test_an_error_of_a_worker_is_the_searchs_and_a_later_one_goes_on(tmp_path: Path) -> None:
