@@ -131,7 +131,9 @@ class SearchRecipe(Strict):
         default="errors", description="which kind comes first: by the student's errors, or as they are listed"
     )
     trials: int = Field(default=60, ge=1, le=1_000_000, description="at most")
-    hours: float | None = Field(default=None, gt=0, description="at most, of one call; default: no limit")
+    hours: float | None = Field(
+        default=None, gt=0, description="at most, until a call begins no more trials; default: no limit"
+    )
     patience: int = Field(
         default=20, ge=1, le=1_000_000, description="trials without a gain above the noise, after which the search ends"
     )
@@ -149,7 +151,9 @@ class SearchRecipe(Strict):
         gt=0,
         description="distillation loss over the student's own, above which a candidate is dropped at once",
     )
-    workers: int = Field(default=1, ge=1, le=1024, description="trials at once, in processes of this machine")
+    workers: int = Field(
+        default=1, ge=1, le=1024, description="trials at once, in processes of this machine, spread over its GPUs"
+    )
     ray: str | None = Field(
         default=None,
         pattern=r"^(auto|[^\s/]+:[0-9]{1,5})$",

@@ -25,7 +25,7 @@ _FILES = (
     *(f"{name}/{file}" for name in _TRAINED for file in ("metrics.json", "training.json", "resume.pt")),
     *(f"{name}/{file}" for name in _TRAINED for file in ("epochs.csv", "terms.csv")),
     *(f"{name}/first_steps.json" for name in _TRAINED),
-    "knowledge.json", "knowledge/knowledge.json", "knowledge/*-*/*.safetensors",
+    "knowledge.json", "knowledge/knowledge.json", "knowledge/views.json", "knowledge/*-*/*.safetensors",
     *(f"prepare/*/prepared{suffix}" for suffix in WEIGHTS_SUFFIXES),
     *(f"prepare/*/{file}" for file in ("epochs.csv", "training.json", "metrics.json", "resume.pt")),
     *(f"export/*/{file}" for file in ("edgekd.json", "parity.json", "quantization.json", "bisect.json")),

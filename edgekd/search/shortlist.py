@@ -103,7 +103,16 @@ class Shortlist:
         judged = {self.kept(one) for one in self.candidates if self.budgets[one.name] and self._is_measured(one)}
         if not judged or True in judged:
             return EXIT_CODES["pass"]
-        return EXIT_CODES["inconclusive" if None in judged else "fail"]
+        return EXIT_CODES["inconclusive" if None in judged or self.undecided else "fail"]
+
+    @property
+    def undecided(self) -> list[Candidate]:
+        """Those with budgets that nobody has measured, and that nothing rules out."""
+        return [
+            one
+            for one in self.candidates
+            if self.budgets[one.name] and self.result(one).status == "open" and one.name not in self.skipped
+        ]
 
     def _is_measured(self, candidate: Candidate) -> bool:
         return self.result(candidate).status == "measured"

@@ -36,6 +36,7 @@ def content(found: Shortlist) -> dict[str, Any]:
         "device": found.device.name,
         "protocol": found.bound.recipe.search.students.protocol,
         "exit_code": found.exit_code,
+        "undecided": [one.name for one in found.undecided],
         "front": [one["name"] for one in fitting if one["dominated_by"] is None],
         "best": [one["name"] for one in fitting if one["dominated_by"] is None and one["surpassed_by"] is None],
         "nearest": None if closest is None else {"name": closest[0].name, "budget": closest[1], "times": closest[2]},
@@ -93,6 +94,10 @@ def _answer(told: Mapping[str, Any]) -> list[str]:
         example = f"edgekd shortlist RECIPE --device {told['device']} --pick {told['best'][-1]} --out recipe.yaml"
         return [f"best {kind}: {', '.join(told['best'])}", f"take one of them: {example}"]
     closest = told["nearest"]
+    if told["undecided"]:
+        near = f" (the nearest: {closest['name']}, {closest['times']:.2f} times {closest['budget']})" if closest else ""
+        count = len(told["undecided"])
+        return [f"none measured so far keeps the budgets{near}; {count} may: go on by the same command without --most"]
     if closest is None:
         return ["which candidates keep the budgets is not known: what they limit was not measured there"]
     limit = next(one for one in told["candidates"] if one["name"] == closest["name"])["budgets"][closest["budget"]]

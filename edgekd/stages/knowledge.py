@@ -31,6 +31,7 @@ from edgekd.training.knowledge import Online
 from edgekd.training.store.fill import blocks_of, fill, in_bytes, require_room
 from edgekd.training.store.places import place_of
 from edgekd.training.store.store import Part, Shard, Store
+from edgekd.training.store.wanted import want, wanted
 from edgekd.training.views import View, Views
 
 STAGE, FILE = "knowledge", "knowledge.json"
@@ -119,8 +120,15 @@ def _write(
 
 def _begin(store: Store, missing: list[Shard], views: Views) -> None:
     require_room(store, missing, len(views.all()))
-    if Store.at(store.place) is None:
+    there = Store.at(store.place)
+    if there is None:
         store.write_index()
+    elif there.digest != store.digest:
+        raise InputError(
+            f"{store.place.name}: another command has begun a store of other knowledge here meanwhile; name another "
+            "teacher.store"
+        )
+    want(store.place, views.all())
 
 
 def _facts(store: Store, views: Views) -> dict[str, Any]:
@@ -165,8 +173,7 @@ def show_store(text: str, *, thorough: bool = False) -> dict[str, Any]:
         raise InputError(
             f"{place.name}: no store of knowledge (no knowledge.json); make one with 'edgekd knowledge RECIPE'"
         )
-    sizes = {name: (size, View.named(name.partition("/")[0])) for name, size in place.sizes().items() if "/" in name}
-    shown = sorted({view for _, view in sizes.values() if view is not None}, key=lambda view: view.name)
+    shown = sorted(wanted(place), key=lambda view: view.name)
     missing = store.missing(shown)
     damaged = {
         shard.name: reason
@@ -175,11 +182,11 @@ def show_store(text: str, *, thorough: bool = False) -> dict[str, Any]:
     }
     return {
         "store": place.name,
-        "complete": not missing and not damaged,
+        "complete": bool(shown) and not missing and not damaged,
         "images": store.images,
         "views": [view.name for view in shown],
         "record_bytes": store.record_bytes,
-        "bytes": sum(size for size, view in sizes.values() if view is not None),
+        "bytes": sum(size for name, size in place.sizes().items() if View.named(name.partition("/")[0])),
         "missing_shards": [shard.name for shard in missing],
         "damaged_shards": damaged,
         "methods": [
@@ -193,9 +200,11 @@ def show_store(text: str, *, thorough: bool = False) -> dict[str, Any]:
 
 def shown_store(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The same in a few lines, for people."""
-    state = "complete" if facts["complete"] else (
-        f"{len(facts['missing_shards'])} shards missing, {len(facts['damaged_shards'])} damaged"
-    )  # fmt: skip
+    state = f"{len(facts['missing_shards'])} shards missing, {len(facts['damaged_shards'])} damaged"
+    if not facts["views"]:
+        state = "nothing was written yet"
+    elif facts["complete"]:
+        state = "complete"
     return {
         "store": f"{facts['store']} ({state})",
         "images": f"{facts['images']:,}",

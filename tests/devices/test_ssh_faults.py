@@ -197,11 +197,15 @@ class TestPushing:
         thread.start()
         return thread
 
-    def files_left(self, server: Sshd, seconds: float) -> list[Path]:
-        deadline = time.monotonic() + seconds
-        while (found := list((server.store / "store").rglob("*"))) and time.monotonic() < deadline:
+    def files_left(self, server: Sshd, seconds: float) -> list[str]:
+        deadline = time.monotonic() + loopback.BUSY * seconds
+        while (found := self.files(server)) and time.monotonic() < deadline:
             time.sleep(0.05)
         return found
+
+    def files(self, server: Sshd) -> list[str]:
+        """Walked, for folders may go meanwhile."""
+        return [name for _, folders, files in os.walk(server.store / "store") for name in (*folders, *files)]
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
     def test_unplugged_or_frozen_in_the_middle(self, server: Sshd, tmp_path: Path, number: int) -> None:

@@ -160,6 +160,21 @@ def test_so_many_and_no_more(bench: Bench) -> None:
     assert "not measured, not measured yet: " in ended.out
 
 
+def test_what_was_not_measured_may_still_keep_the_budget(bench: Bench) -> None:
+    """A call that measures one may not say that none serves; the whole one finds it: 6.3 ms."""
+    bench.answer = lambda one: measured(*((10.0, 11.0) if one.target.name == "onnx-fp32" else (5.0, 6.3)))
+    budgets = {"max_p90_ms": {"onnx-fp32@local": 8.0, "openvino-fp32@local": 8.0}}
+    recipe({"models": ["yolo11p"], "sizes": [320], "targets": ["onnx-fp32", "openvino-fp32"]}, gate=budgets)
+    ended = run("--most", "1")
+    assert ended.code == 3
+    assert (
+        "none measured so far keeps the budgets (the nearest: yolo11p-320/onnx-fp32, 1.38 times max_p90_ms); 1 may: go "
+        "on by the same command without --most\n"
+    ) in ended.out
+    whole = run("--json")
+    assert (whole.code, whole.json["best"]) == (0, ["yolo11p-320/openvino-fp32"])
+
+
 def test_without_a_budget_all_that_may_matter_is_measured(bench: Bench) -> None:
     recipe({"models": ["yolo11p", "yolo11n", "yolo11s"]})
     ended = run("--json")

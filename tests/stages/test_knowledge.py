@@ -69,7 +69,7 @@ def folder(first: Path, tmp_path: Path) -> Path:
 def test_a_finished_store_is_shown_and_left_alone(first: Path) -> None:
     store = first / "run" / "knowledge"
     before = files(store)
-    assert len(before) == SHARDS + 1
+    assert len(before) == SHARDS + 2  # the index, and which views are wanted
     again = made(first)
     assert again.code == 0 and again.kept == ["data", "teacher", "knowledge"]
     shown = edgekd("knowledge", "show", store, "--verify", "--json")
@@ -116,7 +116,7 @@ def test_a_disk_that_fills_ends_in_one_line_and_loses_nothing(folder: Path, monk
 
     def full(path: Path, content: bytes, remedy: str) -> None:
         count[0] += 1
-        if count[0] > 6:  # the index and five shards
+        if count[0] > 7:  # the index, which views are wanted, and five shards
             from edgekd.atomic import disk_faults
 
             with disk_faults(path, remedy):
@@ -130,7 +130,10 @@ def test_a_disk_that_fills_ends_in_one_line_and_loses_nothing(folder: Path, monk
     remedy = "free space, or name another teacher.store"
     assert f"open-0/000005.safetensors: cannot write (No space left on device); {remedy}" in line
     kept = files(store)
-    assert len(kept) == 6
+    assert len(kept) == 7
+    shown = edgekd("knowledge", "show", store, "--json")
+    assert (shown.code, shown.json["complete"], len(shown.json["missing_shards"])) == (4, False, 16 - 5)
+    assert shown.json["views"] == ["open-0", "open-1"]  # of which there is no shard yet
     monkeypatch.setattr(places, "write_bytes", write)
     assert made(folder).code == 0
     after = files(store)
@@ -167,10 +170,27 @@ def test_a_read_only_store_serves_as_long_as_nothing_is_missing(folder: Path, mo
     ended = edgekd(*command, "--set", "teacher.views=3", "--set", "train.epochs=3")
     (line,) = [line for line in ended.err.splitlines() if "error" in line]
     assert ended.code == 4 and files(store) == before
-    path = store / "open-2" / "000000.safetensors"
+    path = store / "views.json"
     assert line == (
         f"edgekd: error: {path}: cannot write (Read-only file system); free space, or name another teacher.store"
     )
+
+
+def test_two_commands_that_begin_one_store_do_not_mix_their_knowledge(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first look at the folder and the first shard teachers are built: another's index appears then."""
+    other, store = folder / "run" / "knowledge", folder / "shared"
+
+    def meanwhile(*_: Any) -> None:
+        store.mkdir()
+        shutil.copy(other / "knowledge.json", store)
+
+    monkeypatch.setattr("edgekd.stages.knowledge.require_room", meanwhile)
+    ended = made(folder, "--set", f"teacher.store={store}", "--set", "teacher.view_seed=5")
+    assert ended.code == 2
+    assert f"error: {store}: another command has begun a store of other knowledge here meanwhile; name " in ended.err
+    assert list(files(store)) == ["knowledge.json"]
 
 
 def test_a_store_of_something_else_is_refused_saying_what_differs(folder: Path) -> None:

@@ -88,7 +88,7 @@ def _pool(context: Context, work: Work) -> AbstractContextManager[Pool | None]:
 
 
 def _search(context: Context, space: Space, proxy: Proxy, identity: dict[str, Any], pool: Pool | None) -> Results:
-    recipe = context.bound.recipe
+    recipe, began = context.bound.recipe, time.monotonic()
     if recipe.teacher is not None and recipe.teacher.knowledge == "disk":
         say("note: teacher.knowledge: disk is not read here; trials keep in memory what the teacher says")
     proxy.warm_up()
@@ -112,7 +112,7 @@ def _search(context: Context, space: Space, proxy: Proxy, identity: dict[str, An
         if recipe.search.strategy == "budgeted"
         else Divide(space, order, recipe.search.evolution, recipe.seed)
     )
-    why = _Loop(context, study, strategy, runner, found).run(pool)
+    why = _Loop(context, study, strategy, runner, found, began).run(pool)
     others = range(recipe.seed + 1, recipe.seed + recipe.search.repeats)
     held = finals.hold(trainings, study.finished(), recipe.search.finalists, others)
     tried = study.finished()
@@ -142,13 +142,18 @@ def _noise(trainings: Trainings, space: Space, order: Sequence[Kind], seeds: ran
 
 @dataclass(frozen=True)
 class _Loop:
-    """Runs trials, one after the other or beside one another."""
+    """Runs trials, one after the other or beside one another.
+
+    Attributes:
+        began: this call, by the monotonic clock.
+    """
 
     context: Context
     study: Study
     strategy: Strategy
     runner: Runner
     noise: Noise
+    began: float
 
     def run(self, pool: Pool | None) -> str:
         """Until the end; why it is the end.
@@ -173,8 +178,8 @@ class _Loop:
             return SideBySide(self.study, self.strategy, pool, seed, recipe.trials, self._over, told).run()
 
     def _in_turn(self, advance: Callable[..., None]) -> str:
-        tried, began = self.study.finished(), time.monotonic()
-        while not (why := self._over(tried, time.monotonic() - began)):
+        tried = self.study.finished()
+        while not (why := self._over(tried)):
             proposal = self.strategy.next(tried)
             if proposal is None:
                 return "nothing is left to try"
@@ -192,12 +197,12 @@ class _Loop:
         told = f"AP {outcome.score:.3f}" if outcome.score is not None else outcome.why
         say(f"trial {trial.number}: {told}: {in_words(trial.candidate)}")
 
-    def _over(self, tried: Sequence[Tried], seconds: float) -> str:
-        """Why the search is over; empty while it is not."""
+    def _over(self, tried: Sequence[Tried]) -> str:
+        """Why the search is over; empty while it is not. One trial there is, however little time."""
         recipe = self.context.bound.recipe.search
         if len(tried) >= recipe.trials:
             return f"all {recipe.trials} trials are done"
-        if recipe.hours is not None and seconds > 3600 * recipe.hours:
+        if recipe.hours is not None and tried and time.monotonic() - self.began > 3600 * recipe.hours:
             return f"{recipe.hours:g} hours are over"
         if recipe.strategy == "budgeted" and stalled(tried, self.noise.deviation, recipe.patience):
             return f"no gain above the noise ({self.noise.deviation:.4f} AP) in {recipe.patience} trials"

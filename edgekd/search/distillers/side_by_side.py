@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import os
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,9 +54,19 @@ def pool_of(bound: Bound, work: Work, folder: Path) -> Pool:
     """What the recipe asks for, not yet entered."""
     search = bound.recipe.search
     if search.ray is None:
-        return Processes(work, search.workers, folder / "trials" / "workers.log")
+        return Processes(work, search.workers, folder / "trials" / "workers.log", _gpus(bound))
     gpus = int(torch_device(bound.recipe.train.get("device")).type == "cuda")
     return Cluster(work, search.ray, bound.recipe.threads or 1, gpus)
+
+
+def _gpus(bound: Bound) -> list[str]:
+    """That processes are spread over, as CUDA_VISIBLE_DEVICES names them; none where the recipe names a device."""
+    if bound.recipe.train.get("device") is not None:
+        return []
+    import torch
+
+    shown = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return (shown or [str(number) for number in range(torch.cuda.device_count())])[: torch.cuda.device_count()]
 
 
 def train(pool: Pool, jobs: Sequence[Job], told: Callable[[int, Outcome], None]) -> None:
@@ -99,7 +109,7 @@ class SideBySide:
 
     Attributes:
         pool: is open.
-        over: (finished trials, seconds) -> why the search is over; empty while it is not.
+        over: finished trials -> why the search is over; empty while it is not.
         told: after each trial that ended, all that did.
     """
 
@@ -108,17 +118,17 @@ class SideBySide:
     pool: Pool
     seed: int
     most: int
-    over: Callable[[list[Tried], float], str]
+    over: Callable[[list[Tried]], str]
     told: Callable[[list[Tried], str], None]
     _running: dict[int, Trial] = field(default_factory=dict)
     _tries: Counter[int] = field(default_factory=Counter)
 
     def run(self) -> str:
         """Until the end, of the trials that still run, too; why it is the end."""
-        began, why = time.monotonic(), ""
+        why = ""
         while True:
             tried = self.study.finished()
-            why = why or self.over(tried, time.monotonic() - began)
+            why = why or self.over(tried)
             while not why and self._may_begin(tried):
                 if not self._begin(tried):
                     why = "nothing is left to try"

@@ -97,6 +97,8 @@ def _problems_of(where: str, key: str, values: Sequence[Any], known: Mapping[str
         return [f"{where}: {unknown('key', key, (*known, WEIGHT))}"]
     if not values:
         return [f"{where}.{key}: is empty, and so is the space; name at least one, or leave the key out for all"]
+    if twice := [value for place, value in enumerate(values) if value in values[:place]]:
+        return [f"{where}.{key}: {twice[0]} is given twice; leave one out"]
     if key == WEIGHT:
         wrong = [value for value in values if not isinstance(value, (int, float)) or value <= 0]
         return [f"{where}.{key}: got {value!r}, allowed: numbers above 0" for value in wrong]

@@ -74,6 +74,7 @@ class Study:
         """Open it, or begin it.
 
         Args:
+            folder: is this process's alone.
             passes: of a whole trial.
             trainings: of which some may be those of a trial.
 
@@ -81,6 +82,7 @@ class Study:
             InputError: the journal is damaged.
         """
         self._optuna, self._trainings = require_optuna(), trainings
+        folder = folder.resolve()  # the journal's lock is a link to it, which nobody could follow from elsewhere
         _mend(folder / JOURNAL)
         self._space, self._recipe, self._seed, self._passes = space, recipe, seed, passes
         backend = self._optuna.storages.journal.JournalFileBackend(str(folder / JOURNAL))
@@ -226,7 +228,10 @@ class Trial:
 
 
 def _mend(journal: Path) -> None:
-    """Cut off the last line if a full disk or a power cut left half of it: the next one would be glued to it."""
+    """Undo what a search left that was killed while it wrote: half a line, which the next one would be glued to, and
+    the journal's lock. Whoever opens a study has its folder alone."""
+    for lock in journal.parent.glob(f"{journal.name}.lock*"):
+        lock.unlink()
     content = journal.read_bytes() if journal.is_file() else b""
     if content and not content.endswith(b"\n"):
         with journal.open("rb+") as stream:

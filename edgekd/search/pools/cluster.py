@@ -46,6 +46,7 @@ class Cluster:
         self._ray = require_ray()
         self._work, self._address, self._each = work, address, {"CPU": cpus, "GPU": gpus}
         self._running: dict[Any, int] = {}
+        self._asking: Any = None
         self._counted, self._room, self._knocked, self._missed = 0.0, 0, 0.0, 0
 
     def __enter__(self) -> Cluster:
@@ -65,7 +66,11 @@ class Cluster:
             reason = (str(error).strip().splitlines() or ["no reason given"])[0][:200]
             raise EnvironmentFault(f"search.ray: {self._address}: cannot be joined ({reason}); {_REMEDY}") from None
         self._head = str(ray.get_runtime_context().gcs_address)
-        self._require_a_node()
+        try:
+            self._require_a_node()
+        except InputError:
+            ray.shutdown()
+            raise
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
@@ -106,10 +111,16 @@ class Cluster:
                 return found
 
     def _questions(self) -> list[Event]:
+        if self._asking is None:
+            self._asking = self._desk.waiting.remote()
         try:
-            waiting = self._ray.get(self._desk.waiting.remote(), timeout=_KNOCK_S)
+            waiting = self._ray.get(self._asking, timeout=_KNOCK_S)
+        except self._ray.exceptions.GetTimeoutError:
+            return []  # the head is looked at next; what comes late is fetched then, for nobody asks twice
         except self._ray.exceptions.RayError:
-            return []  # the head is looked at next
+            self._asking = None
+            return []
+        self._asking = None
         return [Asked(*one) for one in waiting]
 
     def _ended(self, reference: Any) -> Event:

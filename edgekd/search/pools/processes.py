@@ -14,6 +14,7 @@ import selectors
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -23,9 +24,10 @@ from edgekd.search.pools.contract import Asked, Done, Event, Job, Lost, Work
 
 @dataclass
 class _Process:
-    """One of them, and the trial that it runs."""
+    """One of them, the trial that it runs, and the GPU that it sees."""
 
     process: subprocess.Popen[bytes]
+    gpu: str | None = None
     number: int | None = None
     said: bytes = b""
 
@@ -41,13 +43,14 @@ class _Process:
 class Processes:
     """`Pool` of a fixed number of processes; one that dies is followed by another."""
 
-    def __init__(self, work: Work, workers: int, log: Path) -> None:
+    def __init__(self, work: Work, workers: int, log: Path, gpus: Sequence[str] = ()) -> None:
         """Start none yet.
 
         Args:
             log: of what they say, appended.
+            gpus: that they are spread over, as CUDA_VISIBLE_DEVICES names them; none: each sees what this one does.
         """
-        self._work, self._workers, self._log_path = work, workers, log
+        self._work, self._workers, self._log_path, self._gpus = work, workers, log, gpus
         self._all: list[_Process] = []
         self._selector = selectors.DefaultSelector()
 
@@ -111,11 +114,14 @@ class Processes:
 
     def _started(self) -> _Process:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+        gpu = min(self._gpus, key=lambda gpu: sum(one.gpu == gpu for one in self._all), default=None)
+        if gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = gpu
         process = subprocess.Popen(
             [sys.executable, "-m", "edgekd.search.pools.processes"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self._log, env=environment, start_new_session=True,
         )  # fmt: skip
-        one = _Process(process)
+        one = _Process(process, gpu)
         assert process.stdout is not None
         self._selector.register(process.stdout, selectors.EVENT_READ, one)
         self._all.append(one)

@@ -86,7 +86,7 @@ class Store:
         """The one that is there.
 
         Raises:
-            InputError: what is there is not one of this version, or no index can be read.
+            InputError: what is there is not one of this version, or its index is not what was written.
         """
         try:
             content = json.loads(place.read(INDEX))
@@ -94,13 +94,16 @@ class Store:
                 raise InputError(
                     f"{place.name}: a store of another version of edgekd ({content['schema']}); name another folder"
                 )
+            if content.pop("digest") != sha256_json(content):
+                raise ValueError("it was edited, or damaged")
             parts = tuple(Part(part["identity"], Block.from_json(part["fields"])) for part in content["parts"])
             return cls(place, content["identity"], parts, content["images"], content["rows"])
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{place.name}/{INDEX}: cannot be read as the index of a store; name another folder, or delete this one"
+                f"{place.name}/{INDEX}: is no index of a store, or not as it was written; name another folder, or "
+                "delete this one"
             ) from error
 
     @classmethod
@@ -112,7 +115,7 @@ class Store:
 
     def write_index(self) -> None:
         """Say whose it is, before any shard."""
-        self.place.write(INDEX, json_text(self._content).encode())
+        self.place.write(INDEX, json_text({**self._content, "digest": self.digest}).encode())
 
     @property
     def record_bytes(self) -> int:

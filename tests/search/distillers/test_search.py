@@ -207,6 +207,8 @@ def test_how_much_a_trial_trains() -> None:
         ({"space": {"global": {"scale": []}}}, "search.space.global.scale: is empty, and so is the space"),
         ({"space": {"global": {"scales": ["none"]}}}, "search.space.global: unknown key 'scales'"),
         ({"space": {"global": {"scale": ["pool3"]}}}, "search.space.global.scale: unknown scale 'pool3'"),
+        ({"space": {"global": {"scale": ["none", "none"]}}}, "search.space.global.scale: none is given twice; leave"),
+        ({"space": {"global": {"weight": [1, 1.0]}}}, "search.space.global.weight: 1.0 is given twice; leave one out"),
         ({"space": {"global": {"weight": [0]}}}, "search.space.global.weight: got 0.0, allowed: numbers above 0"),
         ({"kinds": ["global"], "space": {"fgbg": {"scale": ["none"]}}}, "search.space: unknown kind 'fgbg'"),
     ],

@@ -125,6 +125,10 @@ def test_the_control_as_the_best_is_said(tmp_path: Path, folder: Path, recipe: P
         ({"kinds": ["logit"]}, "search.kinds: unknown kind 'logit'"),
         ({"proxy": {"images": 900}}, "search.proxy: 900 images and 6 held out are 906, but train has 24"),
         ({"proxy": {"imgsz": 80}}, "search.proxy.imgsz: 80 is not a multiple of 32"),
+        (
+            {"workers": 2, "strategy": "divide"},
+            "search.workers: strategy 'divide' decides each trial by the one before",
+        ),
     ],
 )
 def test_a_check_refuses_what_a_search_would(folder: Path, changes: dict[str, Any], text: str) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from edgekd.distill.searched.options import CHOICES, DEFAULTS, WEIGHTS
-from edgekd.recipe.search import EvolutionRecipe
+from edgekd.recipe.search import EvolutionRecipe, SearchRecipe
 from edgekd.search.distillers.candidates import Candidate, candidate_of, entries_of, in_words, methods_of, params_of
 from edgekd.search.distillers.guidance import claims, ordered
+from edgekd.search.distillers.noise import Noise
 from edgekd.search.distillers.results import best_of, tied
-from edgekd.search.distillers.search import stalled
+from edgekd.search.distillers.search import _Loop, stalled
 from edgekd.search.distillers.space import Space
 from edgekd.search.distillers.strategy import Budgeted, Divide
 from edgekd.search.distillers.study import Tried
@@ -97,6 +101,16 @@ def test_it_is_over_where_nothing_stands_out_any_more() -> None:
     assert not stalled(found, 0.004, 3)
     assert not stalled(found, None, 3) and not stalled(found, 0.01, 5)
     assert stalled([tried(0, 0.1), tried(1, None), tried(2, None)], 0.01, 2)
+
+
+def test_hours_are_those_of_the_call_and_leave_time_for_one_trial() -> None:
+    """Half an hour ago it began; with noise and warm-up that may be before the first trial."""
+    recipe = SearchRecipe.model_validate({"hours": 0.4})
+    context: Any = SimpleNamespace(bound=SimpleNamespace(recipe=SimpleNamespace(search=recipe)))
+    made_up: Any = None
+    loop = _Loop(context, made_up, made_up, made_up, Noise(), time.monotonic() - 1800)
+    assert loop._over([]) == "" and loop._over([tried(0, 0.1)]) == "0.4 hours are over"
+    assert replace(loop, began=loop.began + 1000)._over([tried(0, 0.1)]) == ""
 
 
 def test_the_best_and_who_cannot_be_told_from_it() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,18 @@ def test_half_a_line_at_the_end_of_the_journal_is_cut_off(tmp_path: Path) -> Non
     assert journal.read_bytes().startswith(whole)
     go_on(found, 5)
     assert [one.number for one in study(tmp_path).finished()] == [0, 1, 2, 3, 4]
+
+
+def test_the_lock_of_a_search_that_was_killed_while_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Optuna's: a link to the journal, which it waits for half a minute, or for ever if nothing is where it points."""
+    monkeypatch.chdir(tmp_path)
+    go_on(study(Path()), 1)
+    for suffix in (".lock", ".lock5ac1"):
+        Path(JOURNAL + suffix).symlink_to("runs/search/" + JOURNAL)
+    began = time.monotonic()
+    go_on(study(Path()), 2)
+    assert time.monotonic() - began < 25
+    assert [path.name for path in tmp_path.iterdir()] == [JOURNAL]
 
 
 @pytest.mark.parametrize("damage", [b"{\n", b"\x00\xff\n", b"[1]\n"])

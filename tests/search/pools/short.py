@@ -24,6 +24,8 @@ def run(given: Job, job: Job, lags: Lags) -> dict[str, Any]:
     folder, number = Path(given["folder"]), int(job["number"])
     with (folder / f"started-{number}").open("a") as stream:
         stream.write(f"{os.getpid()}\n")
+    with (folder / f"gpu-{number}").open("a") as stream:
+        stream.write(os.environ.get("CUDA_VISIBLE_DEVICES", "all") + "\n")
     tries = len((folder / f"started-{number}").read_text().splitlines())
     if number in given.get("fault", ()):
         raise InputError(f"trial {number}: no")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.search.pools import cluster
 from edgekd.search.pools.cluster import Cluster
-from edgekd.search.pools.contract import Job
+from edgekd.search.pools.contract import Asked, Job
 from tests.search.pools import short
 from tests.search.pools.test_processes import searched, starts
 
@@ -32,6 +33,29 @@ def test_nobody_at_the_address(tmp_path: Path) -> None:
         "search.ray: no Ray cluster answers at localhost:1; start it ('ray start --head'; docs/clusters.md), or leave "
         "search.ray out"
     )
+
+
+def test_questions_that_come_late_are_not_lost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The desk gives each list once: an answer that took too long is waited for again, not asked for again."""
+
+    class Late(Exception):
+        pass
+
+    asked, answers = [], iter([Late(), [(4, 1, 0.2)], [(5, 2, 0.3)]])
+
+    def get(reference: int, timeout: float) -> Any:
+        answer = next(answers)
+        if isinstance(answer, Late):
+            raise answer
+        return answer
+
+    exceptions = SimpleNamespace(GetTimeoutError=Late, RayError=Late)
+    monkeypatch.setattr(cluster, "require_ray", lambda: SimpleNamespace(get=get, exceptions=exceptions))
+    pool = Cluster(short.work(tmp_path), "auto", 1)
+    pool._desk = SimpleNamespace(waiting=SimpleNamespace(remote=lambda: asked.append(1) or len(asked)))
+    found = [pool._questions() for _ in range(3)]
+    assert found == [[], [Asked(4, 1, 0.2)], [Asked(5, 2, 0.3)]]
+    assert len(asked) == 2
 
 
 @pytest.fixture
@@ -75,7 +99,7 @@ def test_a_worker_that_is_killed_and_a_node_that_joins_later(nodes: Any, tmp_pat
 def test_no_node_is_large_enough(nodes: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has the 64 CPU of a trial; add a node"):
         Cluster(short.work(tmp_path), nodes.address, 64).__enter__()
-    cluster.require_ray().shutdown()
+    assert not cluster.require_ray().is_initialized()
 
 
 @pytest.mark.slow

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from edgekd.errors import InputError
 from edgekd.recipe.search import SearchRecipe
+from edgekd.search.distillers import side_by_side
 from edgekd.search.distillers.candidates import CONTROL
 from edgekd.search.distillers.side_by_side import SideBySide, train
 from edgekd.search.distillers.strategy import Budgeted
@@ -28,7 +30,7 @@ def searched(
     study = Study(folder, SPACE, SearchRecipe.model_validate({"pruner": "none", **recipe}), 7, 3)
     said: list[str] = []
 
-    def over(tried: list[Tried], seconds: float) -> str:
+    def over(tried: list[Tried]) -> str:
         return "enough" if len(tried) >= trials else ""
 
     loop = SideBySide(
@@ -115,6 +117,27 @@ def test_the_study_ends_trials_early(tmp_path: Path) -> None:
     assert (tried[0].candidate, tried[0].outcome.status) == (CONTROL, "complete")
     trained = [one.outcome for one in tried if (tmp_path / f"started-{one.number}").is_file()]
     assert len(trained) > 3 and {(one.status, one.steps) for one in trained[3:]} == {("pruned", 4)}
+
+
+def test_processes_are_spread_over_the_gpus(tmp_path: Path) -> None:
+    """Three on two, whose names are all that matters here; what takes the place of one that died is on one of them."""
+    jobs = [{"candidate": CONTROL, "seed": seed} for seed in range(3)]
+    with Processes(short.work(tmp_path, die=[0]), 3, tmp_path / "log", ["4", "7"]) as pool:
+        train(pool, jobs, lambda place, outcome: None)
+    first, *others = ((tmp_path / f"gpu-{number}").read_text().split() for number in range(3))
+    assert (first[0], others) == ("4", [["7"], ["4"]])
+    assert len(first) == 2 and first[1] in ("4", "7")
+
+
+@pytest.mark.parametrize(
+    ("device", "shown", "gpus"), [(None, "", ["0", "1"]), (None, "5, 3", ["5", "3"]), (1, "", []), ("cpu", "5,3", [])]
+)
+def test_which_gpus_there_are(monkeypatch: pytest.MonkeyPatch, device: Any, shown: str, gpus: list[str]) -> None:
+    """Where the recipe names one, all trials are on it."""
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    bound: Any = SimpleNamespace(recipe=SimpleNamespace(train={"device": device}))
+    assert side_by_side._gpus(bound) == gpus
 
 
 def test_an_error_of_a_worker_is_the_searchs_and_a_later_one_goes_on(tmp_path: Path) -> None:

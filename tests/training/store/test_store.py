@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -15,6 +16,7 @@ from edgekd.distill.packing import Block
 from edgekd.errors import EnvironmentFault, InputError
 from edgekd.training.store.places import Folder, Place, place_of
 from edgekd.training.store.store import INDEX, Part, Reader, Shard, Store
+from edgekd.training.store.wanted import want, wanted
 from edgekd.training.views import View
 
 IMAGES, VIEWS = 20, (View(0), View(1))
@@ -185,11 +187,37 @@ def test_an_index_that_is_none_is_refused(tmp_path: Path) -> None:
     place = Folder(tmp_path)
     assert Store.at(place) is None
     (tmp_path / INDEX).write_text("{")
-    with pytest.raises(InputError, match="cannot be read as the index of a store"):
+    with pytest.raises(InputError, match="is no index of a store, or not as it was written"):
         Store.at(place)
     (tmp_path / INDEX).write_text('{"schema": "edgekd.knowledge/0"}')
     with pytest.raises(InputError, match=r"a store of another version of edgekd \(edgekd.knowledge/0\)"):
         Store.at(Folder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("was", "edited"),
+    [('"rows": 3', '"rows": 0'), ('"images": 20', '"images": 34'), ("float32", "float17"), ("0.5", "0.25")],
+)
+def test_an_index_that_was_edited_is_refused(folder: Store, was: str, edited: str) -> None:
+    index = Path(folder.place.name) / INDEX
+    text = index.read_text()
+    assert was in text
+    index.write_text(text.replace(was, edited, 1))
+    with pytest.raises(InputError, match=r"knowledge.json: is no index of a store, or not as it was written; name ano"):
+        Store.at(Folder(index.parent))
+
+
+def test_which_views_are_wanted_is_known_before_there_is_any_shard_of_them(store: Store) -> None:
+    """A store may get more later, and those that are there count without a note."""
+    assert wanted(store.place) == {View(0), View(1)}
+    want(store.place, [View(0), View(2, closed=True)])
+    assert wanted(store.place) == {View(0), View(1), View(2, closed=True)}
+    want(store.place, [View(3)])
+    want(store.place, [View(3)])
+    assert json.loads(store.place.read("views.json")) == {"views": ["closed-2", "open-0", "open-3"]}
+    store.place.write("views.json", b'{"views": ["open-x"]}')
+    with pytest.raises(InputError, match=r"views.json: is damaged; delete it"):
+        wanted(store.place)
 
 
 def test_a_protocol_that_nobody_speaks_is_refused_with_the_remedy(tmp_path: Path) -> None:
