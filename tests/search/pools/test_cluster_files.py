@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -79,6 +80,32 @@ def test_skypilots_others_join(run: Run, sky: dict[str, Any]) -> None:
 def test_skypilot_takes_its_file() -> None:
     sky = pytest.importorskip("sky", reason="SkyPilot is not installed")
     assert sky.Task.from_yaml(str(CLUSTERS / "skypilot.yaml")).num_nodes == 4
+
+
+def closed(schema: Any) -> Any:
+    """The schema, in which an object has no keys but those that it names: a cluster would drop the others silently."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    only_these = {"additionalProperties": False} if isinstance(schema.get("properties"), dict) else {}
+    return {**only_these, **{key: closed(value) for key, value in schema.items()}}
+
+
+def test_kuberay_takes_its_file() -> None:
+    """By the schema of its custom resource; a metadata object is Kubernetes' own, and said nothing of there."""
+    named = os.environ.get("EDGEKD_KUBERAY")
+    if not named:
+        pytest.skip("set EDGEKD_KUBERAY to ray.io_rayjobs.yaml of KubeRay (ray-operator/config/crd/bases)")
+    versions = yaml.safe_load(Path(named).read_text())["spec"]["versions"]
+    (schema,) = [one["schema"]["openAPIV3Schema"] for one in versions if one["name"] == "v1"]
+    job = yaml.safe_load((CLUSTERS / "kuberay.yaml").read_text())
+    validator = jsonschema.Draft202012Validator(
+        {**closed(schema), "properties": {**closed(schema["properties"]), "metadata": {}}}
+    )
+    assert [error.message for error in validator.iter_errors(job)] == []
+    job["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParam"] = {}
+    assert len(list(validator.iter_errors(job))) == 1, "a typing error would be seen"
 
 
 def test_kuberays_groups_share_image_and_volume() -> None:
