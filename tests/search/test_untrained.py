@@ -144,7 +144,7 @@ def test_a_shortlist_that_is_killed_goes_on_where_it_was(
     process.kill()
     process.wait()
     measured = json.loads((folder / "measured.json").read_text())
-    assert list(measured) == ["rtmdet-p-64/onnx-fp32@local"]
+    assert next(iter(measured)) == "rtmdet-p-64/onnx-fp32@local"  # the second, too, if this was slow
     first = measured["rtmdet-p-64/onnx-fp32@local"]["result"]
     with short_protocol():
         ended = edgekd(*arguments)

@@ -146,7 +146,7 @@ def test_a_killed_process_ends_the_run_and_the_same_command_goes_on(recipe: Path
 def test_extractors_are_prepared_in_two_processes(recipe: Path) -> None:
     """As a whole, and with a stop by SIGTERM: the same weights, bit for bit, and one AP of what was absorbed."""
     whole, stopped = recipe.parent / "prepared", recipe.parent / "prepared-stopped"
-    method = "distill=[{method: unikd, queries: 6, width: 16, absorb_epochs: 6}]"
+    method = "distill=[{method: unikd, queries: 6, width: 16, absorb_epochs: 24}]"  # 5 s to stop it in
     code, _, err = finished(start("prepare", recipe, "--out", whole, "--set", method))
     assert code == 0, err
     assert err.count("of what was absorbed") == 1

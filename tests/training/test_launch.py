@@ -41,6 +41,7 @@ os.kill(os.getpid(), signal.SIGKILL) if code == "kill" else sys.exit(int(code))
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     preamble = launch._PROGRAM.split(";")[:2]  # that of the real program, which decides what can be imported
     monkeypatch.setattr(launch, "_PROGRAM", "\n".join(part.strip() for part in preamble) + STAND_IN)
+    monkeypatch.delenv("PYTHONPATH", raising=False)  # which may name the current folder again
 
 
 @pytest.fixture
