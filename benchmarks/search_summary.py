@@ -15,7 +15,11 @@ def summary(everything: list[dict[str, Any]]) -> dict[str, Any]:
     """What the rows say."""
     from edgekd.measure.paired_gain import paired_gain
 
+    first, second = (full_aps(everything, (seed,)) for seed in FULL_SEEDS)
+    both = [(first[number], second[number]) for number in first if number in second]
     told: dict[str, Any] = {"proxies": list(correlations(everything))}
+    if len(both) > 1:
+        told["full trainings of two seeds"] = correlated(*zip(*both, strict=True))
     told["searches"] = {
         row["search"]: {key: row[key] for key in ("steps", "finals", "order")}
         | {"best": row["best"]["score"], "curve": list(curve(row["trials"]))}
