@@ -67,22 +67,6 @@ def background_mask(foreground: Tensor) -> Tensor:
     return outside / outside.sum((1, 2), keepdim=True).clamp_min(1)
 
 
-def gaussian_mask(batch: Batch, size: tuple[int, int], sigma: float = 0.5) -> Tensor:
-    """A Gaussian about the centre of each box, zero outside the box, the highest where they overlap; (B, H, W).
-
-    Args:
-        sigma: standard deviation, in widths and heights of the box (of a cell, if that is larger). A cell is judged by
-            its centre.
-    """
-    cells = boxes_in_cells(batch, size)
-    centre, extent = (cells[:, :2] + cells[:, 2:]) / 2, (cells[:, 2:] - cells[:, :2]).clamp_min(1)
-    x, y = (_indices(count, batch) + 0.5 for count in reversed(size))
-    across = ((x - centre[:, :1]) / (sigma * extent[:, :1])).square()  # (M, W)
-    down = ((y - centre[:, 1:]) / (sigma * extent[:, 1:])).square()  # (M, H)
-    bell = torch.exp(-0.5 * (down[:, :, None] + across[:, None, :]))
-    return _most(bell * _paint(cells[:, :2].floor(), cells[:, 2:].ceil(), size), batch)
-
-
 def anchor_overlaps(
     batch: Batch, size: tuple[int, int], stride: int, scale: float = 8.0, ratios: Sequence[float] = (0.5, 1.0, 2.0)
 ) -> Tensor:

@@ -184,6 +184,8 @@ def train(context: Context, model: Trained) -> None:
         "seed": recipe.seed if model.seed is None else model.seed,
         "threads": recipe.threads,
     }
+    if (style := _family(context).style.version) > 1:
+        inputs["style"] = style
     if recipe.student.inherit:
         assert recipe.teacher is not None
         inputs["inherited"] = hash_of_weights(context.bound.weights_path(recipe.teacher))

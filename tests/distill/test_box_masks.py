@@ -13,7 +13,6 @@ from edgekd.distill.box_masks import (
     any_box,
     background_mask,
     box_mask,
-    gaussian_mask,
     level_of_boxes,
     pooled,
     scale_mask,
@@ -75,15 +74,6 @@ def test_background_shares_what_no_box_covers() -> None:
     assert background[1].unique().tolist() == [1 / 16]
 
 
-def test_gaussian_by_hand() -> None:
-    """Two cells wide, four high, sigma half a box: cells' centres lie 1/2 sigma beside and 1/4 or 3/4 sigma off."""
-    drawn = gaussian_mask(boxes_of([[8.0, 0, 24, 32]]), (4, 4))
-    column = [math.exp(-0.5 * (0.5**2 + y**2)) for y in (0.75, 0.25, 0.25, 0.75)]
-    torch.testing.assert_close(drawn[0], torch.tensor([[0, value, value, 0] for value in column]))
-    tiny = gaussian_mask(boxes_of([[9.0, 9, 9.5, 9.5]]), (4, 4))
-    assert tiny[0, 1, 1] > 0.3 and tiny.count_nonzero() == 1
-
-
 def test_overlaps_with_anchors_by_hand() -> None:
     """At stride 8 the square anchor of scale 1 is the cell, the flat one 11.3 x 5.7 px."""
     batch = boxes_of([[8.0, 8, 16, 16]], [[4.0, 0, 12, 8]])
@@ -126,7 +116,7 @@ def test_pooling_is_the_mean_over_a_boxes_cells() -> None:
 
 def test_a_batch_without_boxes_has_empty_masks() -> None:
     batch = boxes_of([], [])
-    for drawn in (box_mask(batch, (3, 5)), scale_mask(batch, (3, 5)), gaussian_mask(batch, (3, 5))):
+    for drawn in (box_mask(batch, (3, 5)), scale_mask(batch, (3, 5))):
         assert drawn.shape == (2, 3, 5) and drawn.sum() == 0
     assert anchor_overlaps(batch, (3, 5), 8).shape == (0, 3, 5, 3)
     assert level_of_boxes(batch, (8, 16)).shape == (0,)

@@ -13,12 +13,12 @@ from edgekd.detectors.contract import Asked, Detector
 from edgekd.detectors.rtmdet import checkpoint
 from edgekd.detectors.rtmdet.detector import RTMDetDetector
 from edgekd.detectors.rtmdet.scales import model_names
-from edgekd.detectors.style import TrainingStyle
+from edgekd.detectors.style import TrainingStyle, a_step_each_batch
 from edgekd.errors import InputError, unknown
 from edgekd.files import read_text
 
 _CLOSED, _PUBLISHED_EPOCHS = 20, 300  # without mosaic and mixup, of all
-_BATCH, _EPOCHS = 16, 100  # the engine's defaults
+_EPOCHS = 100  # the engine's default
 
 
 def flat_cosine(epoch: float, epochs: int, last: float) -> float:
@@ -31,12 +31,10 @@ def flat_cosine(epoch: float, epochs: int, last: float) -> float:
 def fitted(train: Mapping[str, Any]) -> dict[str, Any]:
     """What mmdetection has by way of its loop, in the engine's keys: each batch is a step, and mosaic ends.
 
-    The engine adds up batches to `nbs` images and scales the weight decay by what is left over, so `nbs` is the batch.
-    It closes mosaic `close_mosaic` epochs before the end, or not at all in a training that is no longer than that: the
-    published 20 of 300 epochs are a fifteenth, and so it stays in shorter ones.
+    The engine closes mosaic `close_mosaic` epochs before the end, or not at all in a training that is no longer than
+    that: the published 20 of 300 epochs are a fifteenth, and so it stays in shorter ones.
     """
-    batch, epochs = train.get("batch", _BATCH), train.get("epochs", _EPOCHS)
-    found: dict[str, Any] = {"nbs": batch} if isinstance(batch, int) else {}
+    epochs, found = train.get("epochs", _EPOCHS), a_step_each_batch(train)
     if isinstance(epochs, int):
         found["close_mosaic"] = min(_CLOSED, max(epochs * _CLOSED // _PUBLISHED_EPOCHS, 1))
     return found
@@ -56,7 +54,7 @@ class RTMDetFamily:
         "warmup_epochs": 2.0, "warmup_bias_lr": 0.0, "warmup_momentum": 0.9,
         "mosaic": 1.0, "mixup": 0.5,
     }  # fmt: skip
-    style = TrainingStyle(schedule=flat_cosine, ema_decay=0.9998, defaults=fitted)
+    style = TrainingStyle(schedule=flat_cosine, ema_decay=0.9998, defaults=fitted, version=2)
     packages: tuple[str, ...] = ()
 
     def missing(self) -> str | None:

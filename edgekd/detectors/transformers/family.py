@@ -11,7 +11,7 @@ from typing import Any
 
 from edgekd.detectors import described, families
 from edgekd.detectors.contract import Asked, Detector
-from edgekd.detectors.style import THE_ENGINES, TrainingStyle
+from edgekd.detectors.style import TrainingStyle, a_step_each_batch
 from edgekd.detectors.transformers import folder, library, written
 from edgekd.detectors.transformers.architecture import differing_keys
 from edgekd.detectors.transformers.models import LEARN, MODELS, kind_of, known, named
@@ -29,7 +29,7 @@ class TransformersFamily:
         "optimizer": "AdamW", "lr0": 0.0001, "lrf": 1.0, "weight_decay": 0.0001, "momentum": 0.9,
         "warmup_bias_lr": 0.0, "mosaic": 0.0, "mixup": 0.0,
     }  # fmt: skip
-    style: TrainingStyle = THE_ENGINES
+    style: TrainingStyle = TrainingStyle(defaults=a_step_each_batch, version=2)
     packages: tuple[str, ...] = ("transformers",)
     teach_only: tuple[str, ...] = tuple(name for name, (model_type, _) in MODELS.items() if model_type not in LEARN)
 

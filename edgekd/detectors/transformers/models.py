@@ -79,6 +79,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         },
         "encoder_in_channels": [512, 1024, 2048], "encoder_hidden_dim": 384, "encoder_ffn_dim": 2048,
         "decoder_in_channels": [384, 384, 384], "decoder_n_points": [3, 6, 3],
+        "freeze_backbone_batch_norms": False,  # as for a student from random weights; a folder says itself
     }),
     # https://github.com/Peterande/D-FINE, configs/dfine/dfine_hgnetv2_n_coco.yml: maps of strides 16 and 32 alone
     "dfine-n": ("d_fine", {

@@ -21,11 +21,13 @@ class Average(Protocol):
         ema: the averaged copy, in eval mode.
         updates: how often it was updated.
         decay: share of the average that stays in an update, by the number of updates.
+        update: takes in the weights of what the engine trains.
     """
 
     ema: nn.Module
     updates: int
     decay: Callable[[int], float]
+    update: Callable[[nn.Module], None]
 
 
 class EngineData(Protocol):
@@ -182,6 +184,10 @@ class EngineTrainer(Protocol):
     def _setup_train(self) -> None: ...
 
     def _build_train_pipeline(self) -> None: ...
+
+    def build_optimizer(self, *given: Any, **named: Any) -> torch.optim.Optimizer:
+        """The optimiser of a model's weights."""
+        ...
 
     def _setup_scheduler(self) -> None: ...
 

@@ -1,16 +1,18 @@
-"""The engine's trainer with the habits of a family whose students are trained in another way."""
+"""The engine's trainer with the habits of a family whose students are trained in another way, or share weights."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from edgekd.detectors.contract import Trainable
 from edgekd.detectors.families import family
 from edgekd.detectors.style import TrainingStyle
 from edgekd.training.engines.protocol import EngineTrainer
+from edgekd.training.engines.tied import averaged_once, stepped_once
 
 if TYPE_CHECKING:  # what a class that it is mixed into has
     _Base = EngineTrainer
@@ -31,6 +33,10 @@ class Styled(_Base):
         own: TrainingStyle | None = getattr(self.student, "style", None)
         return own or family(self.student.spec.family).style
 
+    def build_optimizer(self, *given: Any, **named: Any) -> Optimizer:
+        """The engine's; weights that layers share are stepped once."""
+        return stepped_once(lambda: cast(EngineTrainer, super(Styled, self)).build_optimizer(*given, **named))
+
     def _setup_scheduler(self) -> None:
         cast(EngineTrainer, super())._setup_scheduler()
         if (schedule := self.style.schedule) is not None:
@@ -41,3 +47,4 @@ class Styled(_Base):
         cast(EngineTrainer, super())._setup_train()
         if (decay := self.style.ema_decay) is not None:
             self.ema.decay = lambda updates: decay * (1 - math.exp(-updates / _RUN_IN))
+        averaged_once(self.ema)
