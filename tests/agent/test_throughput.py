@@ -122,7 +122,7 @@ def test_a_batch_counts_for_all_of_its_images(tmp_path, sleeping):
 def test_what_is_written_and_in_which_order(tmp_path, sleeping):
     sleeping(Forking)
     artifact, pack = write_artifact(tmp_path / "tiny"), write_pack(tmp_path)
-    events = measured(artifact, pack, "--streams", 2, "--min-seconds", 1.2, "--min-count", 20)
+    events = measured(artifact, pack, "--streams", 2, "--min-seconds", 1.2, "--min-count", 110)
     kinds = [event["event"] for event in events if event["event"] != "heartbeat"]
     assert kinds[:3] == ["environment", "load", "warmup"]
     assert kinds[-5:] == ["completions", "window", "memory", "telemetry", "end"]

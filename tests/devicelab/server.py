@@ -22,6 +22,7 @@ from edgekd.devices.remote import RemoteDevice
 from edgekd.devices.ssh import SshChannel
 from edgekd.errors import EnvironmentFault
 from tests.devicelab.build import built, require_builder
+from tests.ports import free_port
 
 NAME = "devicelab"
 CPU = "cortex-a76"  # that of a Raspberry Pi 5
@@ -71,7 +72,7 @@ class Lab:
         device = built(cache)
         if reason or device is None:
             raise EnvironmentFault(reason or f"devicelab: not built in {cache}")
-        self.port = _free_port()
+        self.port = free_port()
         self._folder = folder
         self._device = device
         self._disk_mb = disk_mb
@@ -220,12 +221,6 @@ def _own_formats() -> bool:
     """Whether a namespace has binary formats of its own."""
     numbers = platform.release().split(".")[:2]
     return tuple(int("".join(digit for digit in number if digit.isdigit()) or 0) for number in numbers) >= (6, 7)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

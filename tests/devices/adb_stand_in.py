@@ -31,6 +31,13 @@ def state() -> str:
     return (FOLDER / "state").read_text().strip()
 
 
+def become(text: str) -> None:
+    """At once: another thread may read it, or end this process."""
+    new = FOLDER / f"state-{os.getpid()}-{threading.get_ident()}"
+    new.write_text(text)
+    new.replace(FOLDER / "state")
+
+
 def main(arguments: list[str]) -> int:  # noqa: PLR0911
     with (FOLDER / "calls").open("a") as calls:
         calls.write(" ".join(arguments)[:60].replace("\n", " ") + "\n")
@@ -75,8 +82,9 @@ def shell(words: list[str]) -> int:
             now = state().split()
             if now[:1] == ["dies"]:
                 bytes_left = int(now[1]) - len(chunk)
-                (FOLDER / "state").write_text(f"dies {bytes_left}" if bytes_left > 0 else "offline")
+                become(f"dies {bytes_left}" if bytes_left > 0 else "offline")
                 if bytes_left <= 0:
+                    os.write(sink, chunk[: int(now[1])])
                     os._exit(0)
             while chunk:
                 chunk = chunk[os.write(sink, chunk) :]

@@ -21,8 +21,14 @@ from edgekd.devices.faults import DeviceFault
 from edgekd.devices.remote import RemoteDevice
 from edgekd.devices.ssh import SshChannel
 from edgekd.testing.artifacts import write_artifact, write_pack
+from tests.ports import free_port
 
-# Short, so that the faults need not be waited for; the real ones have a slow test.
+# Where a fault shows by itself: a machine that halts for seconds is none.
+PATIENT = Timeouts(
+    connect=60, alive_interval=1, alive_count=60, command=100, transfer=100, quiet=3, busy=0.3, beat=0.3,
+    host_silence=100, device_silence=100, stall=100,
+)  # fmt: skip
+# Short, so that silence need not be waited for; the real ones have a slow test.
 HASTY = Timeouts(
     connect=3, alive_interval=1, alive_count=1, command=5, transfer=5, quiet=3, busy=0.3, beat=0.3, host_silence=2,
     device_silence=3, stall=20,
@@ -37,7 +43,7 @@ class Sshd:
 
     def __init__(self, folder: Path, extra: str = "") -> None:
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self.store = folder / "store of 'the' device"
         self._extra = extra
         self._server: subprocess.Popen[bytes] | None = None
@@ -118,7 +124,7 @@ class Sshd:
         given = {"transport": "ssh", "ssh": ssh, "python": sys.executable, "folder": str(self.store), **more}
         return DeviceSpec(**{"name": "loop", "runtimes": ("onnxruntime",), **given})
 
-    def device(self, timeouts: Timeouts = HASTY, **more: object) -> RemoteDevice:
+    def device(self, timeouts: Timeouts = PATIENT, **more: object) -> RemoteDevice:
         spec = self.spec(**more)
         return RemoteDevice(spec, SshChannel(spec, timeouts), timeouts)
 
@@ -182,12 +188,6 @@ def _empty(folder: Path) -> Path:
     path = folder / "ssh_config"
     path.touch()
     return path
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _name(pid: int) -> str:

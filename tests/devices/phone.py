@@ -10,7 +10,7 @@ from edgekd.devices.adb import AdbChannel
 from edgekd.devices.channel import Timeouts
 from edgekd.devices.contract import AdbSpec, DeviceSpec
 from edgekd.devices.remote import RemoteDevice
-from tests.devices.loopback import HASTY
+from tests.devices.loopback import PATIENT
 
 STAND_IN = Path(__file__).with_name("adb_stand_in.py")
 
@@ -28,7 +28,8 @@ class Phone:
         self.is_now("device")
 
     def is_now(self, state: str) -> None:
-        (self._folder / "state").write_text(state)
+        (self._folder / "state.new").write_text(state)
+        (self._folder / "state.new").replace(self._folder / "state")  # at once, for whoever reads it
 
     def calls(self) -> list[str]:
         return (self._folder / "calls").read_text().splitlines()
@@ -38,7 +39,7 @@ class Phone:
         *,
         serial: str | None = None,
         python: str | None = None,
-        timeouts: Timeouts = HASTY,
+        timeouts: Timeouts = PATIENT,
         runtimes: tuple[str, ...] = ("onnxruntime",),
         **more: Any,
     ) -> RemoteDevice:

@@ -51,5 +51,5 @@ class TestPipe(DeviceContract):
             spec = DeviceSpec(
                 name="p", transport="pipe", runtimes=("onnxruntime",), python=sys.executable, folder=folder
             )
-            with transports.transport("pipe").open(spec, loopback.HASTY) as device:
+            with transports.transport("pipe").open(spec, loopback.PATIENT) as device:
                 yield device

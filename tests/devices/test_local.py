@@ -11,7 +11,7 @@ import pytest
 from edgekd.devices import catalog
 from edgekd.devices.contract import DeviceSpec
 from edgekd.devices.local import LocalDevice
-from edgekd.devices.turn import own_turn
+from edgekd.devices.turn import own_turn, say_waiting
 from edgekd.errors import Bug, EnvironmentFault
 from tests.devices.loopback import fault
 from tests.processes import ends
@@ -155,7 +155,7 @@ class TestOneAtATime:
 
     def test_it_waits_a_little(self, other: subprocess.Popen[bytes]) -> None:
         threading.Timer(0.3, other.kill).start()
-        with own_turn("w", 5):
+        with own_turn("w", 100):
             pass
 
     def test_what_is_not_timed_waits_for_nobody(self, other: subprocess.Popen[bytes], tmp_path: Path) -> None:
@@ -168,8 +168,12 @@ class TestOneAtATime:
                 with fault("busy", f"^device here: agent {command}: busy: in use by", 5):
                     device.run([command], print)
 
-    def test_it_waits_its_turn_and_says_so(self, other: subprocess.Popen[bytes], capsys) -> None:
-        threading.Timer(0.5, other.kill).start()
+    def test_it_waits_its_turn_and_says_so(self, other: subprocess.Popen[bytes], monkeypatch, capsys) -> None:
+        def say_it(*given: object) -> None:
+            say_waiting(*given)
+            threading.Timer(0.5, other.kill).start()
+
+        monkeypatch.setattr("edgekd.devices.turn.say_waiting", say_it)
         with own_turn("device here: agent profile", 0.1, 300):
             pass
         said = capsys.readouterr().err

@@ -18,7 +18,8 @@ from edgekd.devices.remote import RemoteDevice
 from edgekd.devices.ssh import SshChannel
 from edgekd.devices.ssh_words import fault_of
 from tests.devices import loopback
-from tests.devices.loopback import HASTY, Sshd
+from tests.devices.loopback import PATIENT, Sshd
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 
 def connect(spec: DeviceSpec) -> RemoteDevice:
-    return RemoteDevice(spec, SshChannel(spec, HASTY), HASTY)
+    return RemoteDevice(spec, SshChannel(spec, PATIENT), PATIENT)
 
 
 class TestPushing:
@@ -155,33 +156,33 @@ class TestHostKeys:
     def test_a_key_is_trusted_once_it_was_accepted(self, server: Sshd, unknown: DeviceSpec, tmp_path: Path) -> None:
         with pytest.raises(DeviceFault, match="its host key is unknown"):
             connect(unknown)
-        accepted = host_keys.accept(unknown, HASTY)
+        accepted = host_keys.accept(unknown, PATIENT)
         assert accepted.file == tmp_path / "con fig/edgekd/known_hosts"
         assert re.fullmatch(r"SHA256:\S{43} \(ED25519\)", accepted.fingerprint)
         assert accepted.replaced is None
         with connect(unknown) as device:
             assert device.shell(["echo", "here"]).text == "here"
-        assert host_keys.accept(unknown, HASTY) == accepted
+        assert host_keys.accept(unknown, PATIENT) == accepted
         assert len(accepted.file.read_text().splitlines()) == 1
 
     def test_a_changed_key_takes_the_place_of_the_old_one(self, unknown: DeviceSpec, tmp_path: Path) -> None:
         with loopback.running(tmp_path / "other") as other:
             ssh = unknown.ssh.model_copy(update={"port": other.port, "identity_file": other.folder / "user_key"})
             spec = other.spec(ssh=ssh)
-            before = host_keys.accept(spec, HASTY)
+            before = host_keys.accept(spec, PATIENT)
             other.stop()
             other.change_key()
             other.start()
             with pytest.raises(DeviceFault, match="not the one it had before"):
                 connect(spec)
-            after = host_keys.accept(spec, HASTY)
+            after = host_keys.accept(spec, PATIENT)
             assert after.replaced == before.fingerprint != after.fingerprint
             connect(spec).close()
 
     def test_nobody_there(self, unknown: DeviceSpec) -> None:
-        port = unknown.ssh.model_copy(update={"port": loopback._free_port()})
+        port = unknown.ssh.model_copy(update={"port": free_port()})
         with pytest.raises(DeviceFault, match=r"cannot be reached .*refused") as caught:
-            host_keys.accept(unknown.model_copy(update={"ssh": port}), HASTY)
+            host_keys.accept(unknown.model_copy(update={"ssh": port}), PATIENT)
         assert caught.value.kind == "unreachable"
 
 

@@ -64,7 +64,7 @@ class TestConnecting:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             given = server.spec().ssh.model_copy(update={"port": silent.getsockname()[1]})
             with fault("unreachable", r"cannot be reached \(.*timed out", 6):
-                server.device(replace(loopback.HASTY, connect=1), ssh=given)
+                server.device(replace(loopback.PATIENT, connect=1), ssh=given)
 
     def test_a_key_file_that_is_missing(self, server: Sshd) -> None:
         with fault("auth", r"device loop: ssh.identity_file: .*/nokey: no such file", 2):
@@ -82,8 +82,8 @@ class TestConnecting:
             server.device()
 
     def test_nothing_is_left_here(self, server: Sshd) -> None:
-        channel = SshChannel(server.spec(), loopback.HASTY)
-        with RemoteDevice(server.spec(), channel, loopback.HASTY):
+        channel = SshChannel(server.spec(), loopback.PATIENT)
+        with RemoteDevice(server.spec(), channel, loopback.PATIENT):
             folder, master = channel._folder, channel._master
         assert not folder.exists()
         assert master.poll() is not None
@@ -100,7 +100,8 @@ class TestRunning:
         assert left(server, 3) == {}
 
     def test_the_peer_is_frozen(self, server: Sshd, tmp_path: Path) -> None:
-        with server.device() as device, fault("lost", "not responding", 12):
+        short = replace(loopback.PATIENT, alive_interval=2, alive_count=2, host_silence=10)
+        with server.device(short) as device, fault("lost", "not responding", 12):
             run_until(device, tmp_path, lambda: server.signal(signal.SIGSTOP))
         assert left(server, 3) == {}
 
@@ -122,9 +123,9 @@ class TestRunning:
             "import os, signal, sys\nfrom pathlib import Path\n"
             "from tests.devices.loopback import run_until\n"
             "from edgekd.devices.contract import DeviceSpec\nfrom edgekd.devices.remote import RemoteDevice\n"
-            "from edgekd.devices.ssh import SshChannel\nfrom tests.devices.loopback import HASTY\n"
+            "from edgekd.devices.ssh import SshChannel\nfrom tests.devices.loopback import PATIENT\n"
             f"spec = DeviceSpec.model_validate_json({server.spec().model_dump_json()!r})\n"
-            "device = RemoteDevice(spec, SshChannel(spec, HASTY), HASTY)\n"
+            "device = RemoteDevice(spec, SshChannel(spec, PATIENT), PATIENT)\n"
             f"run_until(device, Path({str(tmp_path)!r}), lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
         )
         ended = subprocess.run([sys.executable, program], check=False, cwd=Path(__file__).parents[2], timeout=300)
@@ -168,8 +169,8 @@ class TestRunning:
                     server.signal(signal.SIGKILL)
                 super().run(arguments, on_event)
 
-        channel = SshChannel(server.spec(), loopback.HASTY)
-        with CutInTheSecond(server.spec(), channel, loopback.HASTY) as device, fault("lost", "the same command", 12):
+        channel = SshChannel(server.spec(), loopback.PATIENT)
+        with CutInTheSecond(server.spec(), channel, loopback.PATIENT) as device, fault("lost", "the same command", 12):
             profile(device)
         kept = [json.loads(line) for line in record.with_name("record.jsonl.partial").read_text().splitlines()][1:]
         with server.device() as device:
@@ -189,8 +190,10 @@ class TestPushing:
         """Signals the connection once some of the file has arrived."""
 
         def watch() -> None:
-            while not any(part.stat().st_size > 1 << 20 for part in (server.store / "store").glob(".new-*/part")):
-                time.sleep(0.005)
+            parts = (server.store / "store").glob
+            with contextlib.suppress(FileNotFoundError):  # it is through
+                while not any(part.stat().st_size > 1 << 20 for part in parts(".new-*/part")):
+                    time.sleep(0.005)
             server.signal(number)
 
         thread = threading.Thread(target=watch, daemon=True)
@@ -211,7 +214,8 @@ class TestPushing:
     def test_unplugged_or_frozen_in_the_middle(self, server: Sshd, tmp_path: Path, number: int) -> None:
         source = self.big(tmp_path)
         hurried = replace(loopback.HASTY, quiet=0.3)  # the device clears away what a frozen server brought in 1 s
-        with server.device(hurried) as device, fault("lost", "the connection broke", 12):
+        timeouts = hurried if number == signal.SIGSTOP else loopback.PATIENT
+        with server.device(timeouts) as device, fault("lost", "the connection broke", 12):
             self.disturbed(server, number)
             device.push(source)
         assert self.files_left(server, 5) == []

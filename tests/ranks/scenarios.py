@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import sys
 import time
 import types
@@ -24,6 +23,7 @@ from edgekd.cli import entry
 from edgekd.errors import InputError
 from edgekd.ranks import agreement
 from edgekd.ranks.environment import stated
+from tests.ports import free_port
 
 DEADLINE_S = 300.0  # a guard against waiting for ever
 Body = Callable[[Path], Any]
@@ -216,9 +216,7 @@ def main(folder: Path) -> None:
     assert dist.is_gloo_available()
     started: dict[int, tuple[str, int]] = {}
     for name, (count, body) in SCENARIOS.items():
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         own = folder / name
         own.mkdir(parents=True)
         (own / "r.yaml").write_text("name: r\ntrain: {batch: 8}\n")

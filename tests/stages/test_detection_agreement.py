@@ -37,7 +37,7 @@ def test_another_model_has_no_latency(whole: Whole, tmp_path: Path, monkeypatch:
     import shutil
 
     run = tmp_path / "run"
-    shutil.copytree(whole.run, run)
+    shutil.copytree(whole.run, run, ignore=shutil.ignore_patterns(".*.tmp"))
     predict = run_agent.predict
 
     def half_blind(*given: Any, **more: Any) -> run_agent.Prediction:

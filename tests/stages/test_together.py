@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgekd.atomic import read_json, sha256_file
+from tests.ports import free_port
 from tests.stages import tiny
 
 pytestmark = pytest.mark.slow
@@ -47,12 +47,6 @@ def start(*arguments: object) -> subprocess.Popen[str]:
 def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=1500)
     return process.returncode, out, err
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return int(free.getsockname()[1])
 
 
 def test_run_in_two_processes(recipe: Path) -> None:

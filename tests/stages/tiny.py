@@ -163,8 +163,12 @@ def write_recipe(path: Path, **changes: Any) -> Path:
 
 
 def snapshot(root: Path) -> dict[str, bytes]:
-    """Every file below `root`, with its content."""
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    """Every file below `root`, with its content; none that another process renames meanwhile."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+            found[str(path.relative_to(root))] = path.read_bytes()
+    return found
 
 
 def read(path: Path) -> Any:

@@ -173,7 +173,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 @pytest.fixture
 def run(whole: Whole, tmp_path: Path) -> Path:
     """A copy of the run, to be changed."""
-    return Path(shutil.copytree(whole.run, tmp_path / "run", symlinks=True))
+    being_written = shutil.ignore_patterns(".*.tmp")  # by a command of another test, in another process
+    return Path(shutil.copytree(whole.run, tmp_path / "run", symlinks=True, ignore=being_written))
 
 
 @pytest.fixture

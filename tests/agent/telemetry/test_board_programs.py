@@ -88,7 +88,7 @@ def test_running_a_program_of_the_board(tmp_path, monkeypatch):
         (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(commands, "_TIMEOUT_S", 0.2)
     assert commands.say(["nvpmodel", "-q"])[0] == "NV Power Mode: 15W\n"
+    monkeypatch.setattr(commands, "_TIMEOUT_S", 0.2)
     assert commands.say(["dumpsys", "thermalservice"]) == (None, "dumpsys: no answer in 0.2 s")
     assert commands.say(["vcgencmd-not-here"]) == (None, "no vcgencmd-not-here here")

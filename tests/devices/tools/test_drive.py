@@ -206,14 +206,15 @@ class TestATensorRT:
         said = "\n".join(line.format(power) for power in (1000, 6000, 6000, 6000))
         (binaries).mkdir()
         (binaries / "log").write_text(said + "\n")
-        stand_ins.program(binaries / "tegrastats", f"cat {binaries}/log\nexec sleep 617\n")
+        stand_ins.program(binaries / "tegrastats", f"cat {binaries}/log\n: >{binaries}/logged\nexec sleep 617\n")
         program = stand_ins.trtexec(binaries / "trtexec")
         times = [{"computeMs": 4.0, "latencyMs": 5.0}] * 200  # 1 s: the last three lines of the log
         (tmp_path / "times").write_text(json.dumps(times))
         text = program.read_text().replace(
             "cat " + str(stand_ins.FOLDER / "trtexec-times-10.3.json"), f"cat {tmp_path}/times"
         )
-        program.write_text(text.replace("done\n", "done\nsleep 0.2\n"))
+        until_logged = f"until [ -e {binaries}/logged ]; do sleep 0.05; done"
+        program.write_text(text.replace("done\n", f"done\n{until_logged}\nsleep 0.2\n"))
         monkeypatch.setenv("PATH", f"{binaries}:{os.environ['PATH']}")
         artifact = write_artifact(tmp_path / "tensorrt", "tensorrt", "model.onnx")
         rules = replace(RULES, min_processes=1)

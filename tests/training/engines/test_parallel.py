@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 from edgekd.distill import contract
+from tests.ports import free_port
 from tests.training.engines import parallel_program
 
 ROOT = Path(__file__).parents[3]
@@ -26,9 +26,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
 
     folder = tmp_path_factory.mktemp("ranks")
     data_yaml = generate(folder / "set", imgsz=64, train=12, val=20, test=36, seed=0)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "tests.training.engines.parallel_program", str(data_yaml)]
     processes = [
         subprocess.Popen([*command, str(folder / f"{rank}.pt"), str(rank), "2", str(port)], cwd=ROOT, env=os.environ)

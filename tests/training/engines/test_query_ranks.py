@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 import torch
 
 from edgekd.data.digits import generate
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 
@@ -19,9 +19,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.slow
 def test_weights_are_equal_on_both_ranks(tmp_path: Path) -> None:
     data_yaml = generate(tmp_path / "set", imgsz=64, train=12, val=4, test=4, seed=0)
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "tests.training.engines.query_ranks", str(data_yaml)]
     processes = [
         subprocess.Popen([*command, str(tmp_path / f"{rank}.pt"), str(rank), str(port)], cwd=ROOT, env=os.environ)

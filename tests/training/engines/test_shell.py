@@ -7,7 +7,6 @@ import csv
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from edgekd.training.plan import FitPlan
 from edgekd.training.resume import FILE, Resume
 from edgekd.training.teacher import Teacher
 from tests.detectors.toy import ToyDetector, ToyFamily
+from tests.ports import free_port
 from tests.training import helpers
 from tests.training.helpers import methods
 
@@ -102,9 +102,7 @@ def test_one_that_is_stopped_ends_as_the_uninterrupted_one(
 @pytest.mark.slow
 def test_two_ranks_end_with_the_same_student(tiny_digits: Path, tmp_path: Path) -> None:
     """Each sees images of its own; gradients are averaged, rank 0 alone writes."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "tests.training.engines.shell_ranks", str(tiny_digits)]
     processes = [
         subprocess.Popen([*command, str(tmp_path / f"{rank}.pt"), str(rank), str(port)], cwd=Path(__file__).parents[3])
