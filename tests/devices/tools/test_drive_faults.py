@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
-import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -133,14 +132,12 @@ class TestFaults:
         server.store.mkdir()
         (server.store / "lock").write_text("somebody@elsewhere")
         with (
-            subprocess.Popen(["flock", str(server.store / "lock"), "sleep", "20"], start_new_session=True) as holder,
+            (server.store / "lock").open("r+") as held,
             server.device(runtimes=("litert",), tools=tools, python=None) as device,
         ):
-            try:
-                with fault("busy", "benchmark_model: in use by somebody@elsewhere; wait for it to end", 8):
-                    profile_by_tool(device, artifact, protocol=RULES)
-            finally:
-                os.killpg(holder.pid, signal.SIGKILL)
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with fault("busy", "benchmark_model: in use by somebody@elsewhere; wait for it to end", 8):
+                profile_by_tool(device, artifact, protocol=RULES)
 
 
 def wait_for(path: Path) -> None:
