@@ -25,10 +25,10 @@ class TrainingStyle:
 
 
 THE_ENGINES = TrainingStyle()
-ENGINE_BATCH = 16  # the engine's default
+_BATCH = 16  # the engine's default
 
 
 def a_step_each_batch(train: Mapping[str, Any]) -> dict[str, Any]:
     """`nbs` is the batch: the engine adds up batches to `nbs` images, and scales the weight decay by what is over."""
-    batch = train.get("batch", ENGINE_BATCH)
+    batch = train.get("batch", _BATCH)
     return {"nbs": batch} if isinstance(batch, int) else {}

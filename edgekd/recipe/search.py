@@ -132,7 +132,7 @@ class SearchRecipe(Strict):
     )
     trials: int = Field(default=60, ge=1, le=1_000_000, description="at most")
     hours: float | None = Field(
-        default=None, gt=0, description="at most, until a call begins no more trials; default: no limit"
+        default=None, gt=0, description="after which a call begins no more trials; default: no limit"
     )
     patience: int = Field(
         default=20, ge=1, le=1_000_000, description="trials without a gain above the noise, after which the search ends"

@@ -31,8 +31,8 @@ from edgekd.training.knowledge import Online
 from edgekd.training.store.fill import blocks_of, fill, in_bytes, require_room
 from edgekd.training.store.places import place_of
 from edgekd.training.store.store import Part, Shard, Store
-from edgekd.training.store.wanted import want, wanted
-from edgekd.training.views import View, Views
+from edgekd.training.store.wanted import view_of, want, wanted
+from edgekd.training.views import Views
 
 STAGE, FILE = "knowledge", "knowledge.json"
 SCHEMA = "edgekd.knowledge_used/1"
@@ -173,7 +173,8 @@ def show_store(text: str, *, thorough: bool = False) -> dict[str, Any]:
         raise InputError(
             f"{place.name}: no store of knowledge (no knowledge.json); make one with 'edgekd knowledge RECIPE'"
         )
-    shown = sorted(wanted(place), key=lambda view: view.name)
+    sizes = place.sizes()
+    shown = sorted(wanted(place, sizes), key=lambda view: view.name)
     missing = store.missing(shown)
     damaged = {
         shard.name: reason
@@ -186,7 +187,7 @@ def show_store(text: str, *, thorough: bool = False) -> dict[str, Any]:
         "images": store.images,
         "views": [view.name for view in shown],
         "record_bytes": store.record_bytes,
-        "bytes": sum(size for name, size in place.sizes().items() if View.named(name.partition("/")[0])),
+        "bytes": sum(size for name, size in sizes.items() if view_of(name)),
         "missing_shards": [shard.name for shard in missing],
         "damaged_shards": damaged,
         "methods": [

@@ -32,12 +32,8 @@ def test_the_same_model_is_found_to_be_the_same(whole: Whole) -> None:
     assert found["share"] >= 0.98
 
 
-def test_another_model_has_no_latency(whole: Whole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_model_has_no_latency(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device on which every second image comes out empty."""
-    import shutil
-
-    run = tmp_path / "run"
-    shutil.copytree(whole.run, run, ignore=shutil.ignore_patterns(".*.tmp"))
     predict = run_agent.predict
 
     def half_blind(*given: Any, **more: Any) -> run_agent.Prediction:

@@ -14,14 +14,22 @@ from edgekd.training.views import View
 FILE = "views.json"
 
 
-def wanted(place: Place) -> set[View]:
+def wanted(place: Place, files: Iterable[str]) -> set[View]:
     """Those that were asked for, and those of which there are files.
+
+    Args:
+        files: names of all that is there.
 
     Raises:
         InputError: the note of them is damaged.
     """
-    folders = {name.partition("/")[0] for name in place.sizes() if "/" in name}
-    return _noted(place) | {view for folder in folders if (view := View.named(folder))}
+    return _noted(place) | {view for name in files if (view := view_of(name))}
+
+
+def view_of(name: str) -> View | None:
+    """That a file of the store is of; None of one that is of none."""
+    folder, _, inside = name.partition("/")
+    return View.named(folder) if inside else None
 
 
 def want(place: Place, views: Iterable[View]) -> None:
@@ -46,6 +54,6 @@ def _noted(place: Place) -> set[View]:
         found = [None]
     if None in found:
         raise InputError(
-            f"{place.name}/{FILE}: is damaged; delete it, the next 'edgekd knowledge RECIPE' writes it anew"
+            f"{place.name}/{FILE}: is damaged; delete it: views of which there are shards are found without"
         )
     return {view for view in found if view}

@@ -209,15 +209,15 @@ def test_an_index_that_was_edited_is_refused(folder: Store, was: str, edited: st
 
 def test_which_views_are_wanted_is_known_before_there_is_any_shard_of_them(store: Store) -> None:
     """A store may get more later, and those that are there count without a note."""
-    assert wanted(store.place) == {View(0), View(1)}
+    assert wanted(store.place, store.place.sizes()) == {View(0), View(1)}
     want(store.place, [View(0), View(2, closed=True)])
-    assert wanted(store.place) == {View(0), View(1), View(2, closed=True)}
+    assert wanted(store.place, store.place.sizes()) == {View(0), View(1), View(2, closed=True)}
     want(store.place, [View(3)])
     want(store.place, [View(3)])
     assert json.loads(store.place.read("views.json")) == {"views": ["closed-2", "open-0", "open-3"]}
     store.place.write("views.json", b'{"views": ["open-x"]}')
     with pytest.raises(InputError, match=r"views.json: is damaged; delete it"):
-        wanted(store.place)
+        wanted(store.place, store.place.sizes())
 
 
 def test_a_protocol_that_nobody_speaks_is_refused_with_the_remedy(tmp_path: Path) -> None:
