@@ -1,4 +1,4 @@
-"""Steps that leave ONNX for a converter: what they ask of it, what they make of its answer, and real conversions."""
+"""Steps that leave ONNX for a converter: what they ask of it, and what they make of its answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgekd.atomic import read_json
-from edgekd.errors import EdgekdError, EnvironmentFault, InputError
+from edgekd.errors import InputError
 from edgekd.export import (
     coreml_from_onnx,
     executorch_from_onnx,
@@ -19,7 +19,6 @@ from edgekd.export import (
     mobile,
     ncnn_from_onnx,
     parity,
-    targets,
 )
 from edgekd.export.artifacts import open_artifact, seal
 from edgekd.export.contract import Artifact, Job, Material, Sidecar, step
@@ -27,7 +26,7 @@ from edgekd.export.converters.to_coreml import leads_to_layer
 from edgekd.export.converters.to_litert import upstream
 from edgekd.export.converters.to_ncnn import renamed, unsupported
 from edgekd.export.environment import Requirements
-from tests.export.students import photographs, source, target
+from tests.export.students import photographs, target
 
 FILES = {
     "to_ncnn.py": ("model.param", "model.bin"),
@@ -279,66 +278,6 @@ def test_core_ml_computes_in_half_what_leads_to_a_layer() -> None:
     last = Operator("conv", (64, 16, 1, 1), readers=(softmax,))
     silu = Operator("silu", readers=(last,))
     assert [leads_to_layer(one) for one in (silu, last, softmax, bins)] == [True, True, False, False]
-
-
-def _ready(needs: Requirements) -> bool:
-    return (needs.folder / "edgekd-environment.json").is_file()
-
-
-def _exported(name: str, tmp_path: Path, head: str | None = None, **overrides: Any) -> dict[str, Any]:
-    """Parity of a real student after a real conversion."""
-    student = source("yolo26p" if head else "yolo11p", head)
-    spec = target(name, **overrides)
-    artifact = targets.run_steps(student, spec, tmp_path / name, material())
-    return parity.require(student.module, artifact, photographs(2, 64, 96), spec)
-
-
-@pytest.mark.slow
-class TestForReal:
-    """About 10 s for ncnn, which installs 30 MB; a minute each for the others, whose environment must be there."""
-
-    def test_ncnn(self, tmp_path: Path) -> None:
-        pytest.importorskip("ncnn", reason="the package ncnn is not installed")
-        try:
-            record = _exported("ncnn-fp16", tmp_path)
-        except EnvironmentFault as error:
-            pytest.skip(f"no environment: {error}")
-        assert record["passed"]
-        assert record["max_abs_score"] < 0.002
-        with pytest.raises(EdgekdError, match="ncnn-fp16: ncnn has no layer for GatherElements, "):
-            _exported("ncnn-fp16", tmp_path, "one2one")
-        assert [path.name for path in tmp_path.iterdir()] == ["ncnn-fp16"]
-
-    @pytest.mark.skipif(not _ready(litert_from_onnx.NEEDS), reason="the environment litert is not made yet")
-    @pytest.mark.parametrize(
-        ("name", "head", "limit"),
-        [("litert-fp32", None, 1e-5), ("litert-fp32", "one2one", 1e-5), ("litert-fp16", None, 2e-3)],
-    )
-    def test_litert(self, tmp_path: Path, name: str, head: str | None, limit: float) -> None:
-        pytest.importorskip("ai_edge_litert", reason="the package ai_edge_litert is not installed")
-        record = _exported(name, tmp_path, head)
-        assert record["passed"]
-        assert record["max_abs_score"] < limit
-
-    @pytest.mark.skipif(not _ready(litert_from_onnx.NEEDS), reason="the environment litert is not made yet")
-    def test_litert_in_8_bits(self, tmp_path: Path) -> None:
-        pytest.importorskip("ai_edge_litert", reason="the package ai_edge_litert is not installed")
-        tolerance = {"min_matched": 0.5}  # a network of random weights is a hard one for 8 bits
-        record = _exported("litert-int8", tmp_path, tolerance=tolerance)
-        sizes = [(tmp_path / name / "model.tflite").stat().st_size for name in ("litert-int8",)]
-        assert record["max_abs_score"] > 1e-4
-        assert sizes[0] < 1_500_000
-
-    @pytest.mark.skipif(not _ready(executorch_from_onnx.NEEDS), reason="the environment executorch is not made yet")
-    @pytest.mark.parametrize("head", [None, "one2one"])
-    def test_executorch(self, tmp_path: Path, head: str | None) -> None:
-        assert _exported("executorch-xnnpack", tmp_path, head)["passed"] is None
-
-    @pytest.mark.skipif(not _ready(coreml_from_onnx.NEEDS), reason="the environment coreml is not made yet")
-    @pytest.mark.parametrize("head", [None, "one2one"])
-    def test_coreml(self, tmp_path: Path, head: str | None) -> None:
-        assert _exported("coreml", tmp_path, head)["passed"] is None
-        assert (tmp_path / "coreml" / "model.mlpackage.zip").stat().st_size < 3_000_000
 
 
 def test_every_environment_is_pinned() -> None:

@@ -14,7 +14,7 @@ from edgekd.distill.contract import distiller_names, distiller_type
 from edgekd.stages.listing import list_targets
 from tests.stages.tiny import edgekd, short_protocol, weights
 
-# The others are converted in environments that pip makes, see tests/export/test_mobile.py.
+# The others are converted in environments that pip makes, see tests/export/test_mobile_for_real.py.
 OWN = ("onnxruntime", "openvino", "tensorrt")
 ON_QUERIES = ("clockdistill", "detrdistill", "dlim", "kd_detr", "qskd", "od_detr")
 ON_DISTRIBUTIONS = ("query_ld",)  # of queries
